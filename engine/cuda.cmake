@@ -1,0 +1,11 @@
+# Picks one of CUDA's three worlds: QFM_CUDA_WORLD = device, host or off.
+set(QFM_CUDA_WORLD ${QFM_CUDA})
+if(QFM_CUDA STREQUAL "auto")
+  find_program(QFM_NVCC nvcc HINTS /usr/local/cuda/bin)
+  set(QFM_CUDA_WORLD $<IF:$<BOOL:${QFM_NVCC}>,device,off>)
+  if(QFM_NVCC)
+    set(QFM_CUDA_WORLD device)
+  else()
+    set(QFM_CUDA_WORLD off)
+  endif()
+endif()

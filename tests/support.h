@@ -1,0 +1,41 @@
+// What tests share: where golden files are, and the wording of a skip.
+#pragma once
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+
+namespace qfm::test {
+
+// A file of tests/golden, which is in every clone.
+inline std::string golden_path(const std::string& name) { return std::string(QFM_SOURCE_DIR) + "/tests/golden/" + name; }
+
+// A file of ../shared, which a fresh clone may lack: empty string where it is absent.
+inline std::string shared_path(const std::string& name) {
+  const auto path = std::filesystem::path(QFM_SOURCE_DIR) / "../shared" / name;
+  return std::filesystem::exists(path) ? path.lexically_normal().string() : std::string();
+}
+
+// Counted by tools/test: each line that starts so is one skipped test.
+#define QFM_SKIP(reason)                        \
+  do {                                          \
+    MESSAGE("skipped: " << reason);             \
+    return;                                     \
+  } while (0)
+
+// A new empty folder under the system's temporary folder, removed at the end of the scope.
+struct TemporaryFolder {
+  std::filesystem::path path;
+  TemporaryFolder() {
+    std::string name = (std::filesystem::temp_directory_path() / "qfm-test-XXXXXX").string();
+    path = ::mkdtemp(name.data());
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path, ignored);
+  }
+  std::string operator/(const std::string& name) const { return (path / name).string(); }
+};
+
+}  // namespace qfm::test
