@@ -1,0 +1,63 @@
+// Reverse-mode differentiation: a Var is a Tensor with history, record() attaches a backward to a result.
+#pragma once
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "engine/tensor.h"
+
+namespace qfm {
+
+using Grads = std::vector<Tensor>;
+// From the gradient of the output to one gradient per input, in order. An input that needs none may get an empty one.
+using Backward = std::function<Grads(const Tensor& dy)>;
+
+struct Node;
+
+class Var {
+ public:
+  Var() = default;
+  // A constant. Implicit, so that images and labels can be passed as they are.
+  Var(Tensor tensor) : value(std::move(tensor)) {}
+  // A variable whose gradient is wanted; it appears in grad() after backward().
+  static Var leaf(Tensor value);
+  // A parameter: its gradient, in `grad`'s dtype (the accumulation type), is added to `grad`.
+  static Var parameter(Tensor value, Tensor grad);
+
+  Tensor value;
+
+  const Shape& shape() const { return value.shape(); }
+  int64_t dim(int i) const { return value.dim(i); }
+  bool needs_grad() const { return node_ != nullptr; }
+  // Gradient gathered by a leaf or parameter; empty before backward().
+  Tensor grad() const;
+  // The same value without history.
+  Var detach() const { return Var(value); }
+
+ private:
+  friend Var record(const char*, Tensor, std::vector<Var>, Backward);
+  friend void backward(const Var&, Tensor);
+  std::shared_ptr<Node> node_;
+};
+
+// No history is kept while one lives (on this thread): inference.
+class NoGrad {
+ public:
+  NoGrad();
+  ~NoGrad();
+  NoGrad(const NoGrad&) = delete;
+  NoGrad& operator=(const NoGrad&) = delete;
+};
+// History is wanted: not under NoGrad, and some input needs a gradient. An op that saves something only for its
+// backward asks this first.
+bool recording(std::initializer_list<const Var*> inputs);
+
+// y with a history: `backward` will be called at most once, then dropped with all that it captured.
+Var record(const char* name, Tensor y, std::vector<Var> inputs, Backward backward);
+
+// Gradients of sum(root * dy) for every leaf and parameter behind root; dy defaults to ones (root must then have one
+// element). Nodes run by descending id, so each runs after all its users. Throws Error when a backward returns the wrong
+// number of gradients, a missing one, or one of another shape or dtype, and when a graph is used twice.
+void backward(const Var& root, Tensor dy = {});
+
+}  // namespace qfm

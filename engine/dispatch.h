@@ -1,0 +1,60 @@
+// From a tensor's device and dtype to the kernel for them.
+//
+//   dispatch({"layernorm", flops, bytes}, x, [&](auto dev, auto t) {
+//     using T = decltype(t);
+//     layernorm_forward(dev, ptr<T>(y), ...);      // one overload for Cpu, one for Cuda
+//   });
+#pragma once
+#include "engine/base/cuda.h"
+#include "engine/profile.h"
+#include "engine/tensor.h"
+
+namespace qfm {
+
+template <class T>
+T* ptr(const Tensor& x) {
+  return x.data<T>();
+}
+// Null for an empty tensor: an optional argument of a kernel.
+template <class T>
+T* ptr_or_null(const Tensor& x) {
+  return x.empty() ? nullptr : x.data<T>();
+}
+
+namespace detail {
+template <class F>
+void dispatch_cpu_dtype(const Op& op, DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::F32: return f(Cpu{}, float{});
+    case DType::BF16: return f(Cpu{}, bf16{});
+    case DType::F64: return f(Cpu{}, double{});
+    default: QFM_FAIL(op.name, ": no kernel for ", name_of(dtype));
+  }
+}
+}  // namespace detail
+
+// For operations that have no CUDA kernel yet: a CUDA tensor throws.
+template <class F>
+void dispatch_cpu(Op op, const Tensor& x, F&& f) {
+  const ProfileScope scope(op);
+  QFM_CHECK(x.device() == cpu_device, op.name, ": not yet on ", name_of(x.device()));
+  detail::dispatch_cpu_dtype(op, x.dtype(), f);
+}
+
+// CPU: F32, BF16, F64. CUDA: F32, BF16. Throws Error for anything else.
+template <class F>
+void dispatch(Op op, const Tensor& x, F&& f) {
+  const ProfileScope scope(op);
+  if (x.device() == cpu_device) return detail::dispatch_cpu_dtype(op, x.dtype(), f);
+#if defined(QFM_CUDA_DEVICE) || defined(QFM_CUDA_HOST)
+  switch (x.dtype()) {
+    case DType::F32: return f(Cuda{}, float{});
+    case DType::BF16: return f(Cuda{}, bf16{});
+    default: QFM_FAIL(op.name, ": no CUDA kernel for ", name_of(x.dtype()));
+  }
+#else
+  QFM_FAIL(op.name, ": ", cuda::unavailable_reason());
+#endif
+}
+
+}  // namespace qfm
