@@ -1,11 +1,43 @@
-# Picks one of CUDA's three worlds: QFM_CUDA_WORLD = device, host or off.
-set(QFM_CUDA_WORLD ${QFM_CUDA})
-if(QFM_CUDA STREQUAL "auto")
-  find_program(QFM_NVCC nvcc HINTS /usr/local/cuda/bin)
-  set(QFM_CUDA_WORLD $<IF:$<BOOL:${QFM_NVCC}>,device,off>)
-  if(QFM_NVCC)
-    set(QFM_CUDA_WORLD device)
-  else()
-    set(QFM_CUDA_WORLD off)
-  endif()
+# Picks one of CUDA's three worlds: QFM_CUDA_WORLD = device, host or off. Nothing asks for a GPU: machine code is made
+# for the chips listed in QFM_CUDA_ARCHITECTURES, and PTX for later ones.
+set(QFM_CUDA_ARCHITECTURES "80-real;90a-real;90-virtual" CACHE STRING "Chips of the device build, as CMake writes them")
+
+find_program(QFM_NVCC nvcc HINTS ENV CUDACXX PATHS /usr/local/cuda/bin)
+if(NOT QFM_CUDA MATCHES "^(auto|device|host|off)$")
+  message(FATAL_ERROR "QFM_CUDA=${QFM_CUDA}: use auto, device, host or off")
+elseif(NOT QFM_CUDA STREQUAL "auto")
+  set(QFM_CUDA_WORLD ${QFM_CUDA})
+elseif(QFM_NVCC)
+  set(QFM_CUDA_WORLD device)
+else()
+  set(QFM_CUDA_WORLD off)
 endif()
+
+if(QFM_CUDA_WORLD STREQUAL "device")
+  if(NOT QFM_NVCC)
+    message(FATAL_ERROR "QFM_CUDA=device: no nvcc in PATH or /usr/local/cuda/bin (-DQFM_NVCC=PATH)")
+  endif()
+  set(CMAKE_CUDA_COMPILER ${QFM_NVCC})
+  set(CMAKE_CUDA_ARCHITECTURES ${QFM_CUDA_ARCHITECTURES})
+  enable_language(CUDA)
+  find_package(CUDAToolkit REQUIRED)
+  set(CMAKE_CUDA_STANDARD 20)
+  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  target_compile_definitions(qfm_flags INTERFACE QFM_CUDA_DEVICE)
+  # As for C++: warnings are errors, no contraction; host-CUDA and GPU then do the same arithmetic.
+  target_compile_options(qfm_flags INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Werror=all-warnings
+    -Xcompiler=-Wall,-Wextra,-Werror,-ffp-contract=off,-fno-strict-aliasing>)
+elseif(QFM_CUDA_WORLD STREQUAL "host")
+  target_compile_definitions(qfm_flags INTERFACE QFM_CUDA_HOST)
+endif()
+
+# qfm_cuda_sources(target a.cu ...): CUDA by nvcc, C++ by the host compiler, or nothing.
+function(qfm_cuda_sources target)
+  if(QFM_CUDA_WORLD STREQUAL "off")
+    return()
+  endif()
+  target_sources(${target} PRIVATE ${ARGN})
+  if(QFM_CUDA_WORLD STREQUAL "host")
+    set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS -Wno-unknown-pragmas)
+  endif()
+endfunction()

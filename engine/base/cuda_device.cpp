@@ -1,4 +1,5 @@
-// CUDA on a GPU, by the runtime (linked statically, so that a machine without a driver can start the program).
+// CUDA on a GPU, by the runtime (linked statically, so that a machine without a driver can start the
+// program).
 #include <cuda_runtime_api.h>
 
 #include <string>
@@ -16,10 +17,11 @@ std::string version(int v) { return concat(v / 1000, ".", v % 1000 / 10); }
 // The runtime calls a missing driver "insufficient", which misleads: ask for its version first.
 std::string find_reason() {
   int driver = 0, runtime = 0, devices = 0;
-  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) return "no GPU: no NVIDIA driver is installed";
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
+    return "no GPU: no NVIDIA driver is installed";
   if (cudaRuntimeGetVersion(&runtime) == cudaSuccess && driver / 1000 < runtime / 1000)
-    return concat("no GPU: the driver serves CUDA ", version(driver), ", this program needs ", version(runtime),
-                  ": update the driver");
+    return concat("no GPU: the driver serves CUDA ", version(driver), ", this program needs ",
+                  version(runtime), ": update the driver");
   const cudaError_t status = cudaGetDeviceCount(&devices);
   if (status != cudaSuccess) return concat("no GPU: ", cudaGetErrorString(status));
   return devices > 0 ? "" : "no GPU: the driver lists none";
@@ -66,11 +68,12 @@ void synchronize() {
   check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
 }
 
-void launch(const void* kernel, const char* signature, dim3 grid, dim3 block, size_t shared_bytes, void* stream,
-            void** parameters) {
+void launch(const void* kernel, const char* signature, dim3 grid, dim3 block, size_t shared_bytes,
+            void* stream, void** parameters) {
   constexpr size_t kUnasked = 48 << 10;
   if (shared_bytes > kUnasked)
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(shared_bytes)),
           concat("shared memory of ", kernel_name(signature)).c_str());
   const cudaError_t status =
       cudaLaunchKernel(kernel, grid, block, parameters, shared_bytes, static_cast<cudaStream_t>(stream));

@@ -4,6 +4,13 @@
 #include <cstdint>
 #include <cstring>
 
+// Marks what kernels call too.
+#ifdef __CUDACC__
+#define QFM_HD __host__ __device__
+#else
+#define QFM_HD
+#endif
+
 namespace qfm {
 
 // Upper 16 bits of an IEEE float: storage only, arithmetic happens in float.
@@ -11,7 +18,7 @@ struct bf16 {
   uint16_t bits;
   bf16() = default;
   // Round to nearest even; NaN stays NaN (its payload is cut, the quiet bit set).
-  explicit bf16(float f) {
+  QFM_HD explicit bf16(float f) {
     uint32_t u;
     std::memcpy(&u, &f, 4);
     if ((u & 0x7fffffffu) > 0x7f800000u)
@@ -19,7 +26,7 @@ struct bf16 {
     else
       bits = static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
   }
-  explicit operator float() const {
+  QFM_HD explicit operator float() const {
     const uint32_t u = static_cast<uint32_t>(bits) << 16;
     float f;
     std::memcpy(&f, &u, 4);

@@ -1,7 +1,8 @@
-// CUDA on the CPU: just enough of the language, under its own names, to compile kernels/*.cu as C++ and run them with
-// no GPU, under sanitizers and gdb. Every CUDA thread is a fiber that runs until its next barrier or warp collective;
-// the order of threads is shuffled, shared memory starts as NaN, and what a GPU would leave undefined is an Error that
-// names kernel, block, threads and source lines. Not emulated: speed, overlap, weak memory order.
+// CUDA on the CPU: just enough of the language, under its own names, to compile kernels/*.cu as C++ and run
+// them with no GPU, under sanitizers and gdb. Every CUDA thread is a fiber that runs until its next barrier
+// or warp collective; the order of threads is shuffled, shared memory starts as NaN, and what a GPU would
+// leave undefined is an Error that names kernel, block, threads and source lines. Not emulated: speed,
+// overlap, weak memory order.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -35,17 +36,18 @@ struct Launch {
   void (*call)(const void* arguments);
   const void* arguments;
 };
-// Runs all blocks, on the pool of threads, and returns when they are done. Throws Error for what a GPU would refuse
-// (sizes) or leave undefined; the kernel's writes so far stay.
+// Runs all blocks, on the pool of threads, and returns when they are done. Throws Error for what a GPU would
+// refuse (sizes) or leave undefined; the kernel's writes so far stay.
 void run(const Launch& launch);
 
-// Seed of the orders in which blocks and threads run from now on. Results of a correct kernel do not depend on it.
+// Seed of the orders in which blocks and threads run from now on. Results of a correct kernel do not depend
+// on it.
 void set_seed(uint64_t seed);
 
 // What the macros and functions below stand on; called by a running kernel only.
 void barrier(Where where);
-// Waits for all lanes of mask. Sync returns 0, Ballot one bit per lane whose value is not 0, Shuffle the value of lane
-// `source`. All lanes must ask for the same.
+// Waits for all lanes of mask. Sync returns 0, Ballot one bit per lane whose value is not 0, Shuffle the
+// value of lane `source`. All lanes must ask for the same.
 enum class Collective : uint8_t { Sync, Ballot, Shuffle };
 uint64_t collective(Collective what, uint32_t mask, uint64_t value, int source, Where where);
 int lane();
@@ -53,7 +55,8 @@ int lane();
 void* static_shared(const void* key, const char* name, size_t bytes, Where where);
 void* dynamic_shared();
 
-template <class T> T shuffle(uint32_t mask, T value, int source, Where where) {
+template <class T>
+T shuffle(uint32_t mask, T value, int source, Where where) {
   static_assert(std::is_trivially_copyable_v<T> && (sizeof(T) == 4 || sizeof(T) == 8));
   uint64_t bits = 0;
   std::memcpy(&bits, &value, sizeof(T));
@@ -62,15 +65,16 @@ template <class T> T shuffle(uint32_t mask, T value, int source, Where where) {
   return value;
 }
 
-template <class... Parameters> std::tuple<Parameters...> parameters_of(void (*)(Parameters...));
+template <class... Parameters>
+std::tuple<Parameters...> parameters_of(void (*)(Parameters...));
 
 }  // namespace qfm::host_cuda
 
-// SHARED(float, tile, [32][33]): one array per block. Its address is looked up by a static that is its own in every
-// instantiation of a template, as in CUDA.
-#define SHARED(type, name, dims)                                                                \
-  static const char name##_key = 0;                                                             \
-  type(&name) dims = *static_cast<type(*) dims>(::qfm::host_cuda::static_shared(                \
+// SHARED(float, tile, [32][33]): one array per block. Its address is looked up by a static that is its own in
+// every instantiation of a template, as in CUDA.
+#define SHARED(type, name, dims)                                                 \
+  static const char name##_key = 0;                                              \
+  type(&name) dims = *static_cast<type(*) dims>(::qfm::host_cuda::static_shared( \
       &name##_key, #name, sizeof(type dims), ::qfm::host_cuda::Where::current()))
 // DYN_SHARED(float, tile): pointer to the shared_bytes of the launch.
 #define DYN_SHARED(type, name) type* name = static_cast<type*>(::qfm::host_cuda::dynamic_shared())
@@ -78,7 +82,8 @@ template <class... Parameters> std::tuple<Parameters...> parameters_of(void (*)(
 inline void __syncthreads(qfm::host_cuda::Where where = qfm::host_cuda::Where::current()) {
   qfm::host_cuda::barrier(where);
 }
-inline void __syncwarp(uint32_t mask = 0xffffffffu, qfm::host_cuda::Where where = qfm::host_cuda::Where::current()) {
+inline void __syncwarp(uint32_t mask = 0xffffffffu,
+                       qfm::host_cuda::Where where = qfm::host_cuda::Where::current()) {
   qfm::host_cuda::collective(qfm::host_cuda::Collective::Sync, mask, 0, 0, where);
 }
 inline uint32_t __ballot_sync(uint32_t mask, bool value,
@@ -86,10 +91,12 @@ inline uint32_t __ballot_sync(uint32_t mask, bool value,
   return static_cast<uint32_t>(
       qfm::host_cuda::collective(qfm::host_cuda::Collective::Ballot, mask, value, 0, where));
 }
-inline bool __any_sync(uint32_t mask, bool value, qfm::host_cuda::Where where = qfm::host_cuda::Where::current()) {
+inline bool __any_sync(uint32_t mask, bool value,
+                       qfm::host_cuda::Where where = qfm::host_cuda::Where::current()) {
   return __ballot_sync(mask, value, where) != 0;
 }
-inline bool __all_sync(uint32_t mask, bool value, qfm::host_cuda::Where where = qfm::host_cuda::Where::current()) {
+inline bool __all_sync(uint32_t mask, bool value,
+                       qfm::host_cuda::Where where = qfm::host_cuda::Where::current()) {
   return __ballot_sync(mask, value, where) == mask;
 }
 
@@ -126,7 +133,8 @@ void launch(dim3 grid, dim3 block, size_t shared_bytes, void* /*stream*/, const 
   using Parameters = decltype(host_cuda::parameters_of(kernel));
   const Parameters parameters(arguments...);
   host_cuda::run({__PRETTY_FUNCTION__, grid, block, shared_bytes,
-                  [](const void* p) { std::apply(kernel, *static_cast<const Parameters*>(p)); }, &parameters});
+                  [](const void* p) { std::apply(kernel, *static_cast<const Parameters*>(p)); },
+                  &parameters});
 }
 
 }  // namespace qfm

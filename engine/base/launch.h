@@ -1,4 +1,5 @@
-// The one header of CUDA: what a kernel file (*.cu) includes. It gives CUDA's own language (threadIdx, __syncthreads,
+// The one header of CUDA: what a kernel file (*.cu) includes. It gives CUDA's own language (threadIdx,
+// __syncthreads,
 // __shfl_xor_sync, ...) and three things that both worlds, GPU and host_cuda.h, can serve:
 //   launch<kernel>(grid, block, shared_bytes, stream, arguments...)   the only way to start a kernel
 //   SHARED(float, tile, [32][33])                                     an array shared by the block
@@ -16,7 +17,7 @@
 #include <utility>
 
 #define SHARED(type, name, dims) __shared__ type name dims
-#define DYN_SHARED(type, name)                                   \
+#define DYN_SHARED(type, name)                                 \
   extern __shared__ __align__(128) unsigned char qfm_shared[]; \
   type* name = reinterpret_cast<type*>(qfm_shared)
 
@@ -25,11 +26,13 @@ namespace cuda {
 
 // Throws Error "cuda: WHAT: reason (cudaErrorName)" unless status is cudaSuccess.
 void check(cudaError_t status, const char* what);
-// Shared memory beyond 48 KB is asked for where needed. signature: a function signature with "kernel = NAME" in it.
-void launch(const void* kernel, const char* signature, dim3 grid, dim3 block, size_t shared_bytes, void* stream,
-            void** parameters);
+// Shared memory beyond 48 KB is asked for where needed. signature: a function signature with "kernel = NAME"
+// in it.
+void launch(const void* kernel, const char* signature, dim3 grid, dim3 block, size_t shared_bytes,
+            void* stream, void** parameters);
 
-template <class... Parameters> std::tuple<Parameters...> parameters_of(void (*)(Parameters...));
+template <class... Parameters>
+std::tuple<Parameters...> parameters_of(void (*)(Parameters...));
 
 }  // namespace cuda
 
@@ -39,8 +42,8 @@ void launch(dim3 grid, dim3 block, size_t shared_bytes, void* stream, const Argu
   std::apply(
       [&](auto&... parameter) {
         void* pointers[] = {&parameter..., nullptr};
-        cuda::launch(reinterpret_cast<const void*>(kernel), __PRETTY_FUNCTION__, grid, block, shared_bytes, stream,
-                     pointers);
+        cuda::launch(reinterpret_cast<const void*>(kernel), __PRETTY_FUNCTION__, grid, block, shared_bytes,
+                     stream, pointers);
       },
       parameters);
 }
