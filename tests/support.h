@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <string>
 
+#include "engine/base/error.h"
+
 namespace qfm::test {
 
 // A file of tests/golden, which is in every clone.
@@ -37,5 +39,20 @@ struct TemporaryFolder {
   }
   std::string operator/(const std::string& name) const { return (path / name).string(); }
 };
+
+// The message of the Error that f throws, which must be one line; empty where it throws none.
+template <class F>
+std::string message_of(F&& f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    const std::string message = error.what();
+    CHECK_MESSAGE(message.find('\n') == std::string::npos, message);
+    return message;
+  }
+  return "";
+}
+
+inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 }  // namespace qfm::test
