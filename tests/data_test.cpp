@@ -1,0 +1,256 @@
+// Data sets: the manifest fixtures, broken tables, splits, and seeded damage to tables.
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "engine/base/io.h"
+#include "engine/base/rng.h"
+#include "tests/support.h"
+#include "train/csv.h"
+#include "train/dataset.h"
+
+using namespace qfm;
+using nlohmann::json;
+using test::contains, test::message_of;
+
+namespace {
+
+json golden_json(const std::string& name) {
+  std::ifstream file(test::golden_path(name));
+  REQUIRE(file);
+  return json::parse(file);
+}
+
+// A folder with images a.png, b.png, ... (empty files: nothing here opens them) and a table.
+struct TableFolder {
+  test::TemporaryFolder folder;
+  explicit TableFolder(int images = 4, const std::string& inside = "") {
+    if (!inside.empty()) std::filesystem::create_directory(folder.path / inside);
+    for (int i = 0; i < images; ++i)
+      write_file((folder.path / inside / (std::string(1, 'a' + i) + ".png")).string(), "");
+  }
+  std::string table(const std::string& text) const {
+    write_file(folder / "t.csv", text);
+    return folder / "t.csv";
+  }
+  Dataset load(const std::string& text, const DatasetOptions& options = {}) const {
+    return load_dataset(table(text), options);
+  }
+  std::string refusal(const std::string& text, const DatasetOptions& options = {}) const {
+    const std::string path = table(text), message = message_of([&] { load_dataset(path, options); });
+    REQUIRE(message.starts_with(path + ": "));
+    return message.substr(path.size() + 2);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("manifests are read as expected.json says") {
+  for (const auto& set : golden_json("datasets/expected.json")["sets"]) {
+    CAPTURE(set["id"].get<std::string>());
+    const auto data = load_dataset(test::golden_path("datasets/" + set["labels"].get<std::string>()));
+    CHECK(data.higher_is_better == set["higher_is_better"].get<bool>());
+    CHECK(data.range_observed);
+    REQUIRE(data.samples.size() == set["count"].get<size_t>());
+    for (size_t i = 0; i < data.samples.size(); ++i) {
+      const auto& sample = data.samples[i];
+      const auto& item = set["items"][i];
+      const auto text = [&](const char* key) {
+        return item.contains(key) && !item[key].is_null() ? item[key].get<std::string>() : std::string();
+      };
+      CHECK(sample.name == item["path"].get<std::string>());
+      CHECK(std::filesystem::exists(sample.path));
+      CHECK(sample.score == item["score"].get<double>());
+      CHECK(sample.std.has_value() == !item["std"].is_null());
+      if (sample.std) CHECK(*sample.std == item["std"].get<double>());
+      CHECK(sample.reference == text("reference"));
+      CHECK(sample.split == text("split"));
+    }
+  }
+}
+
+TEST_CASE("broken manifests are refused as broken.json says") {
+  for (const auto& broken : golden_json("datasets/broken/broken.json")["cases"]) {
+    CAPTURE(broken["id"].get<std::string>());
+    const auto path = test::golden_path("datasets/" + broken["root"].get<std::string>() + "/manifest.csv");
+    const auto message = message_of([&] { load_dataset(path); });
+    REQUIRE(message.starts_with(path + ": "));
+    for (const auto& part : broken["message_should_name"]) CHECK(contains(message, part.get<std::string>()));
+    if (broken.contains("row")) CHECK(contains(message, "row " + std::to_string(broken["row"].get<int>())));
+    if (broken["expect"] == "report") CHECK(contains(message, "(1 bad row of "));
+  }
+}
+
+TEST_CASE("what is wrong with a table is said in one line") {
+  const TableFolder t;
+  CHECK(t.refusal("image,score\na.png,1\nb.png,abc\nc.png,nan\n") ==
+        "row 2 (b.png): score 'abc' is not a number (2 bad rows of 3)");
+  for (const std::string bad : {"nan", "inf", "-inf", "1e999", "0x10", "", "1 2", "+-1", "--1", "1,5", "1_0"})
+    CHECK(contains(t.refusal("image,score\na.png,\"" + bad + "\"\n"),
+                   "row 1 (a.png): score '" + bad + "' is not a number"));
+  CHECK(
+      contains(t.refusal("image,quality\na.png,1\n"), "no column score, mos, dmos (found: image, quality)"));
+  CHECK(contains(t.refusal("image,scor\na.png,1\n"), "did you mean 'scor'?"));
+  CHECK(contains(t.refusal("image;score\na.png;1\n"), "separated by commas"));
+  CHECK(contains(t.refusal("image,score,mos\na.png,1,2\n"),
+                 "columns 2 and 3 (score, mos) both could be the score"));
+  CHECK(contains(t.refusal("image,score,Score\na.png,1,2\n"), "columns 2 and 3"));
+  CHECK(contains(t.refusal("image,score\n"), "a header but no rows"));
+  CHECK(contains(t.refusal("\n\n"), "empty"));
+  CHECK(contains(t.refusal("image,score\n,1\n"), "row 1: no image name"));
+  CHECK(contains(t.refusal("image,score\na.png,1,2\n"), "row 1 (a.png): 3 fields, the header has 2"));
+  CHECK(contains(t.refusal("image,score\nz.png,1\n"), "row 1 (z.png): no such image file"));
+  CHECK(contains(t.refusal("image,score\n.,1\n"), "no such image file"));  // a folder is none
+  CHECK(contains(t.refusal("image,score\na.png,1\n./a.png,2\n"), "row 2 (./a.png): the same image as row 1"));
+  CHECK(contains(t.refusal("image,score,std\na.png,1,-2\n"), "std -2 is negative"));
+  CHECK(contains(t.refusal("image,score,std\na.png,1,x\n"), "std 'x' is not a number"));
+  CHECK(contains(t.refusal("image,score\na.png,3\n", {.scale = Range{0, 1}}), "outside the label range 0:1"));
+  CHECK(contains(t.refusal("image,score\n\"a.png\"x,1\n"), "row 1: text after the closing quote"));
+  CHECK(contains(t.refusal("image,score\na\"b.png,1\n"), "row 1: a quote inside the unquoted field"));
+  CHECK(contains(t.refusal("image,\"score\na.png,1\n"), "header: the quote"));
+  CHECK(contains(t.refusal(std::string("\x89PNG\r\n\x1a\n\0\0\0\r", 12)), "not a text table"));
+  CHECK(contains(t.refusal(std::string("\xFF\xFEi\0m\0", 6)), "UTF-16"));
+  CHECK(contains(t.refusal("image,score\n\"new\nline.png\",1\n"), "(new?line.png)"));
+  CHECK(contains(t.refusal(std::string(5000, ',')), "more than 4096 fields"));
+  CHECK(contains(message_of([&] { load_dataset(t.folder / "none.csv"); }), "none.csv: No such file"));
+  CHECK(contains(message_of([&] { load_dataset(t.folder.path.string()); }), "not a regular file"));
+}
+
+TEST_CASE("columns: names, order, letter case and folds") {
+  const TableFolder t;
+  const std::string table =
+      "id,MOS,fold,Image\n1,0.5,train,a.png\n2, +2e-1 ,val,b.png\n3,x,test,c.png\n4,0.75,train,d.png";
+  const auto train = t.load(table, {.fold = "fold=train"});
+  REQUIRE(train.samples.size() == 2);
+  CHECK(train.samples[1].name == "d.png");
+  CHECK(train.range.low == 0.5);
+  CHECK(train.range.high == 0.75);
+  CHECK(train.scaled(0.625) == 50);
+  CHECK(train.unscaled(train.scaled(0.7)) == doctest::Approx(0.7));
+  CHECK(t.load(table, {.fold = "fold=val"}).samples[0].score == 0.2);
+  CHECK(contains(t.refusal(table, {.fold = "fold=Train"}),
+                 "none of 4 rows has fold=Train (found: test, train, val)"));
+  CHECK(contains(t.refusal(table, {.fold = "folds=train"}),
+                 "no column folds (found: id, MOS, fold, Image); did you mean 'fold'?"));
+  CHECK(contains(message_of([&] { t.load(table, {.fold = "fold"}); }), "'fold' is not COLUMN=VALUE"));
+
+  const auto dmos = t.load("path,dmos\na.png,3\nb.png,4\n", {.scale = Range{0, 10}});
+  CHECK(dmos.higher_is_better);
+  CHECK_FALSE(dmos.range_observed);
+  CHECK(dmos.scaled(3) == 30);
+  CHECK_FALSE(t.load("path,dmos\na.png,3\n", {.lower_is_better = true}).higher_is_better);
+  const auto flat = t.load("path,dmos\na.png,3\nb.png,3\n");
+  CHECK(contains(message_of([&] { flat.scaled(3); }), "--scale LO:HI"));
+  CHECK(t.load("image,score\r\ra.png,1\rb.png,2").samples.size() == 2);  // CR alone ends a line too
+}
+
+TEST_CASE("images are found beside the table, in images/ there, or under --root") {
+  const TableFolder beside, within(2, "images");
+  CHECK(beside.load("image,score\na.png,1\n").samples[0].path == beside.folder / "a.png");
+  CHECK(within.load("image,score\na.png,1\n").samples[0].path == within.folder / "images/a.png");
+  const auto rooted = beside.load("image,score\nb.png,1\n", {.root = within.folder / "images"});
+  CHECK(rooted.samples[0].path == within.folder / "images/b.png");
+  CHECK(contains(beside.refusal("image,score\nc.png,1\n", {.root = within.folder / "images"}),
+                 "in " + within.folder.path.string()));
+}
+
+TEST_CASE("the BIQ2021 table by fold") {
+  const auto path = test::shared_path("data/biq2021/labels.csv");
+  if (path.empty()) QFM_SKIP("no data/biq2021");
+  CHECK(load_dataset(path, {.fold = "fold=train"}).samples.size() == 2439);
+  CHECK(load_dataset(path, {.fold = "fold=val"}).samples.size() == 561);
+}
+
+TEST_CASE("native layouts answer one clear line") {
+  for (const auto& layout : native_layouts())
+    CHECK(
+        contains(message_of([&] { load_dataset(std::string(layout.name) + ":/data/x"); }), "not built yet"));
+  CHECK(contains(message_of([] { load_dataset("koniq10:/data/x"); }), "did you mean 'koniq10k'?"));
+  CHECK(native_layouts().size() == 8);
+}
+
+TEST_CASE("split_fraction: seeded, disjoint in references, complete, in order") {
+  Dataset all;
+  all.name = "set", all.range = {0, 5}, all.higher_is_better = false;
+  for (int i = 0; i < 100; ++i) {
+    all.samples.push_back({});
+    all.samples.back().name = std::to_string(i), all.samples.back().score = i;
+    if (i < 60) all.samples.back().reference = "r" + std::to_string(i % 10);
+  }
+  const auto [train, val] = split_fraction(all, 0.2, 1);
+  CHECK(train.samples.size() + val.samples.size() == 100);
+  CHECK(val.range.high == 5);
+  CHECK_FALSE(val.higher_is_better);
+  std::set<std::string> references, names;
+  size_t groups = 0;
+  for (const auto& s : val.samples) {
+    groups += s.reference.empty() || references.insert(s.reference).second;
+    names.insert(s.name);
+  }
+  CHECK(groups == 10);  // a fifth of 10 references and 40 photos without one
+  for (size_t i = 0; i < train.samples.size(); ++i) {
+    CHECK_FALSE(names.contains(train.samples[i].name));
+    CHECK_FALSE(references.contains(train.samples[i].reference));
+    if (i > 0) CHECK(train.samples[i - 1].score < train.samples[i].score);
+  }
+  const auto same = split_fraction(all, 0.2, 1).second, other = split_fraction(all, 0.2, 2).second;
+  const auto listed = [](const Dataset& d) {
+    std::string text;
+    for (const auto& s : d.samples) text += s.name + " ";
+    return text;
+  };
+  CHECK(listed(same) == listed(val));
+  CHECK(listed(other) != listed(val));
+  CHECK(split_fraction(all, 1e-9, 1).second.samples.size() >= 1);
+  CHECK(split_fraction(all, 1 - 1e-9, 1).first.samples.size() >= 1);
+  CHECK(contains(message_of([&] { split_fraction(all, 1.0, 1); }), "fraction"));
+  all.samples.resize(1);
+  CHECK(contains(message_of([&] { split_fraction(all, 0.5, 1); }), "cannot be split"));
+}
+
+TEST_CASE("ranges and folds on the command line") {
+  CHECK(parse_range("-2.64:111.77").low == -2.64);
+  CHECK(parse_range("-2.64:111.77").high == 111.77);
+  for (const char* bad : {"", "5", "5:", ":5", "1:0", "1:1", "0:nan", "a:b", "0:1:2", "-1e308:1e308"})
+    CHECK_FALSE(message_of([&] { parse_range(bad); }).empty());
+  CHECK(parse_fold("fold=a=b").second == "a=b");
+  CHECK(parse_fold("fold=").second.empty());
+  CHECK_FALSE(message_of([] { parse_fold("=x"); }).empty());
+}
+
+TEST_CASE("damaged tables are read or refused, never worse") {
+  const TableFolder t;
+  std::vector<std::string> tables;
+  for (const char* name : {"manifest", "minimal", "quoted"}) {
+    const auto bytes = read_file(test::golden_path(std::string("datasets/manifest/") + name + ".csv"));
+    tables.emplace_back(bytes.begin(), bytes.end());
+  }
+  tables.push_back("image,score,std\nimages/a.png,1,0.5\n\"images/b.jpg\",2,\r\n\"images/d.png\",3e0,1\n");
+  const std::string alphabet("\",\r\n\0;:=-+.eE019aN\xEF\xBB\xBF\xFF ", 25);
+  const DatasetOptions options{.root = test::golden_path("datasets/manifest")};
+  Rng rng(11, "damage");
+  int read = 0, refused = 0;
+  for (int trial = 0; trial < 3000; ++trial) {
+    std::string text = tables[rng.below(static_cast<uint32_t>(tables.size()))];
+    if (rng.below(3) == 0) text.resize(rng.below(static_cast<uint32_t>(text.size())));
+    for (uint32_t edits = rng.below(5); edits > 0 && !text.empty(); --edits) {
+      const auto at = rng.below(static_cast<uint32_t>(text.size()));
+      const char c = alphabet[rng.below(static_cast<uint32_t>(alphabet.size()))];
+      if (rng.below(2)) text[at] = c;
+      else text.insert(at, 1, c);
+    }
+    std::ofstream(t.folder / "t.csv", std::ios::binary) << text;
+    const auto message = message_of([&] {
+      for (const auto& sample : load_dataset(t.folder / "t.csv", options).samples)
+        REQUIRE(std::isfinite(sample.score));
+      ++read;
+    });
+    if (message.empty()) continue;
+    ++refused;
+    CHECK(message.starts_with(t.folder / "t.csv"));
+  }
+  CHECK(read > 0);
+  CHECK(refused > 0);
+  MESSAGE("damaged tables: " << read << " read, " << refused << " refused");
+}
