@@ -2,25 +2,24 @@
 
 #include <cmath>
 
+#include "kernels/adamw_scalars.h"
 #include "kernels/run.h"
+
+QFM_EACH_ISA(template <class T> void adamw(const AdamWScalars<float>& s, float* master, T* copy, float* m,
+                                           float* v, const float* gradient, int64_t n);)
 
 namespace qfm {
 namespace plain {
 namespace {
 
 template <class T>
-void adamw(const AdamW& rule, acc<T>* master, T* copy, acc<T>* m, acc<T>* v, const acc<T>* gradient,
-           int64_t n) {
-  using A = acc<T>;
-  const A keep = A(1 - rule.lr * rule.weight_decay), clip = A(rule.clip), eps = A(rule.eps);
-  const A rate1 = A(1 - rule.beta1), beta2 = A(rule.beta2), rate2 = A(1 - rule.beta2);
-  const A step = A(rule.lr / (1 - std::pow(rule.beta1, rule.step)));
-  const A root = A(std::sqrt(1 - std::pow(rule.beta2, rule.step)));
+void adamw(const AdamWScalars<acc<T>>& s, acc<T>* master, T* copy, acc<T>* m, acc<T>* v,
+           const acc<T>* gradient, int64_t n) {
   for (int64_t i = 0; i < n; ++i) {
-    const A g = clip * gradient[i];
-    m[i] += rate1 * (g - m[i]);
-    v[i] = beta2 * v[i] + rate2 * g * g;
-    master[i] = keep * master[i] - step * m[i] / (std::sqrt(v[i]) / root + eps);
+    const acc<T> g = s.clip * gradient[i];
+    m[i] += s.rate1 * (g - m[i]);
+    v[i] = s.beta2 * v[i] + s.rate2 * g * g;
+    master[i] = s.keep * master[i] - s.step * (m[i] / (std::sqrt(v[i]) / s.root + s.eps));
     if (copy) copy[i] = T(master[i]);
   }
 }
@@ -31,9 +30,18 @@ void adamw(const AdamW& rule, acc<T>* master, T* copy, acc<T>* m, acc<T>* v, con
 template <class T>
 void adamw(Cpu, AdamW rule, acc<T>* master, T* copy, acc<T>* m, acc<T>* v, const acc<T>* gradient,
            int64_t n) {
-  const auto run = &plain::adamw<T>;
+  using A = acc<T>;
+  const AdamWScalars<A> scalars{.keep = A(1 - rule.lr * rule.weight_decay),
+                                .clip = A(rule.clip),
+                                .rate1 = A(1 - rule.beta1),
+                                .beta2 = A(rule.beta2),
+                                .rate2 = A(1 - rule.beta2),
+                                .step = A(rule.lr / (1 - std::pow(rule.beta1, rule.step))),
+                                .root = A(std::sqrt(1 - std::pow(rule.beta2, rule.step))),
+                                .eps = A(rule.eps)};
+  const auto run = QFM_CODE(adamw, T);
   for_elements(n, [&](int64_t begin, int64_t end) {
-    run(rule, master + begin, copy ? copy + begin : nullptr, m + begin, v + begin, gradient + begin,
+    run(scalars, master + begin, copy ? copy + begin : nullptr, m + begin, v + begin, gradient + begin,
         end - begin);
   });
 }

@@ -5,6 +5,9 @@
 
 #include "kernels/run.h"
 
+QFM_EACH_ISA(template <class T> void gelu_forward(T* y, const T* x, int64_t n);
+             template <class T> void gelu_backward(T* dx, const T* dy, const T* x, int64_t n);)
+
 namespace qfm {
 namespace {
 
@@ -35,13 +38,13 @@ void gelu_backward(T* dx, const T* dy, const T* x, int64_t n) {
 
 template <class T>
 void gelu_forward(Cpu, T* y, const T* x, int64_t n) {
-  const auto run = &plain::gelu_forward<T>;
+  const auto run = QFM_CODE(gelu_forward, T);
   for_elements(n, [&](int64_t begin, int64_t end) { run(y + begin, x + begin, end - begin); });
 }
 
 template <class T>
 void gelu_backward(Cpu, T* dx, const T* dy, const T* x, int64_t n) {
-  const auto run = &plain::gelu_backward<T>;
+  const auto run = QFM_CODE(gelu_backward, T);
   for_elements(n, [&](int64_t begin, int64_t end) { run(dx + begin, dy + begin, x + begin, end - begin); });
 }
 

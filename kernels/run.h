@@ -69,6 +69,9 @@ To to(From x) {
   else return static_cast<To>(x);
 }
 
+template <class... T>
+constexpr bool any_double = (std::is_same_v<T, double> || ...);
+
 }  // namespace qfm
 
 // Declares functions of X_simd.cpp, once for each instruction set it is compiled for.
@@ -80,13 +83,13 @@ To to(From x) {
   __VA_ARGS__             \
   }
 
-// f<T>, as the current path has it: of namespace avx512, avx2 or plain. double serves gradient checks: plain
-// only.
-#define QFM_CODE(f, T)                                          \
-  [] {                                                          \
-    if constexpr (!std::is_same_v<T, double>) {                 \
-      if (simd_path() == CpuPath::Avx512) return &avx512::f<T>; \
-      if (simd_path() == CpuPath::Avx2) return &avx2::f<T>;     \
-    }                                                           \
-    return &plain::f<T>;                                        \
+// f<...> as the current path has it: of namespace avx512, avx2 or plain. double, the type of gradient checks,
+// is only plain.
+#define QFM_CODE(f, ...)                                                  \
+  [] {                                                                    \
+    if constexpr (!qfm::any_double<__VA_ARGS__>) {                        \
+      if (simd_path() == CpuPath::Avx512) return &avx512::f<__VA_ARGS__>; \
+      if (simd_path() == CpuPath::Avx2) return &avx2::f<__VA_ARGS__>;     \
+    }                                                                     \
+    return &plain::f<__VA_ARGS__>;                                        \
   }()

@@ -204,4 +204,36 @@ inline vf gelu_grad(vf x) {
   return fma(held, density, normal_cdf(x));
 }
 
+// The steps of a loop over n elements: f(j, Whole{}) for every full vector, then f(j, Tail{rest}). The tail runs the
+// same instructions on a masked vector, so that a value does not depend on its place.
+struct Whole {};
+struct Tail {
+  int n;
+};
+template <class F>
+inline void for_vectors(int64_t n, F&& f) {
+  int64_t j = 0;
+  for (; j + vf::width <= n; j += vf::width) f(j, Whole{});
+  if (j < n) f(j, Tail{static_cast<int>(n - j)});
+}
+template <class T>
+inline vf load(const T* p, Whole) {
+  return load(p);
+}
+template <class T>
+inline vf load(const T* p, Tail tail) {
+  return load(p, tail.n);
+}
+template <class T>
+inline void store(T* p, vf a, Whole) {
+  store(p, a);
+}
+template <class T>
+inline void store(T* p, vf a, Tail tail) {
+  store(p, a, tail.n);
+}
+// a, and `other` past the tail.
+inline vf kept(vf a, Whole, float = 0.0f) { return a; }
+inline vf kept(vf a, Tail tail, float other = 0.0f) { return select_first(tail.n, a, broadcast(other)); }
+
 }  // namespace qfm::QFM_ISA

@@ -4,6 +4,10 @@
 
 #include "kernels/run.h"
 
+QFM_EACH_ISA(template <class T> void softmax_forward(T* y, const T* x, int64_t rows, int64_t cols);
+             template <class T>
+             void softmax_backward(T* dx, const T* dy, const T* y, int64_t rows, int64_t cols);)
+
 namespace qfm {
 namespace plain {
 namespace {
@@ -35,14 +39,14 @@ void softmax_backward(T* dx, const T* dy, const T* y, int64_t rows, int64_t cols
 template <class T>
 void softmax_forward(Cpu, T* y, const T* x, int64_t rows, int64_t cols) {
   if (cols == 0) return;
-  const auto run = &plain::softmax_forward<T>;
+  const auto run = QFM_CODE(softmax_forward, T);
   for_rows(rows, cols,
            [&](int64_t begin, int64_t end) { run(y + begin * cols, x + begin * cols, end - begin, cols); });
 }
 
 template <class T>
 void softmax_backward(Cpu, T* dx, const T* dy, const T* y, int64_t rows, int64_t cols) {
-  const auto run = &plain::softmax_backward<T>;
+  const auto run = QFM_CODE(softmax_backward, T);
   for_rows(rows, cols, [&](int64_t begin, int64_t end) {
     const int64_t at = begin * cols;
     run(dx + at, dy + at, y + at, end - begin, cols);
