@@ -1,0 +1,76 @@
+#include "train/loader.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+#include "engine/base/rng.h"
+
+namespace qfm {
+
+Loader::Loader(std::vector<std::string> paths, std::vector<float> labels, const LoaderOptions& options)
+    : paths_(std::move(paths)), labels_(std::move(labels)), options_(options) {
+  QFM_CHECK(!paths_.empty() && paths_.size() == labels_.size(), "loader: ", paths_.size(), " photos and ",
+            labels_.size(), " labels");
+  QFM_CHECK(options.batch >= 1 && options.crops_per_image >= 1 && options.workers >= 0, "loader: batch ",
+            options.batch, ", ", options.crops_per_image, " crops a photo, ", options.workers, " workers");
+  QFM_CHECK(
+      paths_.size() <= std::numeric_limits<uint32_t>::max() / static_cast<size_t>(options.crops_per_image),
+      "loader: ", paths_.size(), " photos with ", options.crops_per_image, " crops each are too many");
+}
+
+int64_t Loader::batches_per_epoch() const {
+  const int64_t pairs = static_cast<int64_t>(paths_.size()) * options_.crops_per_image;
+  return std::max<int64_t>(1, pairs / options_.batch);
+}
+
+// A permutation of all pairs (Fisher and Yates), pair = photo * crops_per_image + crop.
+std::shared_ptr<const std::vector<uint32_t>> Loader::order(int64_t epoch) const {
+  const std::lock_guard lock(order_mutex_);
+  if (order_epoch_ != epoch) {
+    std::vector<uint32_t> pairs(paths_.size() * static_cast<size_t>(options_.crops_per_image));
+    std::iota(pairs.begin(), pairs.end(), 0u);
+    Rng rng(options_.seed, "order", static_cast<uint32_t>(epoch));
+    for (size_t left = pairs.size(); left > 1; --left)
+      std::swap(pairs[left - 1], pairs[rng.below(static_cast<uint32_t>(left))]);
+    order_ = std::make_shared<const std::vector<uint32_t>>(std::move(pairs));
+    order_epoch_ = epoch;
+  }
+  return order_;
+}
+
+void Loader::draw_sample(float* out, int64_t epoch, int64_t pair) const {
+  const auto e = static_cast<uint32_t>(epoch), p = static_cast<uint32_t>(pair);
+  const std::string& path = paths_[static_cast<size_t>(pair / options_.crops_per_image)];
+  const Image photo = fit_for_crops(decode_image(path, options_.decode), options_.resize, options_.crop);
+  const Crops one{Crops::Kind::Random, 1};
+  const auto windows =
+      crop_windows(one, photo.width, photo.height, options_.crop, Rng(options_.seed, "crop", e, p));
+  const bool mirror = Rng(options_.seed, "flip", e, p).uniform() < 0.5f;
+  normalise(out, photo, windows[0], options_.crop, mirror, options_.norm);
+}
+
+Batch Loader::batch(int64_t epoch, int64_t index) const {
+  const auto pairs = order(epoch);
+  const int64_t size = std::min<int64_t>(options_.batch, static_cast<int64_t>(pairs->size()));
+  Batch result{Tensor({size, 3, options_.crop, options_.crop}), Tensor({size}), {}};
+  const int64_t values = int64_t{3} * options_.crop * options_.crop;
+  for (int64_t i = 0; i < size; ++i) {
+    const int64_t pair = (*pairs)[static_cast<size_t>(index * options_.batch + i)];
+    const int64_t photo = pair / options_.crops_per_image;
+    draw_sample(result.images.data<float>() + i * values, epoch, pair);
+    result.labels.data<float>()[i] = labels_[static_cast<size_t>(photo)];
+    result.photos.push_back(photo);
+  }
+  return result;
+}
+
+void Loader::start(int64_t first, int64_t end) {
+  const int64_t each = batches_per_epoch(),
+                depth = options_.workers + 1;  // one waits while each worker makes another
+  ahead_.reset();
+  ahead_ = std::make_unique<Prefetch<Batch>>(first, end, options_.workers, depth,
+                                             [this, each](int64_t i) { return batch(i / each, i % each); });
+}
+
+}  // namespace qfm

@@ -1,0 +1,63 @@
+// Batches of random crops for training, decoded ahead of time.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/tensor.h"
+#include "train/decode.h"
+#include "train/prefetch.h"
+#include "train/transform.h"
+
+namespace qfm {
+
+struct LoaderOptions {
+  int64_t batch = 16, crops_per_image = 10;
+  int crop = 224, resize = 0;  // pixels; resize: of the shorter side before cropping, 0: none
+  Normalisation norm;
+  DecodeOptions decode;
+  uint64_t seed = 0;
+  int workers = 1;  // threads that decode; 0: the caller decodes
+};
+
+struct Batch {
+  Tensor images;                // (B, 3, crop, crop) F32 on the CPU
+  Tensor labels;                // (B) F32 on the CPU
+  std::vector<int64_t> photos;  // (B) which photo each row was cut from
+};
+
+// An epoch is a random order of all (photo, crop) pairs, cut in batches; what is left over at its end is
+// dropped, as the published recipe does. Fewer pairs than a batch make one smaller batch. Order, window and
+// mirroring (p = 0.5) draw from streams named (seed, purpose, epoch, pair): a batch depends on nothing else,
+// least of all on the number of workers.
+class Loader {
+ public:
+  // labels[i] belongs to paths[i]. Throws Error for an empty set.
+  Loader(std::vector<std::string> paths, std::vector<float> labels, const LoaderOptions& options);
+
+  int64_t batches_per_epoch() const;
+  // A pure function of its arguments. Throws Error "PATH: reason" for a photo that cannot be decoded.
+  Batch batch(int64_t epoch, int64_t index) const;
+  // Starts the workers: next() will give the batches from (epoch, index) on, over the ends of epochs, without
+  // end.
+  void start(int64_t epoch, int64_t index);
+  Batch next() { return ahead_->next(); }
+
+  const std::vector<std::string>& paths() const { return paths_; }
+
+ private:
+  void draw_sample(float* out, int64_t epoch, int64_t pair) const;
+  std::shared_ptr<const std::vector<uint32_t>> order(int64_t epoch) const;
+
+  const std::vector<std::string> paths_;
+  const std::vector<float> labels_;
+  const LoaderOptions options_;
+  mutable std::mutex order_mutex_;
+  mutable int64_t order_epoch_ = -1;
+  mutable std::shared_ptr<const std::vector<uint32_t>>
+      order_;                               // of order_epoch_, drawn once for all its batches
+  std::unique_ptr<Prefetch<Batch>> ahead_;  // last: its threads use the rest
+};
+
+}  // namespace qfm
