@@ -1,0 +1,98 @@
+#include "train/transform.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <string_view>
+
+#include "engine/base/error.h"
+
+namespace qfm {
+namespace {
+
+constexpr int most_windows = 10, most_an_axis = 4;
+constexpr int64_t most_pixels = int64_t{1} << 27;
+
+int grid_count(int length, int crop) { return std::clamp((length + crop - 1) / crop, 1, most_an_axis); }
+
+// round(k * room / (n - 1)), halves up, in integers.
+int grid_offset(int k, int n, int room) { return n == 1 ? 0 : (2 * k * room + n - 1) / (2 * (n - 1)); }
+
+std::vector<Window> grid(int width, int height, int crop) {
+  int columns = grid_count(width, crop), rows = grid_count(height, crop);
+  while (columns * rows > most_windows) --(columns > rows ? columns : rows);
+  std::vector<Window> windows;
+  for (int r = 0; r < rows; ++r)
+    for (int c = 0; c < columns; ++c)
+      windows.push_back({grid_offset(c, columns, width - crop), grid_offset(r, rows, height - crop)});
+  return windows;
+}
+
+}  // namespace
+
+Crops parse_crops(const std::string& text) {
+  if (text == "grid") return {Crops::Kind::Grid, most_windows};
+  if (text == "center") return {Crops::Kind::Center, 1};
+  constexpr std::string_view random = "random:";
+  if (text.starts_with(random)) {
+    int count = 0;
+    const char* end = text.data() + text.size();
+    const auto [rest, error] = std::from_chars(text.data() + random.size(), end, count);
+    if (error == std::errc{} && rest == end && count >= 1 && count <= 1000)
+      return {Crops::Kind::Random, count};
+  }
+  QFM_FAIL("crops are 'grid', 'center' or 'random:N' with N in 1..1000, not '", text, "'");
+}
+
+std::string name_of(const Crops& crops) {
+  if (crops.kind == Crops::Kind::Grid) return "grid";
+  return crops.kind == Crops::Kind::Center ? "center" : concat("random:", crops.count);
+}
+
+Image fit_for_crops(Image image, int side, int crop, Resampling how) {
+  const int shorter = std::min(image.width, image.height);
+  QFM_CHECK(shorter > 0, "a picture without pixels");
+  if (side > 0 && side < shorter) return resize_shorter_side(std::move(image), std::max(side, crop), how);
+  QFM_CHECK(
+      shorter >= crop || int64_t{std::max(image.width, image.height)} * crop / shorter * crop <= most_pixels,
+      image.width, "x", image.height, " pixels: too narrow to be brought up to ", crop);
+  if (shorter < crop) return resize_shorter_side(std::move(image), crop, how);
+  return image;
+}
+
+std::vector<Window> crop_windows(const Crops& crops, int width, int height, int crop, Rng rng) {
+  QFM_CHECK(crop > 0 && width >= crop && height >= crop, "no window of ", crop, "x", crop, " fits into ",
+            width, "x", height, " pixels");
+  if (crops.kind == Crops::Kind::Grid) return grid(width, height, crop);
+  if (crops.kind == Crops::Kind::Center) return {{(width - crop) / 2, (height - crop) / 2}};
+  std::vector<Window> windows;
+  for (int i = 0; i < crops.count; ++i) {
+    const auto top = static_cast<int>(rng.below(static_cast<uint32_t>(height - crop + 1)));
+    const auto left = static_cast<int>(rng.below(static_cast<uint32_t>(width - crop + 1)));
+    windows.push_back({left, top});
+  }
+  return windows;
+}
+
+void normalise(float* out, const Image& image, Window window, int crop, bool mirror,
+               const Normalisation& norm) {
+  QFM_CHECK(window.left >= 0 && window.top >= 0 && window.left <= image.width - crop &&
+                window.top <= image.height - crop,
+            "window at ", window.left, ",", window.top, " leaves the picture");
+  // Only 256 values a channel: a table gives the same floats as the formula, faster.
+  std::array<std::array<float, 256>, 3> table;
+  for (size_t c = 0; c < 3; ++c)
+    for (size_t v = 0; v < 256; ++v)
+      table[c][v] = (static_cast<float>(v) / 255.0f - norm.mean[c]) / norm.std[c];
+  const ptrdiff_t plane = ptrdiff_t{crop} * crop;
+  for (int y = 0; y < crop; ++y) {
+    const uint8_t* pixel = image.row(window.top + y) + 3 * (mirror ? window.left + crop - 1 : window.left);
+    for (int x = 0; x < crop; ++x, ++out, pixel += mirror ? -3 : 3) {
+      out[0] = table[0][pixel[0]];
+      out[plane] = table[1][pixel[1]];
+      out[2 * plane] = table[2][pixel[2]];
+    }
+  }
+}
+
+}  // namespace qfm
