@@ -52,8 +52,8 @@ void gather(Node& node, Tensor grad) {
 
 void check(const Node& node, const Node& input, size_t index, const Tensor& grad) {
   QFM_CHECK(!grad.empty(), node.name, ": backward gave no gradient for input ", index);
-  QFM_CHECK(grad.shape() == input.shape, node.name, ": backward gave a gradient of shape ", grad.shape(), " for input ",
-            index, " of shape ", input.shape);
+  QFM_CHECK(grad.shape() == input.shape, node.name, ": backward gave a gradient of shape ", grad.shape(),
+            " for input ", index, " of shape ", input.shape);
   QFM_CHECK(grad.dtype() == input.grad_dtype, node.name, ": backward gave a ", name_of(grad.dtype()),
             " gradient for input ", index, ", expected ", name_of(input.grad_dtype));
 }
@@ -86,8 +86,8 @@ Var Var::leaf(Tensor value) {
 }
 
 Var Var::parameter(Tensor value, Tensor grad) {
-  QFM_CHECK(grad.dtype() == acc_of(value.dtype()) && grad.shape() == value.shape(), "parameter ", value.shape(),
-            ": gradient buffer is ", grad.shape(), " ", name_of(grad.dtype()));
+  QFM_CHECK(grad.dtype() == acc_of(value.dtype()) && grad.shape() == value.shape(), "parameter ",
+            value.shape(), ": gradient buffer is ", grad.shape(), " ", name_of(grad.dtype()));
   Var v(value);
   v.node_ = std::make_shared<Node>("parameter", value, grad.dtype());
   v.node_->grad = std::move(grad);
@@ -122,8 +122,9 @@ Var record(const char* name, Tensor y, std::vector<Var> inputs, Backward backwar
 void backward(const Var& root, Tensor dy) {
   QFM_CHECK(root.needs_grad(), "backward: the root has no history");
   if (dy.empty()) dy = ones(root.value);
-  QFM_CHECK(dy.shape() == root.shape() && dy.dtype() == root.node_->grad_dtype, "backward: gradient ", dy.shape(), " ",
-            name_of(dy.dtype()), " for a root ", root.shape(), " ", name_of(root.node_->grad_dtype));
+  QFM_CHECK(dy.shape() == root.shape() && dy.dtype() == root.node_->grad_dtype, "backward: gradient ",
+            dy.shape(), " ", name_of(dy.dtype()), " for a root ", root.shape(), " ",
+            name_of(root.node_->grad_dtype));
   gather(*root.node_, std::move(dy));
 
   std::map<uint64_t, std::shared_ptr<Node>> pending{{root.node_->id, root.node_}};
@@ -136,8 +137,8 @@ void backward(const Var& root, Tensor dy) {
     const Backward run = std::move(node->run);
     node->run = nullptr;
     Grads grads = run(std::exchange(node->grad, Tensor()));
-    QFM_CHECK(grads.size() == node->inputs.size(), node->name, ": backward gave ", grads.size(), " gradients for ",
-              node->inputs.size(), " inputs");
+    QFM_CHECK(grads.size() == node->inputs.size(), node->name, ": backward gave ", grads.size(),
+              " gradients for ", node->inputs.size(), " inputs");
     for (size_t i = 0; i < grads.size(); ++i) {
       const auto& input = node->inputs[i];
       if (!input) continue;

@@ -9,7 +9,8 @@
 namespace qfm {
 
 using Grads = std::vector<Tensor>;
-// From the gradient of the output to one gradient per input, in order. An input that needs none may get an empty one.
+// From the gradient of the output to one gradient per input, in order. An input that needs none may get an
+// empty one.
 using Backward = std::function<Grads(const Tensor& dy)>;
 
 struct Node;
@@ -48,16 +49,17 @@ class NoGrad {
   NoGrad(const NoGrad&) = delete;
   NoGrad& operator=(const NoGrad&) = delete;
 };
-// History is wanted: not under NoGrad, and some input needs a gradient. An op that saves something only for its
-// backward asks this first.
+// History is wanted: not under NoGrad, and some input needs a gradient. An op that saves something only for
+// its backward asks this first.
 bool recording(std::initializer_list<const Var*> inputs);
 
 // y with a history: `backward` will be called at most once, then dropped with all that it captured.
 Var record(const char* name, Tensor y, std::vector<Var> inputs, Backward backward);
 
-// Gradients of sum(root * dy) for every leaf and parameter behind root; dy defaults to ones (root must then have one
-// element). Nodes run by descending id, so each runs after all its users. Throws Error when a backward returns the wrong
-// number of gradients, a missing one, or one of another shape or dtype, and when a graph is used twice.
+// Gradients of sum(root * dy) for every leaf and parameter behind root; dy defaults to ones (root must then
+// have one element). Nodes run by descending id, so each runs after all its users. Throws Error when a
+// backward returns the wrong number of gradients, a missing one, or one of another shape or dtype, and when a
+// graph is used twice.
 void backward(const Var& root, Tensor dy = {});
 
 }  // namespace qfm

@@ -25,10 +25,14 @@ namespace detail {
 template <class F>
 void dispatch_cpu_dtype(const Op& op, DType dtype, F&& f) {
   switch (dtype) {
-    case DType::F32: return f(Cpu{}, float{});
-    case DType::BF16: return f(Cpu{}, bf16{});
-    case DType::F64: return f(Cpu{}, double{});
-    default: QFM_FAIL(op.name, ": no kernel for ", name_of(dtype));
+    case DType::F32:
+      return f(Cpu{}, float{});
+    case DType::BF16:
+      return f(Cpu{}, bf16{});
+    case DType::F64:
+      return f(Cpu{}, double{});
+    default:
+      QFM_FAIL(op.name, ": no kernel for ", name_of(dtype));
   }
 }
 }  // namespace detail
@@ -48,9 +52,12 @@ void dispatch(Op op, const Tensor& x, F&& f) {
   if (x.device() == cpu_device) return detail::dispatch_cpu_dtype(op, x.dtype(), f);
 #if defined(QFM_CUDA_DEVICE) || defined(QFM_CUDA_HOST)
   switch (x.dtype()) {
-    case DType::F32: return f(Cuda{}, float{});
-    case DType::BF16: return f(Cuda{}, bf16{});
-    default: QFM_FAIL(op.name, ": no CUDA kernel for ", name_of(x.dtype()));
+    case DType::F32:
+      return f(Cuda{}, float{});
+    case DType::BF16:
+      return f(Cuda{}, bf16{});
+    default:
+      QFM_FAIL(op.name, ": no CUDA kernel for ", name_of(x.dtype()));
   }
 #else
   QFM_FAIL(op.name, ": ", cuda::unavailable_reason());

@@ -33,7 +33,8 @@ void fill_with(const Param& p, Draw&& draw) {
 }  // namespace
 
 Param Param::rows(int64_t begin, int64_t end) const {
-  QFM_CHECK(views_ != nullptr && entry_->master.empty(), "parameter ", name(), ": rows are taken before allocation");
+  QFM_CHECK(views_ != nullptr && entry_->master.empty(), "parameter ", name(),
+            ": rows are taken before allocation");
   std::vector<int64_t> dims(shape().begin(), shape().end());
   QFM_CHECK(!dims.empty() && 0 <= begin && begin < end && end <= dims[0], "parameter ", name(), " ", shape(),
             ": no rows ", begin, " to ", end);
@@ -46,7 +47,8 @@ Param Param::rows(int64_t begin, int64_t end) const {
 Param ParamSet::add(const std::string& name, Shape shape, bool decay) {
   QFM_CHECK(master.empty(), "parameter ", name, ": added after allocation");
   for (const Param& p : params_) QFM_CHECK(p.name() != name, "parameter ", name, ": added twice");
-  params_.emplace_back(std::make_shared<Param::Entry>(Param::Entry{name, shape, decay, 0, {}, {}, {}, nullptr, 0}), &views_);
+  params_.emplace_back(
+      std::make_shared<Param::Entry>(Param::Entry{name, shape, decay, 0, {}, {}, {}, nullptr, 0}), &views_);
   return params_.back();
 }
 

@@ -58,12 +58,14 @@ std::string profile_report() {
   char line[160];
   for (auto& [name, t] : rows) {
     if (text.empty()) {
-      std::snprintf(line, sizeof line, "%-28s %8s %10s %6s %9s %8s\n", "op", "calls", "ms", "share", "GFLOP/s", "GB/s");
+      std::snprintf(line, sizeof line, "%-28s %8s %10s %6s %9s %8s\n", "op", "calls", "ms", "share",
+                    "GFLOP/s", "GB/s");
       text += line;
     }
     std::snprintf(line, sizeof line, "%-28s %8llu %10.2f %5.1f%% %9.1f %8.1f\n", name.c_str(),
-                  static_cast<unsigned long long>(t.calls), t.seconds * 1e3, 100 * t.seconds / std::max(all, 1e-12),
-                  t.flops / std::max(t.seconds, 1e-12) / 1e9, t.bytes / std::max(t.seconds, 1e-12) / 1e9);
+                  static_cast<unsigned long long>(t.calls), t.seconds * 1e3,
+                  100 * t.seconds / std::max(all, 1e-12), t.flops / std::max(t.seconds, 1e-12) / 1e9,
+                  t.bytes / std::max(t.seconds, 1e-12) / 1e9);
     text += line;
   }
   return text;

@@ -40,21 +40,23 @@ void read_at(const File& file, const std::string& path, uint64_t offset, void* t
 }
 
 size_t element_size(const std::string& dtype) {
-  static const std::map<std::string, size_t> sizes{{"F64", 8}, {"I64", 8}, {"U64", 8}, {"F32", 4}, {"I32", 4},
-                                                   {"U32", 4}, {"F16", 2}, {"BF16", 2}, {"I16", 2}, {"U16", 2},
-                                                   {"I8", 1},  {"U8", 1},  {"BOOL", 1}};
+  static const std::map<std::string, size_t> sizes{
+      {"F64", 8},  {"I64", 8}, {"U64", 8}, {"F32", 4}, {"I32", 4}, {"U32", 4}, {"F16", 2},
+      {"BF16", 2}, {"I16", 2}, {"U16", 2}, {"I8", 1},  {"U8", 1},  {"BOOL", 1}};
   const auto it = sizes.find(dtype);
   return it == sizes.end() ? 0 : it->second;
 }
 
 json parse_header(const std::string& path, const std::string& text) {
-  // nlohmann keeps the last of two equal keys; a header with two tensors of one name is a lie, so keys are counted.
+  // nlohmann keeps the last of two equal keys; a header with two tensors of one name is a lie, so keys are
+  // counted.
   std::vector<std::set<std::string>> seen;
   std::string duplicate;
   auto watch = [&](int, json::parse_event_t event, json& parsed) {
     if (event == json::parse_event_t::object_start) seen.emplace_back();
     if (event == json::parse_event_t::object_end && !seen.empty()) seen.pop_back();
-    if (event == json::parse_event_t::key && !seen.empty() && !seen.back().insert(parsed.get<std::string>()).second)
+    if (event == json::parse_event_t::key && !seen.empty() &&
+        !seen.back().insert(parsed.get<std::string>()).second)
       duplicate = parsed.get<std::string>();
     return true;
   };
@@ -69,17 +71,20 @@ json parse_header(const std::string& path, const std::string& text) {
   return header;
 }
 
-SafeTensors::Entry parse_entry(const std::string& path, const std::string& name, const json& j, uint64_t data_bytes) {
+SafeTensors::Entry parse_entry(const std::string& path, const std::string& name, const json& j,
+                               uint64_t data_bytes) {
   const auto fail = [&](const std::string& reason) { QFM_FAIL(path, ": tensor '", name, "': ", reason); };
   if (!j.is_object() || !j.contains("dtype") || !j.contains("shape") || !j.contains("data_offsets"))
     fail("needs dtype, shape and data_offsets");
   const json &dtype = j["dtype"], &shape = j["shape"], &offsets = j["data_offsets"];
-  if (!dtype.is_string() || element_size(dtype.get<std::string>()) == 0) fail("unknown dtype " + dtype.dump());
+  if (!dtype.is_string() || element_size(dtype.get<std::string>()) == 0)
+    fail("unknown dtype " + dtype.dump());
   if (!shape.is_array() || shape.size() > Shape::kMaxRank) fail("shape is not a list of at most 6 numbers");
   if (!offsets.is_array() || offsets.size() != 2) fail("data_offsets is not a pair");
   std::vector<int64_t> dims;
   for (const json& d : shape) {
-    if (!d.is_number_unsigned() || d.get<uint64_t>() > (uint64_t{1} << 62)) fail("shape " + shape.dump() + " is not valid");
+    if (!d.is_number_unsigned() || d.get<uint64_t>() > (uint64_t{1} << 62))
+      fail("shape " + shape.dump() + " is not valid");
     dims.push_back(d.get<int64_t>());
   }
   for (const json& o : offsets)
@@ -94,18 +99,21 @@ SafeTensors::Entry parse_entry(const std::string& path, const std::string& name,
   e.begin = offsets[0].get<uint64_t>(), e.end = offsets[1].get<uint64_t>();
   if (e.begin > e.end || e.end > data_bytes) fail("data_offsets " + offsets.dump() + " lie outside the file");
   const uint64_t elements = (e.end - e.begin) / element_size(e.dtype);
-  if (elements * element_size(e.dtype) != e.end - e.begin || elements != static_cast<uint64_t>(e.shape.numel()))
+  if (elements * element_size(e.dtype) != e.end - e.begin ||
+      elements != static_cast<uint64_t>(e.shape.numel()))
     fail("shape " + shape.dump() + " does not fill data_offsets " + offsets.dump());
   return e;
 }
 
-void check_layout(const std::string& path, const std::map<std::string, SafeTensors::Entry>& entries, uint64_t bytes) {
+void check_layout(const std::string& path, const std::map<std::string, SafeTensors::Entry>& entries,
+                  uint64_t bytes) {
   std::vector<std::pair<uint64_t, uint64_t>> ranges;
   for (const auto& [name, e] : entries) ranges.emplace_back(e.begin, e.end);
   std::sort(ranges.begin(), ranges.end());
   uint64_t at = 0;
   for (const auto& [begin, end] : ranges) {
-    QFM_CHECK(begin == at, path, ": tensors ", begin < at ? "overlap" : "leave a hole", " at data byte ", begin);
+    QFM_CHECK(begin == at, path, ": tensors ", begin < at ? "overlap" : "leave a hole", " at data byte ",
+              begin);
     at = end;
   }
   QFM_CHECK(at == bytes, path, ": ", at > bytes ? "truncated" : "data after the last tensor", " (", bytes,
@@ -132,7 +140,8 @@ struct Stored {
 
 Stored stored(const Tensor& tensor, StoreAs store) {
   const Tensor host = tensor.to(cpu_device);
-  const bool floating = host.dtype() == DType::F32 || host.dtype() == DType::BF16 || host.dtype() == DType::F64;
+  const bool floating =
+      host.dtype() == DType::F32 || host.dtype() == DType::BF16 || host.dtype() == DType::F64;
   if (!floating || store == StoreAs::AsIs) return {name_of(host.dtype()), host, {}};
   if (store == StoreAs::BF16) return {"BF16", host.to(DType::BF16), {}};
   const Tensor full = host.to(DType::F32);
@@ -154,9 +163,10 @@ SafeTensors SafeTensors::open(const std::string& path) {
   read_at(file, path, 0, length, 8);
   uint64_t header_bytes = 0;
   for (int i = 7; i >= 0; --i) header_bytes = header_bytes << 8 | length[i];
-  QFM_CHECK(header_bytes <= kMaxHeader, path, ": not a safetensors file (header of ", header_bytes, " bytes)");
-  QFM_CHECK(header_bytes <= size - 8, path, ": truncated in the header (", header_bytes, " bytes announced, ", size - 8,
-            " there)");
+  QFM_CHECK(header_bytes <= kMaxHeader, path, ": not a safetensors file (header of ", header_bytes,
+            " bytes)");
+  QFM_CHECK(header_bytes <= size - 8, path, ": truncated in the header (", header_bytes, " bytes announced, ",
+            size - 8, " there)");
   std::string text(header_bytes, '\0');
   read_at(file, path, 8, text.data(), header_bytes);
 
@@ -249,7 +259,8 @@ void write_safetensors(const std::string& path, const NamedTensors& tensors,
 }
 
 float half_to_float(uint16_t h) {
-  const uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16, exponent = (h >> 10) & 31u, fraction = h & 1023u;
+  const uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16, exponent = (h >> 10) & 31u,
+                 fraction = h & 1023u;
   uint32_t bits;
   if (exponent == 31) {
     bits = sign | 0x7f800000u | fraction << 13;
@@ -271,7 +282,7 @@ uint16_t float_to_half(float f) {
   const uint32_t sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
   if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u);
   if (magnitude >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);  // rounds to infinity
-  if (magnitude < 0x38800000u) {                                              // subnormal half: units of 2^-24
+  if (magnitude < 0x38800000u) {  // subnormal half: units of 2^-24
     float absolute;
     std::memcpy(&absolute, &magnitude, 4);
     const float shifted = absolute + 0.5f;  // the units land in the low mantissa bits, rounded to even

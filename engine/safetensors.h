@@ -1,4 +1,5 @@
-// The safetensors format: 8 bytes of header length (little endian), a JSON header, then the data of all tensors.
+// The safetensors format: 8 bytes of header length (little endian), a JSON header, then the data of all
+// tensors.
 #pragma once
 #include <map>
 #include <string>
@@ -9,8 +10,8 @@
 
 namespace qfm {
 
-// Reads with every claim of the header checked before it is used: header length, JSON, duplicate names, dtypes, shapes,
-// offsets inside the file that neither overlap nor leave holes. Throws Error "PATH: reason".
+// Reads with every claim of the header checked before it is used: header length, JSON, duplicate names,
+// dtypes, shapes, offsets inside the file that neither overlap nor leave holes. Throws Error "PATH: reason".
 class SafeTensors {
  public:
   struct Entry {

@@ -7,7 +7,8 @@
 namespace qfm {
 
 Shape::Shape(std::span<const int64_t> dims) {
-  QFM_CHECK(dims.size() <= kMaxRank, "shape: ", dims.size(), " dimensions, at most ", kMaxRank, " are allowed");
+  QFM_CHECK(dims.size() <= kMaxRank, "shape: ", dims.size(), " dimensions, at most ", kMaxRank,
+            " are allowed");
   int64_t product = 1;
   for (int64_t d : dims) {
     QFM_CHECK(d >= 0, "shape: negative dimension ", d);
@@ -47,7 +48,10 @@ struct Tensor::Storage {
 
 Tensor::Tensor(Shape shape, DType dtype, Device device)
     : storage_(std::make_shared<Storage>(device, static_cast<size_t>(shape.numel()) * size_of(dtype))),
-      data_(storage_->data), shape_(shape), dtype_(dtype), device_(device) {}
+      data_(storage_->data),
+      shape_(shape),
+      dtype_(dtype),
+      device_(device) {}
 
 Tensor Tensor::zeros(Shape shape, DType dtype, Device device) {
   Tensor t(shape, dtype, device);
@@ -57,7 +61,8 @@ Tensor Tensor::zeros(Shape shape, DType dtype, Device device) {
 
 template <class T>
 Tensor Tensor::from(std::span<const T> values, Shape shape) {
-  QFM_CHECK(static_cast<int64_t>(values.size()) == shape.numel(), "tensor ", shape, ": given ", values.size(), " values");
+  QFM_CHECK(static_cast<int64_t>(values.size()) == shape.numel(), "tensor ", shape, ": given ", values.size(),
+            " values");
   Tensor t(shape, dtype_of<T>);
   copy_bytes(cpu_device, t.raw(), cpu_device, values.data(), t.bytes());
   return t;
@@ -76,7 +81,8 @@ Tensor Tensor::reshape(Shape shape) const {
 }
 
 Tensor Tensor::rows(int64_t begin, int64_t end) const {
-  QFM_CHECK(rank() >= 1 && 0 <= begin && begin <= end && end <= dim(0), "tensor ", shape_, ": no rows ", begin, " to ", end);
+  QFM_CHECK(rank() >= 1 && 0 <= begin && begin <= end && end <= dim(0), "tensor ", shape_, ": no rows ",
+            begin, " to ", end);
   std::vector<int64_t> dims(shape_.begin(), shape_.end());
   const int64_t row = dims[0] == 0 ? 0 : numel() / dims[0];
   dims[0] = end - begin;
@@ -112,8 +118,8 @@ Tensor Tensor::to(DType dtype) const {
 }
 
 void Tensor::copy_from(const Tensor& other) const {
-  QFM_CHECK(shape_ == other.shape_ && dtype_ == other.dtype_, "tensor ", shape_, " ", name_of(dtype_), ": copy from ",
-            other.shape_, " ", name_of(other.dtype_));
+  QFM_CHECK(shape_ == other.shape_ && dtype_ == other.dtype_, "tensor ", shape_, " ", name_of(dtype_),
+            ": copy from ", other.shape_, " ", name_of(other.dtype_));
   copy_bytes(device_, data_, other.device_, other.data_, bytes());
 }
 

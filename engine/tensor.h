@@ -31,7 +31,9 @@ class Shape {
   int64_t operator[](int i) const;
   const int64_t* begin() const { return dims_.data(); }
   const int64_t* end() const { return dims_.data() + rank_; }
-  friend bool operator==(const Shape& a, const Shape& b) { return std::equal(a.begin(), a.end(), b.begin(), b.end()); }
+  friend bool operator==(const Shape& a, const Shape& b) {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end());
+  }
 
  private:
   std::array<int64_t, kMaxRank> dims_{};
@@ -66,8 +68,8 @@ class Tensor {
   // Throws Error when T is not the tensor's dtype.
   template <class T>
   T* data() const {
-    QFM_CHECK(dtype_of<std::remove_const_t<T>> == dtype_, "tensor ", shape_, ": is ", name_of(dtype_), ", wanted ",
-              name_of(dtype_of<std::remove_const_t<T>>));
+    QFM_CHECK(dtype_of<std::remove_const_t<T>> == dtype_, "tensor ", shape_, ": is ", name_of(dtype_),
+              ", wanted ", name_of(dtype_of<std::remove_const_t<T>>));
     return static_cast<T*>(data_);
   }
   // The elements, on the CPU only.
@@ -82,8 +84,8 @@ class Tensor {
   Tensor rows(int64_t begin, int64_t end) const;
 
   Tensor clone() const;
-  Tensor to(Device device) const;  // itself when already there
-  Tensor to(DType dtype) const;    // itself when already so; floating types only, on the CPU
+  Tensor to(Device device) const;             // itself when already there
+  Tensor to(DType dtype) const;               // itself when already so; floating types only, on the CPU
   void copy_from(const Tensor& other) const;  // same shape and dtype, any device
   void fill_zero() const;
   // No other Tensor shares this data.

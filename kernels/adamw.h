@@ -16,8 +16,8 @@ struct AdamW {
   double clip = 1.0;  // every gradient is multiplied by it
 };
 
-// master, gradient, m, v (n) in acc<T>; copy (n) gets the new values in the compute type T, and may be null (when
-// master itself is what the model computes with).
+// master, gradient, m, v (n) in acc<T>; copy (n) gets the new values in the compute type T, and may be null
+// (when master itself is what the model computes with).
 template <class T>
 void adamw(Cpu, AdamW rule, acc<T>* master, T* copy, acc<T>* m, acc<T>* v, const acc<T>* gradient, int64_t n);
 

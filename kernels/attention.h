@@ -19,16 +19,16 @@ struct AttentionShape {
   }
 };
 
-// A (batch, tokens, heads * head_dim) view inside wider rows: row t of image b starts at data + (b * tokens + t) * ld,
-// head h at + h * head_dim. A packed qkv (B, S, 3D) is three views with ld = 3D at offsets 0, D, 2D.
+// A (batch, tokens, heads * head_dim) view inside wider rows: row t of image b starts at data + (b * tokens +
+// t) * ld, head h at + h * head_dim. A packed qkv (B, S, 3D) is three views with ld = 3D at offsets 0, D, 2D.
 template <class T>
 struct Heads {
   T* data;
   int64_t ld;
 };
 
-// lse (batch, heads, queries) = log sum_j exp(scale q . k_j), written for the backward (may be null in inference).
-// T = float, bf16, double.
+// lse (batch, heads, queries) = log sum_j exp(scale q . k_j), written for the backward (may be null in
+// inference). T = float, bf16, double.
 template <class T>
 void attention_forward(Cpu, AttentionShape shape, Heads<T> o, acc<T>* lse, Heads<const T> q, Heads<const T> k,
                        Heads<const T> v);
@@ -36,6 +36,7 @@ void attention_forward(Cpu, AttentionShape shape, Heads<T> o, acc<T>* lse, Heads
 // Writes dq, dk, dv (every element of the views). One task owns (image, head), so no sum is split.
 template <class T>
 void attention_backward(Cpu, AttentionShape shape, Heads<T> dq, Heads<T> dk, Heads<T> dv, Heads<const T> d_o,
-                        Heads<const T> q, Heads<const T> k, Heads<const T> v, Heads<const T> o, const acc<T>* lse);
+                        Heads<const T> q, Heads<const T> k, Heads<const T> v, Heads<const T> o,
+                        const acc<T>* lse);
 
 }  // namespace qfm

@@ -1,5 +1,5 @@
-// Elementwise functions and their backwards. Views: a (outer, inner) tensor times or plus a vector of `inner` values, or
-// a (batch, tokens, dim) tensor times a (batch, dim) one.
+// Elementwise functions and their backwards. Views: a (outer, inner) tensor times or plus a vector of `inner`
+// values, or a (batch, tokens, dim) tensor times a (batch, dim) one.
 #pragma once
 #include <cstdint>
 
@@ -31,7 +31,8 @@ void sigmoid_forward(Cpu, T* y, const T* x, int64_t n);
 template <class T>
 void sigmoid_backward(Cpu, T* dx, const T* dy, const T* y, int64_t n);
 
-// LayerScale with the residual: y = residual + gamma * x; x, y, residual (rows, cols), gamma (cols); residual may be null.
+// LayerScale with the residual: y = residual + gamma * x; x, y, residual (rows, cols), gamma (cols); residual
+// may be null.
 template <class T>
 void layerscale_forward(Cpu, T* y, const T* x, const T* gamma, const T* residual, int64_t rows, int64_t cols);
 // dx = gamma * dy; dgamma[j] = sum over rows of dy x (overwritten).
@@ -44,10 +45,12 @@ template <class T>
 void gate_forward(Cpu, T* y, const T* x, const T* g, int64_t batch, int64_t tokens, int64_t dim);
 // dx = dy * g; dg[b, d] = sum over t of dy x.
 template <class T>
-void gate_backward(Cpu, T* dx, T* dg, const T* dy, const T* x, const T* g, int64_t batch, int64_t tokens, int64_t dim);
+void gate_backward(Cpu, T* dx, T* dg, const T* dy, const T* x, const T* g, int64_t batch, int64_t tokens,
+                   int64_t dim);
 
-// Tokens: dst rows [dst_at, dst_at + count) of each image of (batch, dst_tokens, dim) = src rows [src_at, ...) of each
-// image of (batch, src_tokens, dim). src_batch_stride 0 repeats one image (a CLS token). Slices and joins are made of it.
+// Tokens: dst rows [dst_at, dst_at + count) of each image of (batch, dst_tokens, dim) = src rows [src_at,
+// ...) of each image of (batch, src_tokens, dim). src_batch_stride 0 repeats one image (a CLS token). Slices
+// and joins are made of it.
 struct TokenCopy {
   int64_t batch, count, dim;
   int64_t dst_tokens, dst_at;

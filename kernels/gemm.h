@@ -1,8 +1,8 @@
 // Matrix product with what surrounds it in a transformer: C = epilogue(A B).
 //
-// Every element of C is one chain of fused multiply-adds over k = 0 .. K-1 in acc<T>, started from zero, whatever the
-// tile, the path's row or column tail, the number of threads or the other rows: a row of a batch of 8 has the same bits
-// as the same row alone. (The oneDNN path does not promise that.)
+// Every element of C is one chain of fused multiply-adds over k = 0 .. K-1 in acc<T>, started from zero,
+// whatever the tile, the path's row or column tail, the number of threads or the other rows: a row of a batch
+// of 8 has the same bits as the same row alone. (The oneDNN path does not promise that.)
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -12,15 +12,17 @@
 
 namespace qfm {
 
-// C is (m, n). A is (m, k), or stored as (k, m) if trans_a. B is (k, n), or stored as (n, k) if trans_b (a Linear's
-// weight). All row-major and dense. Any sizes, zero included (k = 0 gives the epilogue of zeros).
+// C is (m, n). A is (m, k), or stored as (k, m) if trans_a. B is (k, n), or stored as (n, k) if trans_b (a
+// Linear's weight). All row-major and dense. Any sizes, zero included (k = 0 gives the epilogue of zeros).
 //   linear forward  y (M,N)  = x (M,K) W(N,K)^T   {M, N, K, false, true}
 //   linear dgrad    dx (M,K) = dy (M,N) W(N,K)    {M, K, N, false, false}
 //   linear wgrad    dW (N,K) = dy(M,N)^T x(M,K)   {N, K, M, true, false}
 struct GemmShape {
   int64_t m, n, k;
   bool trans_a = false, trans_b = false;
-  double flops() const { return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k); }
+  double flops() const {
+    return 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+  }
 };
 
 // Applied to each element in acc<T>, in this order; null members are skipped:
@@ -29,12 +31,12 @@ struct GemmShape {
 // GELU is the erf form x Phi(x); its derivative is Phi(x) + x phi(x).
 template <class T>
 struct GemmEpilogue {
-  const T* bias = nullptr;           // (n)
-  T* pre_gelu = nullptr;             // (m, n), written: what GELU's backward needs
+  const T* bias = nullptr;  // (n)
+  T* pre_gelu = nullptr;    // (m, n), written: what GELU's backward needs
   bool gelu = false;
   const T* times_gelu_grad_of = nullptr;  // (m, n): v *= GELU'(this), fuses GELU's backward into a dgrad
-  const T* scale = nullptr;          // (n): LayerScale
-  const T* residual = nullptr;       // (m, n)
+  const T* scale = nullptr;               // (n): LayerScale
+  const T* residual = nullptr;            // (m, n)
 };
 
 // T = float, bf16, double. Out = T or acc<T> (a weight gradient is acc<T>).
@@ -48,6 +50,7 @@ size_t gemm_packed_bytes(Cpu, GemmShape shape);
 template <class T>
 void gemm_pack(Cpu, GemmShape shape, void* packed, const T* b);
 template <class T>
-void gemm_with_packed(Cpu, GemmShape shape, T* c, const T* a, const void* packed, const GemmEpilogue<T>& epilogue = {});
+void gemm_with_packed(Cpu, GemmShape shape, T* c, const T* a, const void* packed,
+                      const GemmEpilogue<T>& epilogue = {});
 
 }  // namespace qfm

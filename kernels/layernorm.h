@@ -1,4 +1,5 @@
-// Layer normalisation over the last dimension: y = (x - mean) * rstd * w + b, rstd = 1 / sqrt(var + eps), var biased.
+// Layer normalisation over the last dimension: y = (x - mean) * rstd * w + b, rstd = 1 / sqrt(var + eps), var
+// biased.
 //
 // Backward, with h = (x - mean) * rstd and g = dy * w:  dx = rstd * (g - mean(g) - h * mean(g h)),
 // dw = sum over rows of dy h, db = sum over rows of dy.
@@ -10,24 +11,27 @@
 
 namespace qfm {
 
-// x, y (rows, cols); w, b (cols); mean, rstd (rows), written for the backward. The variance is taken from deviations
-// (two passes), so rows far from zero keep their digits.
+// x, y (rows, cols); w, b (cols); mean, rstd (rows), written for the backward. The variance is taken from
+// deviations (two passes), so rows far from zero keep their digits.
 template <class T>
-void layernorm_forward(Cpu, T* y, acc<T>* mean, acc<T>* rstd, const T* x, const T* w, const T* b, int64_t rows,
-                       int64_t cols, double eps);
+void layernorm_forward(Cpu, T* y, acc<T>* mean, acc<T>* rstd, const T* x, const T* w, const T* b,
+                       int64_t rows, int64_t cols, double eps);
 template <class T>
-void layernorm_forward(Cuda, T* y, acc<T>* mean, acc<T>* rstd, const T* x, const T* w, const T* b, int64_t rows,
-                       int64_t cols, double eps);
+void layernorm_forward(Cuda, T* y, acc<T>* mean, acc<T>* rstd, const T* x, const T* w, const T* b,
+                       int64_t rows, int64_t cols, double eps);
 
-// Elements of acc<T> that the backward needs as workspace: partial sums of dw and db over fixed chunks of rows.
+// Elements of acc<T> that the backward needs as workspace: partial sums of dw and db over fixed chunks of
+// rows.
 int64_t layernorm_workspace(int64_t rows, int64_t cols);
 
 // dx (rows, cols); dw, db (cols), overwritten.
 template <class T>
-void layernorm_backward(Cpu, T* dx, acc<T>* dw, acc<T>* db, const T* dy, const T* x, const T* w, const acc<T>* mean,
-                        const acc<T>* rstd, acc<T>* workspace, int64_t rows, int64_t cols);
+void layernorm_backward(Cpu, T* dx, acc<T>* dw, acc<T>* db, const T* dy, const T* x, const T* w,
+                        const acc<T>* mean, const acc<T>* rstd, acc<T>* workspace, int64_t rows,
+                        int64_t cols);
 template <class T>
-void layernorm_backward(Cuda, T* dx, acc<T>* dw, acc<T>* db, const T* dy, const T* x, const T* w, const acc<T>* mean,
-                        const acc<T>* rstd, acc<T>* workspace, int64_t rows, int64_t cols);
+void layernorm_backward(Cuda, T* dx, acc<T>* dw, acc<T>* db, const T* dy, const T* x, const T* w,
+                        const acc<T>* mean, const acc<T>* rstd, acc<T>* workspace, int64_t rows,
+                        int64_t cols);
 
 }  // namespace qfm

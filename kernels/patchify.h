@@ -13,8 +13,8 @@ struct PatchShape {
   int64_t cols() const { return channels * patch * patch; }
 };
 
-// rows (batch * tokens, channels * patch * patch) from images (batch, channels, height, width); tokens row by row, the
-// order inside a row is that of a convolution weight (channel, y, x).
+// rows (batch * tokens, channels * patch * patch) from images (batch, channels, height, width); tokens row by
+// row, the order inside a row is that of a convolution weight (channel, y, x).
 template <class T>
 void patchify(Cpu, PatchShape shape, T* rows, const T* images);
 // The inverse permutation (its backward).

@@ -1,4 +1,5 @@
-// Sums in a fixed order: rows are cut in chunks of kReduceRows, each summed in row order, the chunks added in order.
+// Sums in a fixed order: rows are cut in chunks of kReduceRows, each summed in row order, the chunks added in
+// order.
 #pragma once
 #include <cstdint>
 
@@ -28,7 +29,8 @@ double sum_squares(Cpu, const T* x, int64_t n);
 template <class T>
 void l2norm_forward(Cpu, T* y, acc<T>* norm, const T* x, int64_t rows, int64_t cols, double eps);
 template <class T>
-void l2norm_backward(Cpu, T* dx, const T* dy, const T* y, const acc<T>* norm, int64_t rows, int64_t cols, double eps);
+void l2norm_backward(Cpu, T* dx, const T* dy, const T* y, const acc<T>* norm, int64_t rows, int64_t cols,
+                     double eps);
 
 // Cosine of rows: y[i] = a_i . b_i / (max(|a_i|, eps) max(|b_i|, eps)).
 template <class T>
@@ -36,6 +38,7 @@ void cosine_forward(Cpu, T* y, const T* a, const T* b, int64_t rows, int64_t col
 // With u = a / |a|, w = b / |b| (each norm at least eps): da = dy (w - y u) / |a|, db = dy (u - y w) / |b|;
 // a norm below eps counts as a constant.
 template <class T>
-void cosine_backward(Cpu, T* da, T* db, const T* dy, const T* a, const T* b, int64_t rows, int64_t cols, double eps);
+void cosine_backward(Cpu, T* da, T* db, const T* dy, const T* a, const T* b, int64_t rows, int64_t cols,
+                     double eps);
 
 }  // namespace qfm

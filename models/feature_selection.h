@@ -14,7 +14,7 @@ struct FeatureSelection {
   void init(uint64_t seed);  // near identity: fc2.weight 0, fc2.bias +4
   void freeze();
 
-  LayerNorm norm;  // select.norm, eps 1e-6
+  LayerNorm norm;   // select.norm, eps 1e-6
   Linear fc1, fc2;  // select.fc1 D -> D/4, select.fc2 D/4 -> D
 };
 

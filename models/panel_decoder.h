@@ -1,5 +1,5 @@
-// The quality decoder of DEIQT (method.md 3): a panel of learned queries, one pre-norm transformer decoder layer, a
-// linear head. Names and packing of torch.nn.TransformerDecoderLayer(norm_first=True).
+// The quality decoder of DEIQT (method.md 3): a panel of learned queries, one pre-norm transformer decoder
+// layer, a linear head. Names and packing of torch.nn.TransformerDecoderLayer(norm_first=True).
 #pragma once
 #include <cstdint>
 #include <string>
@@ -34,8 +34,8 @@ struct PanelDecoder {
   PanelConfig config;
   Param queries;
   LayerNorm norm1, norm2, norm3;
-  Linear self_in, self_out;           // decoder.self_attn: packed q, k, v
-  Param cross_weight, cross_bias;     // decoder.multihead_attn.in_proj_*, packed q, k, v
+  Linear self_in, self_out;        // decoder.self_attn: packed q, k, v
+  Param cross_weight, cross_bias;  // decoder.multihead_attn.in_proj_*, packed q, k, v
   Linear cross_q, cross_kv, cross_out;
   Mlp mlp;
   Linear head;

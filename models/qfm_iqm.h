@@ -18,8 +18,8 @@ struct ModelConfig {
   bool select = false;  // the channel gate of method.md 2
 };
 
-// arch: vit-tiny (D 192, 3 heads), vit-small (384, 6), vit-base (768, 12). convention: "deit" (v1) or "deit3".
-// Throws Error that lists the known names.
+// arch: vit-tiny (D 192, 3 heads), vit-small (384, 6), vit-base (768, 12). convention: "deit" (v1) or
+// "deit3". Throws Error that lists the known names.
 ModelConfig model_config(const std::string& arch, const std::string& convention = "deit");
 
 class QfmIqm {
@@ -32,7 +32,8 @@ class QfmIqm {
     Var score;         // (B), in the unit of the labels it was trained on
   };
 
-  // training: gradients and their buffer exist. Parameters are not initialised: call init, or load a checkpoint.
+  // training: gradients and their buffer exist. Parameters are not initialised: call init, or load a
+  // checkpoint.
   QfmIqm(const ModelConfig& config, Device device, DType compute, bool training);
   QfmIqm(const QfmIqm&) = delete;
   QfmIqm& operator=(const QfmIqm&) = delete;
@@ -40,7 +41,8 @@ class QfmIqm {
   // images (B, 3, H, W), normalised, in the compute dtype.
   Output operator()(const Var& images) const;
   void init(uint64_t seed);
-  // Packs the weights for inference. They must not change afterwards; nothing may be recorded through a frozen model.
+  // Packs the weights for inference. They must not change afterwards; nothing may be recorded through a
+  // frozen model.
   void freeze();
 
   const ModelConfig config;

@@ -1,4 +1,5 @@
-// The Vision Transformer backbone (Dosovitskiy et al. 2021) with the conventions of DeiT v1 and DeiT-III; timm's names.
+// The Vision Transformer backbone (Dosovitskiy et al. 2021) with the conventions of DeiT v1 and DeiT-III;
+// timm's names.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -16,8 +17,8 @@ namespace qfm {
 struct VitConfig {
   int64_t image_height = 224, image_width = 224, patch = 16;
   int64_t width = 192, depth = 12, heads = 3;
-  // DeiT-III: LayerScale on both branches, the position embedding covers the patch tokens only and is added before CLS is
-  // put in front. DeiT v1: neither; the position embedding covers CLS too.
+  // DeiT-III: LayerScale on both branches, the position embedding covers the patch tokens only and is added
+  // before CLS is put in front. DeiT v1: neither; the position embedding covers CLS too.
   bool layer_scale = false, pos_embed_on_cls = true;
   double layer_scale_init = 1e-4, eps = 1e-6;
   int64_t patches() const { return (image_height / patch) * (image_width / patch); }
@@ -50,9 +51,9 @@ struct Vit {
   Vit(ParamSet& params, const std::string& prefix, const VitConfig& config);
   // images (B, 3, H, W), normalised.
   Features operator()(const Var& images) const;
-  Var embed(const Var& images) const;  // tokens after CLS and position embedding, (B, T, D)
+  Var embed(const Var& images) const;   // tokens after CLS and position embedding, (B, T, D)
   Var tokens(const Var& images) const;  // (B, T, D) after the final LayerNorm
-  void init(uint64_t seed);  // timm's: truncated normal 0.02, biases 0, LayerNorm 1 and 0
+  void init(uint64_t seed);             // timm's: truncated normal 0.02, biases 0, LayerNorm 1 and 0
   void freeze();
 
   VitConfig config;

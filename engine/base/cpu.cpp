@@ -35,8 +35,10 @@ CpuPath& current() {
 bool available(CpuPath path) {
   __builtin_cpu_init();
   switch (path) {
-    case CpuPath::Plain: return true;
-    case CpuPath::Avx2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    case CpuPath::Plain:
+      return true;
+    case CpuPath::Avx2:
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     case CpuPath::Avx512:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
@@ -52,10 +54,14 @@ bool available(CpuPath path) {
 
 const char* name_of(CpuPath path) {
   switch (path) {
-    case CpuPath::Plain: return "plain";
-    case CpuPath::Avx2: return "avx2";
-    case CpuPath::Avx512: return "avx512";
-    case CpuPath::Onednn: return "onednn";
+    case CpuPath::Plain:
+      return "plain";
+    case CpuPath::Avx2:
+      return "avx2";
+    case CpuPath::Avx512:
+      return "avx512";
+    case CpuPath::Onednn:
+      return "onednn";
   }
   return "?";
 }

@@ -7,8 +7,8 @@ namespace qfm {
 enum class CpuPath { Plain, Avx2, Avx512, Onednn };
 
 // Chosen once: the best of Avx2 / Avx512 by CPUID, else Plain; QFM_CPU=plain|avx2|avx512|onednn overrides.
-// oneDNN is never chosen by itself: our own matrix product keeps the same bits for every batch size and thread count.
-// Throws Error for an unknown name, or one that this processor or build does not have.
+// oneDNN is never chosen by itself: our own matrix product keeps the same bits for every batch size and
+// thread count. Throws Error for an unknown name, or one that this processor or build does not have.
 CpuPath cpu_path();
 // For tests: forces a path from now on.
 void set_cpu_path(CpuPath path);

@@ -21,10 +21,8 @@ struct bf16 {
   QFM_HD explicit bf16(float f) {
     uint32_t u;
     std::memcpy(&u, &f, 4);
-    if ((u & 0x7fffffffu) > 0x7f800000u)
-      bits = static_cast<uint16_t>((u >> 16) | 0x40u);
-    else
-      bits = static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+    if ((u & 0x7fffffffu) > 0x7f800000u) bits = static_cast<uint16_t>((u >> 16) | 0x40u);
+    else bits = static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
   }
   QFM_HD explicit operator float() const {
     const uint32_t u = static_cast<uint32_t>(bits) << 16;
@@ -40,19 +38,46 @@ constexpr size_t size_of(DType t) {
   return t == DType::BF16 ? 2 : t == DType::F64 || t == DType::I64 ? 8 : 4;
 }
 constexpr const char* name_of(DType t) {
-  return t == DType::F32 ? "F32" : t == DType::BF16 ? "BF16" : t == DType::F64 ? "F64" : t == DType::I32 ? "I32" : "I64";
+  return t == DType::F32    ? "F32"
+         : t == DType::BF16 ? "BF16"
+         : t == DType::F64  ? "F64"
+         : t == DType::I32  ? "I32"
+                            : "I64";
 }
 
-template <class T> struct dtype_traits;
-template <> struct dtype_traits<float> { static constexpr DType dtype = DType::F32; using acc = float; };
-template <> struct dtype_traits<bf16> { static constexpr DType dtype = DType::BF16; using acc = float; };
-template <> struct dtype_traits<double> { static constexpr DType dtype = DType::F64; using acc = double; };
-template <> struct dtype_traits<int32_t> { static constexpr DType dtype = DType::I32; using acc = int32_t; };
-template <> struct dtype_traits<int64_t> { static constexpr DType dtype = DType::I64; using acc = int64_t; };
+template <class T>
+struct dtype_traits;
+template <>
+struct dtype_traits<float> {
+  static constexpr DType dtype = DType::F32;
+  using acc = float;
+};
+template <>
+struct dtype_traits<bf16> {
+  static constexpr DType dtype = DType::BF16;
+  using acc = float;
+};
+template <>
+struct dtype_traits<double> {
+  static constexpr DType dtype = DType::F64;
+  using acc = double;
+};
+template <>
+struct dtype_traits<int32_t> {
+  static constexpr DType dtype = DType::I32;
+  using acc = int32_t;
+};
+template <>
+struct dtype_traits<int64_t> {
+  static constexpr DType dtype = DType::I64;
+  using acc = int64_t;
+};
 
 // acc<T>: statistics, softmax, losses, reductions, matrix products and parameter gradients of T live in it.
-template <class T> using acc = typename dtype_traits<T>::acc;
-template <class T> constexpr DType dtype_of = dtype_traits<T>::dtype;
+template <class T>
+using acc = typename dtype_traits<T>::acc;
+template <class T>
+constexpr DType dtype_of = dtype_traits<T>::dtype;
 constexpr DType acc_of(DType t) { return t == DType::BF16 ? DType::F32 : t; }
 
 }  // namespace qfm

@@ -35,8 +35,8 @@ std::string concat(const Parts&... parts) {
 }  // namespace qfm
 
 // QFM_CHECK(rows > 0, "layernorm: rows is ", rows): throws qfm::Error when the condition is false.
-#define QFM_CHECK(cond, ...)                                                          \
-  do {                                                                                \
-    if (!(cond)) throw ::qfm::Error(::qfm::concat(__VA_ARGS__), __FILE__, __LINE__);  \
+#define QFM_CHECK(cond, ...)                                                         \
+  do {                                                                               \
+    if (!(cond)) throw ::qfm::Error(::qfm::concat(__VA_ARGS__), __FILE__, __LINE__); \
   } while (0)
 #define QFM_FAIL(...) throw ::qfm::Error(::qfm::concat(__VA_ARGS__), __FILE__, __LINE__)

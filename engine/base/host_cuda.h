@@ -72,9 +72,9 @@ std::tuple<Parameters...> parameters_of(void (*)(Parameters...));
 
 // SHARED(float, tile, [32][33]): one array per block. Its address is looked up by a static that is its own in
 // every instantiation of a template, as in CUDA.
-#define SHARED(type, name, dims)                                                 \
-  static const char name##_key = 0;                                              \
-  type(&name) dims = *static_cast<type(*) dims>(::qfm::host_cuda::static_shared( \
+#define SHARED(type, name, dims)                                                            \
+  static const char name##_key = 0;                                                         \
+  auto& name = *static_cast<std::add_pointer_t<type dims>>(::qfm::host_cuda::static_shared( \
       &name##_key, #name, sizeof(type dims), ::qfm::host_cuda::Where::current()))
 // DYN_SHARED(float, tile): pointer to the shared_bytes of the launch.
 #define DYN_SHARED(type, name) type* name = static_cast<type*>(::qfm::host_cuda::dynamic_shared())

@@ -43,7 +43,8 @@ std::vector<unsigned char> read_file(const std::string& path, size_t most) {
 }
 
 AtomicFile::AtomicFile(const std::string& path)
-    : path_(path), temporary_(concat(path, ".tmp-", ::getpid())),
+    : path_(path),
+      temporary_(concat(path, ".tmp-", ::getpid())),
       fd_(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) {
   QFM_CHECK(fd_ >= 0, path_, ": cannot be written: ", std::strerror(errno));
 }

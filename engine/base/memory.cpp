@@ -26,10 +26,8 @@ void* system_get(Device device, size_t bytes) noexcept {
   return p;
 }
 void system_put(Device device, void* p) noexcept {
-  if (device.kind == Device::Kind::Cuda)
-    cuda::system_release(p);
-  else
-    std::free(p);
+  if (device.kind == Device::Kind::Cuda) cuda::system_release(p);
+  else std::free(p);
 }
 
 size_t rounded(size_t bytes) {
@@ -58,8 +56,8 @@ class CachingAllocator {
     ++count_.allocations;
     void* p = ordered_failure() ? nullptr : take(size);
     if (!p)
-      throw OutOfMemory(concat("out of memory on ", name_of(device_), ": ", bytes, " bytes wanted, ", count_.live,
-                               " in use"),
+      throw OutOfMemory(concat("out of memory on ", name_of(device_), ": ", bytes, " bytes wanted, ",
+                               count_.live, " in use"),
                         __FILE__, __LINE__);
     count_.live += size;
     count_.peak = std::max(count_.peak, count_.live);
@@ -153,17 +151,13 @@ void fail_allocation(uint64_t n) { failure_countdown.store(n); }
 
 void copy_bytes(Device to, void* dst, Device from, const void* src, size_t bytes) {
   if (bytes == 0) return;
-  if (to.kind == Device::Kind::Cpu && from.kind == Device::Kind::Cpu)
-    std::memcpy(dst, src, bytes);
-  else
-    cuda::copy(dst, src, bytes);
+  if (to.kind == Device::Kind::Cpu && from.kind == Device::Kind::Cpu) std::memcpy(dst, src, bytes);
+  else cuda::copy(dst, src, bytes);
 }
 void zero_bytes(Device device, void* dst, size_t bytes) {
   if (bytes == 0) return;
-  if (device.kind == Device::Kind::Cpu)
-    std::memset(dst, 0, bytes);
-  else
-    cuda::zero(dst, bytes);
+  if (device.kind == Device::Kind::Cpu) std::memset(dst, 0, bytes);
+  else cuda::zero(dst, bytes);
 }
 
 Scratch::Scratch(size_t bytes) : mark_block_(arena.block), mark_used_(arena.used) {

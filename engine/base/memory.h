@@ -7,8 +7,8 @@
 
 namespace qfm {
 
-// Blocks are aligned to 64 bytes (CPU) and handed back to a free list for their exact rounded size; when the system
-// has no more, the free lists are emptied and the request tried again. Contents are not initialised.
+// Blocks are aligned to 64 bytes (CPU) and handed back to a free list for their exact rounded size; when the
+// system has no more, the free lists are emptied and the request tried again. Contents are not initialised.
 // Throws OutOfMemory. release(nullptr) is fine; release never throws.
 void* allocate(Device device, size_t bytes);
 void release(Device device, void* block, size_t bytes) noexcept;
@@ -16,9 +16,9 @@ void release(Device device, void* block, size_t bytes) noexcept;
 void release_cached(Device device) noexcept;
 
 struct MemoryCount {
-  size_t live = 0;    // bytes in use now
-  size_t peak = 0;    // highest live since the last reset_peak
-  size_t cached = 0;  // bytes kept on free lists
+  size_t live = 0;           // bytes in use now
+  size_t peak = 0;           // highest live since the last reset_peak
+  size_t cached = 0;         // bytes kept on free lists
   uint64_t allocations = 0;  // calls of allocate so far
 };
 MemoryCount memory_count(Device device);
@@ -31,15 +31,18 @@ void fail_allocation(uint64_t n);
 void copy_bytes(Device to, void* dst, Device from, const void* src, size_t bytes);
 void zero_bytes(Device device, void* dst, size_t bytes);
 
-// Scratch memory of the calling thread, for CPU kernels that pack or transpose. Last in, first out; the memory is kept
-// for the next use. Aligned to 64 bytes, not initialised.
+// Scratch memory of the calling thread, for CPU kernels that pack or transpose. Last in, first out; the
+// memory is kept for the next use. Aligned to 64 bytes, not initialised.
 class Scratch {
  public:
   explicit Scratch(size_t bytes);
   ~Scratch();
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
-  template <class T> T* as() const { return static_cast<T*>(data_); }
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
 
  private:
   void* data_;

@@ -1,7 +1,8 @@
-// Random numbers that depend on what they are for, not on what was drawn before (Philox 4x32-10, Salmon et al. 2011).
+// Random numbers that depend on what they are for, not on what was drawn before (Philox 4x32-10, Salmon et
+// al. 2011).
 //
-// Every random decision draws from its own stream, keyed by (seed, purpose, epoch, sample): switching one module on or
-// changing the number of workers changes nothing else, and CPU and CUDA compute equal numbers.
+// Every random decision draws from its own stream, keyed by (seed, purpose, epoch, sample): switching one
+// module on or changing the number of workers changes nothing else, and CPU and CUDA compute equal numbers.
 #pragma once
 #include <array>
 #include <cmath>
@@ -32,7 +33,9 @@ constexpr uint32_t purpose(std::string_view name) {
 class Rng {
  public:
   Rng(uint64_t seed, std::string_view what, uint32_t epoch = 0, uint32_t sample = 0)
-      : key_{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)}, purpose_(purpose(what)), epoch_(epoch),
+      : key_{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)},
+        purpose_(purpose(what)),
+        epoch_(epoch),
         sample_(sample) {}
 
   uint32_t next() {
@@ -57,7 +60,8 @@ class Rng {
     const double u = (next() + 1.0) * 0x1p-32, v = next() * 0x1p-32;
     return static_cast<float>(std::sqrt(-2.0 * std::log(u)) * std::cos(6.283185307179586 * v));
   }
-  // Normal cut off at +-2 standard deviations (timm's trunc_normal_ cuts at +-2 absolute: the same for our uses).
+  // Normal cut off at +-2 standard deviations (timm's trunc_normal_ cuts at +-2 absolute: the same for our
+  // uses).
   float truncated_normal() {
     float x = normal();
     while (std::fabs(x) > 2.0f) x = normal();

@@ -23,7 +23,8 @@ inline size_t edit_distance(std::string_view a, std::string_view b) {
   return row[b.size()];
 }
 
-// "; did you mean 'epochs'?", or "" where nothing known is near (at most one edit for each three letters, rounded up).
+// "; did you mean 'epochs'?", or "" where nothing known is near (at most one edit for each three letters,
+// rounded up).
 template <class Words>
 std::string did_you_mean(std::string_view word, const Words& known) {
   size_t least = (word.size() + 2) / 3 + 1;

@@ -24,8 +24,8 @@ int available_cores() {
 
 thread_local bool inside_parallel = false;
 
-// Chunks are claimed from one counter. A helper spins briefly for the next job (a forward pass starts one every
-// few microseconds) and then sleeps.
+// Chunks are claimed from one counter. A helper spins briefly for the next job (a forward pass starts one
+// every few microseconds) and then sleeps.
 class Pool {
  public:
   ~Pool() { stop(); }
@@ -75,7 +75,8 @@ class Pool {
 
   void helper(uint64_t seen) {
     while (true) {
-      for (int spin = 0; spin < kSpins && job_.load(std::memory_order_acquire) == seen; ++spin) __builtin_ia32_pause();
+      for (int spin = 0; spin < kSpins && job_.load(std::memory_order_acquire) == seen; ++spin)
+        __builtin_ia32_pause();
       if (job_.load(std::memory_order_acquire) == seen) {
         std::unique_lock lock(mutex_);
         wake_.wait(lock, [&] { return job_.load(std::memory_order_relaxed) != seen; });

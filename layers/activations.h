@@ -1,0 +1,14 @@
+// Functions of one tensor: GELU, sigmoid, softmax; and the channel gate.
+#pragma once
+#include "engine/autograd.h"
+
+namespace qfm {
+
+Var gelu(const Var& x);     // erf form, any shape
+Var sigmoid(const Var& x);  // any shape
+Var softmax(const Var& x);  // over the last dimension
+
+// Channel gate: x (B, N, D) or (B, D) times g (B, D), the same for all tokens of an image (method.md 2).
+Var gate(const Var& x, const Var& g);
+
+}  // namespace qfm

@@ -1,0 +1,112 @@
+#include "layers/linear.h"
+
+#include "engine/dispatch.h"
+#include "kernels/gemm.h"
+#include "kernels/reduce.h"
+
+namespace qfm {
+namespace {
+
+Shape with_last(const Shape& shape, int64_t last) {
+  std::vector<int64_t> dims(shape.begin(), shape.end());
+  dims.back() = last;
+  return Shape(dims);
+}
+
+Op cost(const char* name, const GemmShape& s, const Tensor& like) {
+  return {
+      name, s.flops(),
+      static_cast<double>(s.m * s.k + s.k * s.n + s.m * s.n) * static_cast<double>(size_of(like.dtype()))};
+}
+
+}  // namespace
+
+PackedWeight PackedWeight::of(const Tensor& w) {
+  const GemmShape shape{1, w.dim(0), w.dim(1), false, true};
+  PackedWeight packed{{}, cpu_path()};
+  dispatch_cpu({"linear.pack"}, w, [&](auto dev, auto t) {
+    using T = decltype(t);
+    packed.data =
+        Tensor({static_cast<int64_t>((gemm_packed_bytes<T>(dev, shape) + 3) / 4)}, DType::I32, w.device());
+    gemm_pack<T>(dev, shape, packed.data.raw(), ptr<const T>(w));
+  });
+  return packed;
+}
+
+Tensor affine(const Tensor& x, const Tensor& w, const AffineFusion& fusion, const PackedWeight* packed) {
+  const auto m = as_matrix(x);
+  QFM_CHECK(w.rank() == 2 && w.dim(1) == m.cols, "linear: x is ", x.shape(), ", w is ", w.shape());
+  QFM_CHECK(!packed || packed->path == cpu_path(), "linear: the weight was packed for ",
+            name_of(packed->path), ", running ", name_of(cpu_path()));
+  const GemmShape shape{m.rows, w.dim(0), m.cols, false, true};
+  Tensor y = like(x, with_last(x.shape(), w.dim(0)));
+  dispatch_cpu(cost("linear", shape, x), x, [&](auto dev, auto t) {
+    using T = decltype(t);
+    GemmEpilogue<T> e;
+    e.bias = ptr_or_null<const T>(fusion.bias), e.residual = ptr_or_null<const T>(fusion.residual);
+    e.pre_gelu = ptr_or_null<T>(fusion.pre_gelu), e.gelu = fusion.gelu;
+    if (packed) gemm_with_packed<T>(dev, shape, ptr<T>(y), ptr<const T>(x), packed->data.raw(), e);
+    else gemm<T, T>(dev, shape, ptr<T>(y), ptr<const T>(x), ptr<const T>(w), e);
+  });
+  return y;
+}
+
+Tensor affine_dx(const Tensor& dy, const Tensor& w, const Shape& x_shape, const Tensor& gelu_input) {
+  const auto m = as_matrix(dy);
+  const GemmShape shape{m.rows, w.dim(1), m.cols, false, false};
+  Tensor dx = like(dy, x_shape);
+  dispatch_cpu(cost("linear.dx", shape, dy), dy, [&](auto dev, auto t) {
+    using T = decltype(t);
+    GemmEpilogue<T> e;
+    e.times_gelu_grad_of = ptr_or_null<const T>(gelu_input);
+    gemm<T, T>(dev, shape, ptr<T>(dx), ptr<const T>(dy), ptr<const T>(w), e);
+  });
+  return dx;
+}
+
+Tensor affine_dw(const Tensor& dy, const Tensor& x) {
+  const auto g = as_matrix(dy), m = as_matrix(x);
+  const GemmShape shape{g.cols, m.cols, m.rows, true, false};
+  Tensor dw = acc_like(x, {g.cols, m.cols});
+  dispatch_cpu(cost("linear.dw", shape, x), x, [&](auto dev, auto t) {
+    using T = decltype(t);
+    gemm<T, acc<T>>(dev, shape, ptr<acc<T>>(dw), ptr<const T>(dy), ptr<const T>(x));
+  });
+  return dw;
+}
+
+Tensor affine_db(const Tensor& dy) {
+  const auto m = as_matrix(dy);
+  Tensor db = acc_like(dy, {m.cols});
+  dispatch_cpu({"linear.db", 0, static_cast<double>(dy.bytes())}, dy, [&](auto dev, auto t) {
+    using T = decltype(t);
+    sum_rows<T>(dev, ptr<acc<T>>(db), ptr<const T>(dy), m.rows, m.cols);
+  });
+  return db;
+}
+
+Var linear(const Var& x, const Var& w, const Var& b, const Var& residual, const PackedWeight* packed) {
+  QFM_CHECK(b.value.empty() || b.shape() == Shape{w.dim(0)}, "linear: w is ", w.shape(), ", bias is ",
+            b.shape());
+  QFM_CHECK(residual.value.empty() || residual.shape() == with_last(x.shape(), w.dim(0)), "linear: x is ",
+            x.shape(), ", w is ", w.shape(), ", residual is ", residual.shape());
+  const Tensor y = affine(x.value, w.value, {b.value, {}, residual.value}, packed);
+  return record("linear", y, {x, w, b, residual},
+                [xv = x.value, wv = w.value, x_needs = x.needs_grad(), w_needs = w.needs_grad(),
+                 b_needs = b.needs_grad(), r_needs = residual.needs_grad()](const Tensor& dy) -> Grads {
+                  return {x_needs ? affine_dx(dy, wv, xv.shape()) : Tensor(),
+                          w_needs ? affine_dw(dy, xv) : Tensor(), b_needs ? affine_db(dy) : Tensor(),
+                          r_needs ? dy : Tensor()};
+                });
+}
+
+Linear::Linear(ParamSet& params, const std::string& name, int64_t in, int64_t out, bool with_bias)
+    : weight(params.add(name + ".weight", {out, in}, true)), has_bias(with_bias) {
+  if (with_bias) bias = params.add(name + ".bias", {out}, false);
+}
+
+Var Linear::operator()(const Var& x, const Var& residual) const {
+  return linear(x, weight, has_bias ? static_cast<const Var&>(bias) : Var(), residual, packed_or_null());
+}
+
+}  // namespace qfm

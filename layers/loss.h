@@ -1,0 +1,13 @@
+// Losses: scalars (shape (1)) in the accumulation type of their input.
+#pragma once
+#include "engine/autograd.h"
+
+namespace qfm {
+
+// Mean over all elements of d^2 / (2 beta) where |d| < beta, |d| - beta / 2 elsewhere, d = prediction -
+// target. Equal shapes; no gradient to the target.
+Var smooth_l1(const Var& prediction, const Tensor& target, double beta = 1.0);
+// Mean of squares.
+Var mse(const Var& prediction, const Tensor& target);
+
+}  // namespace qfm

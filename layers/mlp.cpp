@@ -1,0 +1,27 @@
+#include "layers/mlp.h"
+
+namespace qfm {
+
+Var mlp(const Var& x, const Var& w1, const Var& b1, const Var& w2, const Var& b2, const Var& residual,
+        const PackedWeight* packed1, const PackedWeight* packed2) {
+  std::vector<int64_t> hidden(x.shape().begin(), x.shape().end());
+  hidden.back() = w1.dim(0);
+  const bool keep = recording({&x, &w1, &b1, &w2, &b2});
+  const Tensor pre =
+      keep ? like(x.value, Shape(hidden)) : Tensor();  // before GELU: what its derivative needs
+  const Tensor a = affine(x.value, w1.value, {b1.value, pre, {}, true}, packed1);
+  const Tensor y = affine(a, w2.value, {b2.value, {}, residual.value}, packed2);
+  return record("mlp", y, {x, w1, b1, w2, b2, residual},
+                [pre, a, xv = x.value, w1v = w1.value, w2v = w2.value,
+                 r_needs = residual.needs_grad()](const Tensor& dy) -> Grads {
+                  const Tensor dpre = affine_dx(dy, w2v, a.shape(), pre);  // (dy w2) * gelu'(pre)
+                  return {affine_dx(dpre, w1v, xv.shape()),
+                          affine_dw(dpre, xv),
+                          affine_db(dpre),
+                          affine_dw(dy, a),
+                          affine_db(dy),
+                          r_needs ? dy : Tensor()};
+                });
+}
+
+}  // namespace qfm

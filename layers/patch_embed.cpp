@@ -1,0 +1,44 @@
+#include "layers/patch_embed.h"
+
+#include "engine/dispatch.h"
+#include "kernels/patchify.h"
+
+namespace qfm {
+namespace {
+
+Tensor to_rows(const PatchShape& s, const Tensor& images) {
+  const Tensor rows = like(images, {s.batch, s.tokens(), s.cols()});
+  dispatch_cpu({"patchify", 0, 2.0 * static_cast<double>(images.bytes())}, images, [&](auto dev, auto t) {
+    using T = decltype(t);
+    patchify<T>(dev, s, ptr<T>(rows), ptr<const T>(images));
+  });
+  return rows;
+}
+
+Tensor to_images(const PatchShape& s, const Tensor& rows) {
+  const Tensor images = like(rows, {s.batch, s.channels, s.height, s.width});
+  dispatch_cpu({"unpatchify", 0, 2.0 * static_cast<double>(images.bytes())}, rows, [&](auto dev, auto t) {
+    using T = decltype(t);
+    unpatchify<T>(dev, s, ptr<T>(images), ptr<const T>(rows));
+  });
+  return images;
+}
+
+}  // namespace
+
+Var patch_embed(const Var& images, const Var& w, const Var& b, const PackedWeight* packed) {
+  QFM_CHECK(images.value.rank() == 4 && w.value.rank() == 4 && w.dim(1) == images.dim(1) &&
+                w.dim(2) == w.dim(3) && images.dim(2) % w.dim(2) == 0 && images.dim(3) % w.dim(3) == 0,
+            "patch_embed: images are ", images.shape(), ", w is ", w.shape());
+  const PatchShape s{images.dim(0), images.dim(1), images.dim(2), images.dim(3), w.dim(2)};
+  const Tensor rows = to_rows(s, images.value), matrix = w.value.reshape({w.dim(0), s.cols()});
+  const Tensor y = affine(rows, matrix, {b.value, {}, {}}, packed);
+  return record(
+      "patch_embed", y, {images, w, b},
+      [s, rows, matrix, w_shape = w.shape(), images_need = images.needs_grad()](const Tensor& dy) -> Grads {
+        return {images_need ? to_images(s, affine_dx(dy, matrix, rows.shape())) : Tensor(),
+                affine_dw(dy, rows).reshape(w_shape), affine_db(dy)};
+      });
+}
+
+}  // namespace qfm
