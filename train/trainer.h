@@ -1,0 +1,72 @@
+// Fits a model to scored photos by the recipe of DEIQT: random crops, SmoothL1, AdamW, clipping, a stepped
+// learning rate.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "models/qfm_iqm.h"
+#include "train/config.h"
+#include "train/metrics.h"
+#include "train/optimizer.h"
+
+namespace qfm {
+
+struct StepResult {
+  double loss;       // SmoothL1 before the update
+  double grad_norm;  // before clipping
+};
+// Forward, backward, clip, update. images (B, 3, H, W) and labels (B), F32 on the CPU. Throws Error when the
+// loss or the norm is not finite, OutOfMemory when memory ends: no parameter has then changed.
+StepResult train_step(QfmIqm& model, Optimizer& optimizer, const Tensor& images, const Tensor& labels,
+                      double lr);
+
+struct TrainProgress {
+  int64_t step, steps;    // updates done, updates of the whole run
+  int64_t epoch, epochs;  // the running epoch, from 1
+  double loss, lr, grad_norm;
+  double images_per_s;  // of this step
+  double seconds_left;
+};
+
+struct EpochReport {
+  int64_t epoch, epochs;                // from 1
+  double loss;                          // mean over its steps
+  double seconds;                       // since the run began, interruptions left out
+  std::optional<Agreement> validation;  // in the unit of the targets
+  bool best = false;                    // the highest SRCC on the validation part so far
+};
+
+struct TrainHooks {
+  std::string command, version;  // kept in the checkpoints
+  std::function<void(int64_t done, int64_t photos)> checking =
+      {};  // every photo is decoded once before the first step
+  std::function<void(const TrainProgress&)> progress = {};
+  std::function<void(const EpochReport&)> epoch_done = {};
+  std::function<bool()> should_stop = {};  // asked after every step; true: save and return
+  double checkpoint_seconds = 300;         // between two saves inside an epoch
+};
+
+struct TrainResult {
+  int64_t steps = 0;                      // updates done in all
+  bool finished = false;                  // false: should_stop said so, --resume goes on
+  std::optional<EpochReport> last, best;  // of this call
+};
+
+// Runs, or goes on with, the run that `config` describes; config.out gets
+//   config.json        what to run again
+//   log.jsonl          a line for every step and every epoch
+//   last.safetensors   the model, at the end of every epoch and every few minutes
+//   best.safetensors   with a validation part: the model of the epoch with the highest SRCC there
+//   state.safetensors  masters, moments and position: all that config.resume needs
+// Every file is replaced atomically; a run killed at any moment and resumed ends with the bits of one that
+// was not. The same bits for any number of threads and workers. Starting weights: config.init (ours or
+// timm's), else random.
+//
+// Throws Error: a photo that cannot be decoded (before the first step: all are tried), a folder that holds a
+// run already (without resume) or another one (with it), a loss that is not finite (naming step and photos).
+// The last checkpoint stays.
+TrainResult train(const TrainConfig& config, const TrainHooks& hooks = {});
+
+}  // namespace qfm
