@@ -21,8 +21,10 @@ if(QFM_CUDA_WORLD STREQUAL "device")
   set(CMAKE_CUDA_ARCHITECTURES ${QFM_CUDA_ARCHITECTURES})
   enable_language(CUDA)
   find_package(CUDAToolkit REQUIRED)
-  set(CMAKE_CUDA_STANDARD 20)
-  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  set(CMAKE_CUDA_EXTENSIONS OFF)
+  if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake before 3.26 has not heard that nvcc 12 knows C++20
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+  endif()
   target_compile_definitions(qfm_flags INTERFACE QFM_CUDA_DEVICE)
   # As for C++: warnings are errors, no contraction; host-CUDA and GPU then do the same arithmetic.
   target_compile_options(qfm_flags INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Werror=all-warnings

@@ -40,6 +40,7 @@ const char* unavailable_reason() noexcept { return reason().c_str(); }
 void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
   cudaGetLastError();  // an error that is reported is over, unless the device itself is lost
+  QFM_CHECK(available(), "cuda: ", what, ": ", reason());
   QFM_FAIL("cuda: ", what, ": ", cudaGetErrorString(status), " (", cudaGetErrorName(status), ")");
 }
 
@@ -54,19 +55,14 @@ void system_release(void* p) noexcept {
 }
 
 void copy(void* dst, const void* src, size_t bytes) {
-  QFM_CHECK(available(), "cuda: ", reason());
   check(cudaMemcpy(dst, src, bytes, cudaMemcpyDefault), "cudaMemcpy");
   synchronize();  // a copy from one place on the device to another returns early
 }
 void zero(void* dst, size_t bytes) {
-  QFM_CHECK(available(), "cuda: ", reason());
   check(cudaMemset(dst, 0, bytes), "cudaMemset");
   synchronize();
 }
-void synchronize() {
-  QFM_CHECK(available(), "cuda: ", reason());
-  check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
-}
+void synchronize() { check(cudaDeviceSynchronize(), "cudaDeviceSynchronize"); }
 
 void launch(const void* kernel, const char* signature, dim3 grid, dim3 block, size_t shared_bytes,
             void* stream, void** parameters) {

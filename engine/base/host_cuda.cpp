@@ -1,6 +1,7 @@
 #include "engine/base/host_cuda.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdlib>
 #include <exception>
@@ -86,6 +87,9 @@ class Block {
   static void fiber_main();
   void prepare();
   bool run_ready();
+  bool run_warp(uint32_t warp);
+  template <class Items>
+  void shuffle(Items& items);
   void complete(uint32_t mask);
   void wait(State state, Where where);
   std::string stuck() const;
@@ -100,7 +104,7 @@ class Block {
   dim3 index_;
   uint64_t random_ = 0;
   std::vector<Thread> threads_;
-  std::vector<uint32_t> order_;
+  std::vector<uint32_t> warps_;
   Thread* running_ = nullptr;
   Fiber scheduler_;
   FiberStacks stacks_;
@@ -153,8 +157,8 @@ void Block::prepare() {
   stacks_.reserve(n);
   dynamic_ = shared_piece(nullptr, launch_->shared_bytes);
   threads_.resize(n);
-  order_.resize(n);
-  std::iota(order_.begin(), order_.end(), 0u);
+  warps_.resize((n + 31) / 32);
+  std::iota(warps_.begin(), warps_.end(), 0u);
   for (size_t i = 0; i < n; ++i) {
     Thread& t = threads_[i];
     t.fiber = Fiber::start(stacks_.bottom(i), &fiber_main);
@@ -164,12 +168,29 @@ void Block::prepare() {
   blockIdx = index_, blockDim = size, gridDim = launch_->grid;
 }
 
-// One pass over the threads that can run, in a new order. False when there was none, or one of them failed.
+// Lets threads run, in a new order. A warp may get far ahead of the others, to its next barrier, or go on
+// with them from collective to collective. False when no thread could run, or one failed.
 bool Block::run_ready() {
-  for (size_t i = order_.size(); i > 1; --i) std::swap(order_[i - 1], order_[next_random(random_) % i]);
+  shuffle(warps_);
   bool any = false;
-  for (const uint32_t i : order_) {
-    if (threads_[i].state != State::Ready) continue;
+  for (const uint32_t warp : warps_) {
+    const bool ahead = next_random(random_) & 1;
+    while (run_warp(warp)) {
+      any = true;
+      if (!ahead) break;
+    }
+    if (failure_) return false;
+  }
+  return any;
+}
+
+bool Block::run_warp(uint32_t warp) {
+  std::array<uint32_t, 32> lanes;
+  std::iota(lanes.begin(), lanes.end(), 32 * warp);
+  shuffle(lanes);
+  bool any = false;
+  for (const uint32_t i : lanes) {
+    if (i >= threads_.size() || threads_[i].state != State::Ready) continue;
     any = true;
     running_ = &threads_[i];
     threadIdx = running_->index;
@@ -177,6 +198,11 @@ bool Block::run_ready() {
     if (failure_) return false;
   }
   return any;
+}
+
+template <class Items>
+void Block::shuffle(Items& items) {
+  for (size_t i = items.size(); i > 1; --i) std::swap(items[i - 1], items[next_random(random_) % i]);
 }
 
 void Block::fiber_main() {

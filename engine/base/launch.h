@@ -38,6 +38,7 @@ std::tuple<Parameters...> parameters_of(void (*)(Parameters...));
 
 template <auto kernel, class... Arguments>
 void launch(dim3 grid, dim3 block, size_t shared_bytes, void* stream, const Arguments&... arguments) {
+  const char* signature = __PRETTY_FUNCTION__;
   decltype(cuda::parameters_of(kernel)) parameters(arguments...);
   std::apply(
       [&](auto&... parameter) {

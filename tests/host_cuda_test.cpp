@@ -1,0 +1,319 @@
+// The layer that runs CUDA kernels on the CPU: what it computes, and what it catches.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <set>
+#include <vector>
+
+#include "engine/base/error.h"
+#include "engine/base/launch.h"
+#include "engine/base/threads.h"
+#include "engine/base/warp_ops.h"
+#include "tests/support.h"
+
+namespace qfm {
+namespace {
+
+using test::contains;
+using test::message_of;
+
+constexpr uint64_t kSeeds = 8;
+constexpr unsigned kAll = 0xffffffffu;
+
+// f(seed) for the orders that the tests try.
+template <class F>
+void for_seeds(F&& f) {
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    host_cuda::set_seed(seed);
+    f(seed);
+  }
+  host_cuda::set_seed(1);
+}
+
+__global__ void indices_kernel(int* out) {
+  const int block = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
+  const int thread = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
+  out[block * 24 + thread] += 1000 * block + thread;
+}
+
+TEST_CASE("host-CUDA: every thread of every block runs once, with its indices") {
+  for (const int n : {1, 2}) {
+    set_threads(n);
+    std::vector<int> out(30 * 24, 0);
+    launch<indices_kernel>(dim3(5, 3, 2), dim3(2, 3, 4), 0, nullptr, out.data());
+    for (int i = 0; i < 30 * 24; ++i) REQUIRE(out[i] == 1000 * (i / 24) + i % 24);
+  }
+  set_threads(0);
+}
+
+__global__ void order_kernel(int* order, int* next) { order[(*next)++] = threadIdx.x; }
+
+TEST_CASE("host-CUDA: the seed decides the order of threads") {
+  std::set<std::vector<int>> orders;
+  const auto order_of = [](uint64_t seed) {
+    std::vector<int> order(64, -1);
+    int next = 0;
+    host_cuda::set_seed(seed);
+    launch<order_kernel>(1, 64, 0, nullptr, order.data(), &next);
+    host_cuda::set_seed(1);
+    return order;
+  };
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    std::vector<int> order = order_of(seed);
+    CHECK(order == order_of(seed));
+    orders.insert(order);
+    std::sort(order.begin(), order.end());
+    for (int i = 0; i < 64; ++i) REQUIRE(order[i] == i);
+  }
+  CHECK(orders.size() == kSeeds);
+}
+
+// Thread t leaves its index, then takes what thread t + step left, some rounds long.
+__global__ void rotate_kernel(int* out, int rounds) {
+  SHARED(int, seat, [96]);
+  int mine = threadIdx.x;
+  for (int round = 0; round < rounds; ++round) {
+    seat[threadIdx.x] = mine;
+    __syncthreads();
+    mine = seat[(threadIdx.x + 1) % blockDim.x];
+    __syncthreads();
+  }
+  out[blockIdx.x * blockDim.x + threadIdx.x] = mine;
+}
+
+TEST_CASE("host-CUDA: barriers order what threads write and read") {
+  for_seeds([](uint64_t) {
+    std::vector<int> out(4 * 96, -1);
+    launch<rotate_kernel>(4, 96, 0, nullptr, out.data(), 5);
+    for (int i = 0; i < 4 * 96; ++i) REQUIRE(out[i] == (i % 96 + 5) % 96);
+  });
+}
+
+template <class T>
+__global__ void shuffles_kernel(T* out, unsigned* votes) {
+  const int lane = threadIdx.x % 32;
+  const T v = static_cast<T>(threadIdx.x) + T(0.5);
+  T* o = out + threadIdx.x * 8;
+  o[0] = __shfl_sync(kAll, v, 7);
+  o[1] = __shfl_sync(kAll, v, lane + 3, 8);
+  o[2] = __shfl_xor_sync(kAll, v, 5);
+  o[3] = __shfl_down_sync(kAll, v, 6, 16);
+  o[4] = __shfl_up_sync(kAll, v, 3);
+  if (lane < 16)  // two halves, each alone
+    o[5] = __shfl_xor_sync(0x0000ffffu, v, 1);
+  else o[5] = __shfl_xor_sync(0xffff0000u, v, 2);
+  o[6] = __any_sync(kAll, threadIdx.x == 40) ? 1 : 0;
+  o[7] = __all_sync(kAll, threadIdx.x >= 32) ? 1 : 0;
+  __syncwarp();
+  votes[threadIdx.x] = __ballot_sync(kAll, threadIdx.x % 3 == 0);
+}
+
+TEST_CASE_TEMPLATE("host-CUDA: warp collectives give what CUDA's manual says", T, float, double) {
+  for_seeds([](uint64_t) {
+    std::vector<T> out(64 * 8);
+    std::vector<unsigned> votes(64);
+    launch<shuffles_kernel<T>>(1, 64, 0, nullptr, out.data(), votes.data());
+    for (int t = 0; t < 64; ++t) {
+      const int lane = t % 32, base = t - lane;
+      const int from[6] = {7,
+                           (lane & 24) | ((lane + 3) & 7),
+                           lane ^ 5,
+                           (lane & 15) + 6 < 16 ? lane + 6 : lane,
+                           lane >= 3 ? lane - 3 : lane,
+                           lane < 16 ? lane ^ 1 : lane ^ 2};
+      for (int k = 0; k < 6; ++k) REQUIRE(out[t * 8 + k] == T(base + from[k]) + T(0.5));
+      REQUIRE(out[t * 8 + 6] == (base == 32));
+      REQUIRE(out[t * 8 + 7] == (base == 32));
+      unsigned vote = 0;
+      for (int l = 0; l < 32; ++l) vote |= unsigned((base + l) % 3 == 0) << l;
+      REQUIRE(votes[t] == vote);
+    }
+  });
+}
+
+template <int n>
+__global__ void unwritten_kernel(float* out, bool write) {
+  SHARED(float, one, );
+  SHARED(float, fixed, [n]);
+  DYN_SHARED(float, dynamic);
+  out[blockIdx.x * 3] = one, out[blockIdx.x * 3 + 1] = fixed[n - 1], out[blockIdx.x * 3 + 2] = dynamic[6];
+  if (write) one = fixed[n - 1] = dynamic[6] = 1;
+}
+
+TEST_CASE("host-CUDA: shared memory is NaN at the start of every block") {
+  set_threads(1);  // one OS thread meets both blocks, and both kernels
+  std::vector<float> out(6, 0);
+  launch<unwritten_kernel<5>>(2, 1, 7 * sizeof(float), nullptr, out.data(), true);
+  launch<unwritten_kernel<9>>(2, 1, 7 * sizeof(float), nullptr, out.data(), false);
+  for (const float v : out) CHECK(std::isnan(v));
+  set_threads(0);
+}
+
+enum class Fault {
+  None,
+  Divergent,
+  ExitBeforeBarrier,
+  ExitedLane,
+  MissingLane,
+  NotInMask,
+  FromOutside,
+  Mixed
+};
+
+__global__ void fault_kernel(Fault fault) {
+  const unsigned t = threadIdx.x;
+  if (fault == Fault::Divergent && blockIdx.x == 1 && t < 32) __syncthreads();
+  if (fault == Fault::ExitBeforeBarrier && t > 60) return;
+  __syncthreads();
+  if (fault == Fault::ExitedLane && t == 5) return;
+  if (fault == Fault::ExitedLane || fault == Fault::MissingLane) __shfl_xor_sync(kAll, t, 1);
+  if (fault == Fault::NotInMask) __ballot_sync(0xffu, true);
+  if (fault == Fault::FromOutside && t < 8) __shfl_sync(0xffu, t, 9);
+  if (fault == Fault::Mixed && t == 0) __syncwarp();
+  if (fault == Fault::Mixed && t > 0) __ballot_sync(kAll, true);
+}
+
+TEST_CASE("host-CUDA: errors name kernel, block, threads and lines") {
+  const auto fault = [](Fault f, unsigned threads = 64) {
+    return message_of([&] { launch<fault_kernel>(2, threads, 0, nullptr, f); });
+  };
+  for_seeds([&](uint64_t) {
+    CHECK(fault(Fault::None) == "");
+    const std::string divergent = fault(Fault::Divergent);
+    CHECK(contains(divergent,
+                   "host-CUDA: fault_kernel, block (1,0,0): divergent barrier: threads 0-31 at the "
+                   "barrier of "));
+    CHECK(contains(divergent, "host_cuda_test.cpp:"));
+    CHECK(contains(divergent, "; threads 32-63 at the barrier of "));
+    CHECK(contains(fault(Fault::ExitBeforeBarrier), "threads 61-63 exited"));
+    CHECK(contains(fault(Fault::ExitedLane),
+                   "a lane has exited in a warp collective: threads 0-4,6-31 at the "
+                   "collective of "));
+    CHECK(contains(fault(Fault::MissingLane, 48), "threads 32-47 at the collective"));
+    CHECK(contains(fault(Fault::NotInMask), "calls a warp collective whose mask lacks it"));
+    CHECK(contains(fault(Fault::FromOutside), "shuffles from lane 9, which the mask lacks"));
+    CHECK(contains(fault(Fault::Mixed), "a warp collective that not all its lanes reach: thread 0 at the"));
+    CHECK(fault(Fault::None) == "");  // nothing is left of the failed launches
+  });
+}
+
+template <int floats>
+__global__ void large_kernel(float* out) {
+  SHARED(float, first, [floats]);
+  SHARED(float, second, [64]);
+  first[0] = second[0] = 1;
+  *out = first[0] + second[0];
+}
+__global__ void nested_kernel(float* out) { launch<large_kernel<1>>(1, 1, 0, nullptr, out); }
+
+TEST_CASE("host-CUDA: sizes that a GPU refuses are errors") {
+  constexpr int kFits = (48 << 10) / 4 - 64;
+  float out = 0;
+  const auto large = [&](auto kernel, dim3 grid, dim3 block, size_t bytes) {
+    return message_of([&] { launch<kernel.value>(grid, block, bytes, nullptr, &out); });
+  };
+  constexpr std::integral_constant<void (*)(float*), &large_kernel<kFits>> fits{};
+  constexpr std::integral_constant<void (*)(float*), &large_kernel<kFits + 1>> too_large{};
+  CHECK(large(fits, 1, 1, 0) == "");
+  CHECK(out == 2);
+  CHECK(contains(large(too_large, 1, 1, 0), "static shared memory is 49156 bytes with second"));
+  CHECK(large(fits, 1, 1, (227 - 48) << 10) == "");
+  CHECK(contains(large(fits, 1, 1, ((227 - 48) << 10) + 1), "shared memory is 232449 bytes"));
+  CHECK(contains(large(fits, 1, 1, (227 << 10) + 1), "232449 bytes of shared memory"));
+  CHECK(contains(large(fits, 0, 1, 0), "a grid of (0,1,1) blocks"));
+  CHECK(contains(large(fits, dim3(1, 65536), 1, 0), "a grid of (1,65536,1) blocks"));
+  CHECK(contains(large(fits, 1, 0, 0), "a block of (0,1,1) threads"));
+  CHECK(contains(large(fits, 1, dim3(32, 33), 0), "a block of (32,33,1) threads"));
+  CHECK(contains(message_of([&] { launch<nested_kernel>(1, 1, 0, nullptr, &out); }),
+                 "is launched by a kernel"));
+}
+
+__global__ void throwing_kernel(int which) {
+  __syncthreads();
+  QFM_CHECK(static_cast<int>(threadIdx.x) != which, "thread ", which);
+  __syncthreads();
+}
+
+TEST_CASE("host-CUDA: an exception leaves the kernel, and the next launch works") {
+  for_seeds([](uint64_t seed) {
+    CHECK(message_of([&] { launch<throwing_kernel>(3, 64, 0, nullptr, static_cast<int>(seed)); }) ==
+          "thread " + std::to_string(seed));
+    launch<throwing_kernel>(3, 64, 0, nullptr, -1);
+  });
+}
+
+// Bugs planted one at a time in a kernel that sums the rows of x (rows, n), one block of 64 threads a row.
+enum class Bug {
+  None,
+  MissingBarrier,    // between the warps' sums and their reader
+  MissingReuse,      // no barrier before shared memory is used again
+  GuardTooFar,       // reads one element past the row
+  GuardTooShort,     // leaves out the last element
+  WrongLane,         // the lane that writes the warp's sum is not the one that has it
+  HalfButterfly,     // a warp sum that forgets its last step
+  UnclearedSum,      // adds to shared memory that nobody set to zero
+  EarlyReturn,       // a warp leaves before the barrier
+  WritesNextRow,     // stores the sum one place too far
+  LeaderInHalfMask,  // a collective whose mask leaves lanes out
+};
+constexpr Bug kBugs[] = {Bug::MissingBarrier, Bug::MissingReuse,    Bug::GuardTooFar,  Bug::GuardTooShort,
+                         Bug::WrongLane,      Bug::HalfButterfly,   Bug::UnclearedSum, Bug::EarlyReturn,
+                         Bug::WritesNextRow,  Bug::LeaderInHalfMask};
+
+template <Bug bug>
+__global__ void row_sums_kernel(float* sums, const float* x, int rows, int n) {
+  SHARED(float, warps, [2]);
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int end = bug == Bug::GuardTooFar ? n + 1 : bug == Bug::GuardTooShort ? n - 1 : n;
+  if (bug == Bug::EarlyReturn && warp * 32 >= n) return;
+  for (int row = blockIdx.x; row < rows; row += gridDim.x) {
+    float sum = 0;
+    for (int c = threadIdx.x; c < end; c += 64) sum += x[row * n + c];
+    for (int d = 1; d < (bug == Bug::HalfButterfly ? 16 : 32); d *= 2)
+      sum += __shfl_down_sync(bug == Bug::LeaderInHalfMask ? 0xffffu : kAll, sum, d);
+    if (lane == (bug == Bug::WrongLane ? 31 : 0)) {
+      if (bug == Bug::UnclearedSum) warps[warp] += sum;
+      else warps[warp] = sum;
+    }
+    if (bug != Bug::MissingBarrier) __syncthreads();
+    if (threadIdx.x == 0) sums[row + (bug == Bug::WritesNextRow)] = warps[0] + warps[1];
+    if (bug != Bug::MissingReuse) __syncthreads();
+  }
+}
+
+// Whole numbers, so that any order of addition gives the same sum. A NaN lies behind x and behind the sums.
+template <Bug bug>
+bool caught() {
+  constexpr int kRows = 6;
+  bool any = false;
+  for (const int n : {1, 7, 64, 197})
+    for_seeds([&](uint64_t) {
+      std::vector<float> x(kRows * n + 1), sums(kRows + 1, std::numeric_limits<float>::quiet_NaN());
+      std::iota(x.begin(), x.end(), 1.0f);
+      x.back() = std::numeric_limits<float>::quiet_NaN();
+      any |= !message_of([&] {
+                launch<row_sums_kernel<bug>>(2, 64, 0, nullptr, sums.data(), x.data(), kRows, n);
+              }).empty();
+      for (int r = 0; r < kRows; ++r)
+        any |= sums[r] != std::accumulate(x.begin() + r * n, x.begin() + (r + 1) * n, 0.0f);
+      any |= !std::isnan(sums[kRows]);
+    });
+  return any;
+}
+
+template <size_t... i>
+int count_caught(std::index_sequence<i...>) {
+  return (caught<kBugs[i]>() + ...);
+}
+
+TEST_CASE("host-CUDA: planted bugs are caught, the sound kernel is not") {
+  CHECK(!caught<Bug::None>());
+  constexpr int kCount = std::size(kBugs);
+  const int count = count_caught(std::make_index_sequence<kCount>());
+  MESSAGE("planted bugs caught: " << count << " of " << kCount);
+  CHECK(count == kCount);
+}
+
+}  // namespace
+}  // namespace qfm
