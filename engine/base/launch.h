@@ -43,8 +43,8 @@ void launch(dim3 grid, dim3 block, size_t shared_bytes, void* stream, const Argu
   std::apply(
       [&](auto&... parameter) {
         void* pointers[] = {&parameter..., nullptr};
-        cuda::launch(reinterpret_cast<const void*>(kernel), __PRETTY_FUNCTION__, grid, block, shared_bytes,
-                     stream, pointers);
+        cuda::launch(reinterpret_cast<const void*>(kernel), signature, grid, block, shared_bytes, stream,
+                     pointers);
       },
       parameters);
 }
