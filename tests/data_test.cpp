@@ -12,6 +12,7 @@
 
 using namespace qfm;
 using nlohmann::json;
+using namespace std::string_literals;
 using test::contains, test::message_of;
 
 namespace {
@@ -47,7 +48,9 @@ struct TableFolder {
 }  // namespace
 
 TEST_CASE("manifests are read as expected.json says") {
-  for (const auto& set : golden_json("datasets/expected.json")["sets"]) {
+  const json expected = golden_json("datasets/expected.json");
+  CHECK(expected["sets"].size() == 3);
+  for (const auto& set : expected["sets"]) {
     CAPTURE(set["id"].get<std::string>());
     const auto data = load_dataset(test::golden_path("datasets/" + set["labels"].get<std::string>()));
     CHECK(data.higher_is_better == set["higher_is_better"].get<bool>());
@@ -71,7 +74,9 @@ TEST_CASE("manifests are read as expected.json says") {
 }
 
 TEST_CASE("broken manifests are refused as broken.json says") {
-  for (const auto& broken : golden_json("datasets/broken/broken.json")["cases"]) {
+  const json expected = golden_json("datasets/broken/broken.json");
+  CHECK(expected["cases"].size() == 8);
+  for (const auto& broken : expected["cases"]) {
     CAPTURE(broken["id"].get<std::string>());
     const auto path = test::golden_path("datasets/" + broken["root"].get<std::string>() + "/manifest.csv");
     const auto message = message_of([&] { load_dataset(path); });
@@ -109,8 +114,8 @@ TEST_CASE("what is wrong with a table is said in one line") {
   CHECK(contains(t.refusal("image,score\n\"a.png\"x,1\n"), "row 1: text after the closing quote"));
   CHECK(contains(t.refusal("image,score\na\"b.png,1\n"), "row 1: a quote inside the unquoted field"));
   CHECK(contains(t.refusal("image,\"score\na.png,1\n"), "header: the quote"));
-  CHECK(contains(t.refusal(std::string("\x89PNG\r\n\x1a\n\0\0\0\r", 12)), "not a text table"));
-  CHECK(contains(t.refusal(std::string("\xFF\xFEi\0m\0", 6)), "UTF-16"));
+  CHECK(contains(t.refusal("\x89PNG\r\n\x1a\n\0\0\0\r"s), "not a text table"));
+  CHECK(contains(t.refusal("\xFF\xFEi\0m\0"s), "UTF-16"));
   CHECK(contains(t.refusal("image,score\n\"new\nline.png\",1\n"), "(new?line.png)"));
   CHECK(contains(t.refusal(std::string(5000, ',')), "more than 4096 fields"));
   CHECK(contains(message_of([&] { load_dataset(t.folder / "none.csv"); }), "none.csv: No such file"));
@@ -227,7 +232,7 @@ TEST_CASE("damaged tables are read or refused, never worse") {
     tables.emplace_back(bytes.begin(), bytes.end());
   }
   tables.push_back("image,score,std\nimages/a.png,1,0.5\n\"images/b.jpg\",2,\r\n\"images/d.png\",3e0,1\n");
-  const std::string alphabet("\",\r\n\0;:=-+.eE019aN\xEF\xBB\xBF\xFF ", 25);
+  const std::string alphabet = "\",\r\n\0;:=-+.eE019aN\xEF\xBB\xBF\xFF "s;
   const DatasetOptions options{.root = test::golden_path("datasets/manifest")};
   Rng rng(11, "damage");
   int read = 0, refused = 0;

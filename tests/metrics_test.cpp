@@ -75,8 +75,11 @@ TEST_CASE("metrics equal the golden values") {
 }
 
 TEST_CASE("metrics refuse lists that say nothing") {
-  for (const auto& c : golden_json("metrics.json")["cases"]) {
+  const json golden = golden_json("metrics.json");
+  int refused = 0;
+  for (const auto& c : golden["cases"]) {
     if (c["expect"] != "refused") continue;
+    ++refused;
     CAPTURE(c["name"].get<std::string>());
     const auto x = numbers(c["prediction"]), y = numbers(c["label"]);
     std::string expected = c["note"];
@@ -89,6 +92,7 @@ TEST_CASE("metrics refuse lists that say nothing") {
     CHECK(contains(message_of([&] { fit_logistic(x, y); }), expected));
     CHECK(contains(message_of([&] { bootstrap(x, y, srcc, 1); }), expected));
   }
+  CHECK(refused == 5);
 }
 
 TEST_CASE("correlations survive huge and tiny values") {
