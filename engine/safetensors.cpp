@@ -174,7 +174,8 @@ SafeTensors SafeTensors::open(const std::string& path) {
   result.path_ = path;
   result.data_offset_ = 8 + header_bytes;
   const uint64_t data_bytes = size - result.data_offset_;
-  for (const auto& [name, value] : parse_header(path, text).items()) {
+  const auto header = parse_header(path, text);  // a temporary would not outlive the start of the loop
+  for (const auto& [name, value] : header.items()) {
     if (name == "__metadata__") {
       QFM_CHECK(value.is_object(), path, ": __metadata__ is not an object");
       for (const auto& [key, entry] : value.items()) {
