@@ -1,0 +1,52 @@
+// What a training run keeps on disk: settings, log, models, and the state from which it goes on.
+#pragma once
+#include <cstdint>
+#include <string>
+
+#include "models/checkpoint.h"
+#include "train/config.h"
+#include "train/optimizer.h"
+
+namespace qfm {
+
+// Where a run stands, beside its tensors.
+struct RunState {
+  int64_t steps = 0;        // updates done
+  int64_t epochs = 0;       // epochs closed: their validation and log line are done
+  double loss_sum = 0;      // over the steps of the running epoch
+  double seconds = 0;       // spent so far
+  int64_t best_epoch = -1;  // from 0; -1: none yet
+  double best_srcc = 0;
+};
+
+// Every file is replaced atomically or, the log, appended to by one write a line. All throw Error "PATH:
+// reason".
+class RunFolder {
+ public:
+  // A new run: makes the folder and writes config.json; throws Error where the folder holds a run already.
+  // config.resume: throws Error where config.json is missing, or differs in anything but threads, workers and
+  // device.
+  explicit RunFolder(const TrainConfig& config);
+  ~RunFolder();
+  RunFolder(const RunFolder&) = delete;
+  RunFolder& operator=(const RunFolder&) = delete;
+
+  std::string file(const std::string& name) const { return path_ + "/" + name; }
+
+  // Appends a line (JSON, without its end) to log.jsonl.
+  void log(const std::string& line);
+
+  void save(const RunState& state, const ParamSet& params, const Optimizer& optimizer);
+  // Reads state.safetensors, strictly, and cuts the log back to it; false, and an empty log, where there is
+  // none yet or the run is new.
+  bool restore(RunState& state, ParamSet& params, Optimizer& optimizer);
+
+ private:
+  void open_log(const std::string& kept);
+
+  const std::string path_;
+  const bool resume_;
+  int log_ = -1;
+};
+
+}  // namespace qfm

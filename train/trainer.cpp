@@ -1,0 +1,339 @@
+#include "train/trainer.h"
+
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "engine/base/threads.h"
+#include "layers/loss.h"
+#include "train/dataset.h"
+#include "train/evaluate.h"
+#include "train/loader.h"
+#include "train/run_folder.h"
+#include "train/schedule.h"
+
+namespace qfm {
+namespace {
+
+using nlohmann::ordered_json;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// ---- what is to be done
+// -------------------------------------------------------------------------------------------
+
+struct Data {
+  Dataset train, validation;
+};
+
+Data load_data(const TrainConfig& config) {
+  DatasetOptions options{config.root, config.fold, std::nullopt, config.lower_is_better};
+  if (!config.scale.empty()) options.scale = parse_range(config.scale);
+  Data data{load_dataset(config.data, options), {}};
+  if (const auto fraction = val_fraction(config)) {
+    std::tie(data.train, data.validation) =
+        split_fraction(data.train, *fraction, static_cast<uint64_t>(config.seed));
+  } else if (!config.val.empty()) {
+    options.fold.clear();
+    data.validation = load_dataset(config.val, options);
+  }
+  const Range range = data.train.range;
+  QFM_CHECK(range.low < range.high, config.data, ": all labels are ", range.low, ": nothing can be learnt");
+  return data;
+}
+
+std::vector<std::string> paths_of(const Dataset& set) {
+  std::vector<std::string> paths;
+  for (const Sample& sample : set.samples) paths.push_back(sample.path);
+  return paths;
+}
+
+// What the model is to say, on the range of the training set.
+std::vector<double> targets(const Dataset& set, const Dataset& train, bool scaled) {
+  std::vector<double> values;
+  for (const Sample& sample : set.samples)
+    values.push_back(scaled ? train.scaled(sample.score) : sample.score);
+  return values;
+}
+
+// Every photo is decoded once, so that no run dies of one after hours.
+void check_photos(const std::vector<std::string>& paths,
+                  const std::function<void(int64_t, int64_t)>& report) {
+  const auto count = static_cast<int64_t>(paths.size());
+  Prefetch<std::string> reasons(0, count, threads(), 4 * threads(), [&](int64_t i) -> std::string {
+    try {
+      decode_image(paths[static_cast<size_t>(i)]);
+      return "";
+    } catch (const Error& error) {
+      return error.what();
+    }
+  });
+  std::string first;
+  int64_t bad = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const std::string reason = reasons.next();
+    if (!reason.empty() && bad++ == 0) first = reason;
+    if (report) report(i + 1, count);
+  }
+  QFM_CHECK(bad == 0, first, bad > 1 ? concat(" (and ", bad - 1, " more bad photos of ", count, ")") : "");
+}
+
+// Architecture and preprocessing: of our checkpoint, or fitting timm's, or as asked for.
+ModelInfo starting_info(const TrainConfig& config) {
+  ModelInfo info;
+  if (config.init.empty()) {
+    info.config = model_config(config.arch.empty() ? "vit-small" : config.arch);
+    info.config.select = config.select;
+    return info;
+  }
+  const SafeTensors file = SafeTensors::open(config.init);
+  if (file.metadata().count("qfm")) {
+    info = read_model_info(file);
+    QFM_CHECK(config.arch.empty() || config.arch == info.config.arch, config.init, ": is ", info.config.arch,
+              ", not ", config.arch);
+    return info;
+  }
+  std::string arch = config.arch;
+  const int64_t width = file.entry("cls_token").shape[-1];
+  for (const char* known : {"vit-tiny", "vit-small", "vit-base"})
+    if (arch.empty() && model_config(known).vit.width == width) arch = known;
+  QFM_CHECK(!arch.empty(), config.init, ": no known architecture has width ", width);
+  info.config = model_config(arch, file.has("blocks.0.ls1.gamma") ? "deit3" : "deit");
+  info.config.select = config.select;
+  return info;
+}
+
+void describe(ModelInfo& info, const TrainConfig& config, const Dataset& train, const TrainHooks& hooks) {
+  info.labels_scaled = config.labels == "scaled";
+  info.label_low = train.range.low, info.label_high = train.range.high;
+  info.higher_is_better = train.higher_is_better;
+  info.training_set = train.name;
+  info.command = hooks.command, info.version = hooks.version;
+  info.seed = static_cast<uint64_t>(config.seed);
+}
+
+LoaderOptions loader_options(const TrainConfig& config, const ModelInfo& info) {
+  LoaderOptions options;
+  options.batch = config.batch, options.crops_per_image = config.crops_per_image;
+  options.crop = static_cast<int>(info.crop), options.resize = static_cast<int>(info.resize);
+  options.norm = normalisation(info);
+  options.seed = static_cast<uint64_t>(config.seed);
+  options.workers = static_cast<int>(config.workers);
+  return options;
+}
+
+// ---- the run
+// ------------------------------------------------------------------------------------------------------
+
+class Run {
+ public:
+  Run(const TrainConfig& config, const TrainHooks& hooks);
+  TrainResult go();
+
+ private:
+  bool run_epoch();  // false: asked to stop
+  void step();
+  void close_epoch();
+  EpochReport validate_epoch() const;
+  void save();
+
+  const TrainConfig& config_;
+  const TrainHooks& hooks_;
+  const Data data_;
+  ModelInfo info_;
+  QfmIqm model_;
+  Optimizer optimizer_;
+  Loader loader_;
+  const int64_t per_epoch_, steps_;
+  const Schedule schedule_;
+  std::vector<double> validation_targets_;
+  RunState state_;
+  TrainResult result_;
+  std::unique_ptr<RunFolder> folder_;
+  Clock::time_point start_, saved_;
+  int64_t first_step_ = 0;     // of this call
+  double seconds_before_ = 0;  // of earlier calls
+};
+
+std::vector<float> as_floats(const std::vector<double>& values) { return {values.begin(), values.end()}; }
+
+DType compute_type(const TrainConfig& config) { return config.dtype == "bf16" ? DType::BF16 : DType::F32; }
+
+Run::Run(const TrainConfig& config, const TrainHooks& hooks)
+    : config_(config),
+      hooks_(hooks),
+      data_(load_data(config)),
+      info_(starting_info(config)),
+      model_(info_.config, cpu_device, compute_type(config), true),
+      optimizer_(model_.params, {.weight_decay = config.weight_decay, .clip = config.clip}),
+      loader_(paths_of(data_.train), as_floats(targets(data_.train, data_.train, config.labels == "scaled")),
+              loader_options(config, info_)),
+      per_epoch_(loader_.batches_per_epoch()),
+      steps_(per_epoch_ * config.epochs),
+      schedule_{schedule_named(config.schedule), config.lr, config.epochs, per_epoch_, config.warmup},
+      validation_targets_(targets(data_.validation, data_.train, config.labels == "scaled")) {
+  describe(info_, config, data_.train, hooks);
+  model_.init(static_cast<uint64_t>(config.seed));
+  if (!config.init.empty()) init_from(model_, config.init);
+  auto photos = paths_of(data_.train);
+  for (const Sample& sample : data_.validation.samples) photos.push_back(sample.path);
+  check_photos(photos, hooks.checking);
+  folder_ = std::make_unique<RunFolder>(config);
+  folder_->restore(state_, model_.params, optimizer_);
+  QFM_CHECK(state_.epochs >= 0 && state_.epochs <= config.epochs &&
+                state_.steps >= state_.epochs * per_epoch_ &&
+                state_.steps <= (state_.epochs + 1) * per_epoch_ && state_.steps <= steps_,
+            folder_->file("state.safetensors"), ": step ", state_.steps, " of epoch ", state_.epochs + 1,
+            " is not of this run");
+}
+
+TrainResult Run::go() {
+  start_ = saved_ = Clock::now();
+  first_step_ = state_.steps, seconds_before_ = state_.seconds;
+  loader_.start(state_.steps, steps_);
+  bool going = true;
+  while (going && state_.epochs < config_.epochs) {
+    going = run_epoch();
+    if (going) close_epoch();
+    save();
+  }
+  result_.steps = state_.steps;
+  result_.finished = state_.epochs == config_.epochs;
+  return result_;
+}
+
+bool Run::run_epoch() {
+  while (state_.steps < (state_.epochs + 1) * per_epoch_) {
+    step();
+    if (hooks_.should_stop && hooks_.should_stop()) return false;
+    if (seconds_since(saved_) >= hooks_.checkpoint_seconds) save();
+  }
+  return true;
+}
+
+std::string names_of(const Batch& batch, const std::vector<std::string>& paths) {
+  std::string text;
+  std::set<int64_t> named;
+  for (int64_t photo : batch.photos)
+    if (named.insert(photo).second) text += (text.empty() ? "" : ", ") + paths[static_cast<size_t>(photo)];
+  return text;
+}
+
+void Run::step() {
+  const auto start = Clock::now();
+  const double lr = schedule_.rate(state_.steps);
+  const Batch batch = loader_.next();
+  StepResult done;
+  try {
+    done = train_step(model_, optimizer_, batch.images, batch.labels, lr);
+  } catch (const OutOfMemory&) {
+    throw;
+  } catch (const Error& error) {
+    QFM_FAIL("step ", state_.steps + 1, ": ", error.what(),
+             "; photos of the batch: ", names_of(batch, loader_.paths()));
+  }
+  ++state_.steps;
+  state_.loss_sum += done.loss;
+  state_.seconds = seconds_before_ + seconds_since(start_);
+  const double speed = static_cast<double>(batch.photos.size()) / seconds_since(start);
+  folder_->log(ordered_json{
+      {"event", "step"},
+      {"step", state_.steps},
+      {"epoch", state_.epochs + 1},
+      {"loss", done.loss},
+      {"lr", lr},
+      {"grad_norm", done.grad_norm},
+      {"images_per_s",
+       speed}}.dump());
+  if (!hooks_.progress) return;
+  const double each = seconds_since(start_) / static_cast<double>(state_.steps - first_step_);
+  hooks_.progress({state_.steps, steps_, state_.epochs + 1, config_.epochs, done.loss, lr, done.grad_norm,
+                   speed, each * static_cast<double>(steps_ - state_.steps)});
+}
+
+EpochReport Run::validate_epoch() const {
+  EpochReport report{state_.epochs + 1, config_.epochs, state_.loss_sum / static_cast<double>(per_epoch_),
+                     state_.seconds, std::nullopt};
+  if (data_.validation.samples.empty()) return report;
+  const auto results = predict_photos(Predictor(model_, info_), paths_of(data_.validation),
+                                      {.decode = {}, .workers = static_cast<int>(config_.workers)});
+  for (const auto& result : results) QFM_CHECK(result.prediction, result.error);
+  report.validation = agreement_with(results, validation_targets_, static_cast<uint64_t>(config_.seed));
+  // A model whose scores are all equal has no SRCC: anything is better.
+  const double srcc = report.validation && report.validation->srcc ? *report.validation->srcc : -1;
+  report.best = state_.best_epoch < 0 || srcc > state_.best_srcc;
+  return report;
+}
+
+ordered_json to_json(const EpochReport& report, int64_t step) {
+  ordered_json line{{"event", "epoch"}, {"epoch", report.epoch}, {"step", step}, {"loss", report.loss}};
+  line["seconds"] = report.seconds;
+  if (!report.validation) return line;
+  const Agreement& a = *report.validation;
+  const auto optional = [](const auto& value) { return value ? ordered_json(*value) : ordered_json(); };
+  line["val"] = {{"photos", a.n},
+                 {"srcc", optional(a.srcc)},
+                 {"plcc", optional(a.plcc)},
+                 {"krcc", optional(a.krcc)},
+                 {"rmse", a.rmse},
+                 {"plcc_mapped", a.mapped ? optional(a.mapped->plcc) : ordered_json()},
+                 {"rmse_mapped", a.mapped ? ordered_json(a.mapped->rmse) : ordered_json()}};
+  line["best"] = report.best;
+  return line;
+}
+
+void Run::close_epoch() {
+  const EpochReport report = validate_epoch();
+  if (report.best) {
+    state_.best_epoch = state_.epochs;
+    state_.best_srcc = report.validation && report.validation->srcc ? *report.validation->srcc : -1;
+    save_model(folder_->file("best.safetensors"), model_, info_);
+    result_.best = report;
+  }
+  folder_->log(to_json(report, state_.steps).dump());
+  ++state_.epochs;
+  state_.loss_sum = 0;
+  result_.last = report;
+  if (hooks_.epoch_done) hooks_.epoch_done(report);
+}
+
+// The state first: last.safetensors is made anew from it when a kill comes between.
+void Run::save() {
+  state_.seconds = seconds_before_ + seconds_since(start_);
+  folder_->save(state_, model_.params, optimizer_);
+  save_model(folder_->file("last.safetensors"), model_, info_);
+  saved_ = Clock::now();
+}
+
+}  // namespace
+
+StepResult train_step(QfmIqm& model, Optimizer& optimizer, const Tensor& images, const Tensor& labels,
+                      double lr) {
+  ParamSet& params = model.params;
+  const auto ready = [&](const Tensor& x) { return x.to(params.compute()).to(params.master.device()); };
+  params.zero_grad();
+  const Var loss = smooth_l1(model(ready(images)).score, ready(labels));
+  StepResult result{loss.value.to(cpu_device).to(DType::F64).data<double>()[0], 0};
+  QFM_CHECK(std::isfinite(result.loss), "the loss is ", result.loss);
+  backward(loss);
+  result.grad_norm = gradient_norm(params);
+  QFM_CHECK(std::isfinite(result.grad_norm), "the norm of the gradient is ", result.grad_norm);
+  optimizer.step(lr, result.grad_norm);
+  return result;
+}
+
+TrainResult train(const TrainConfig& config, const TrainHooks& hooks) {
+  validate(config);
+  QFM_CHECK(config.device == "auto" || config.device == "cpu", "--device ", config.device,
+            ": training runs on the CPU only");
+  if (config.threads != 0 && config.threads != threads()) set_threads(static_cast<int>(config.threads));
+  return Run(config, hooks).go();
+}
+
+}  // namespace qfm
