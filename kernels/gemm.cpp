@@ -7,6 +7,8 @@
 #include "engine/base/memory.h"
 #include "engine/base/threads.h"
 #include "kernels/gelu.h"
+#include "kernels/gemm_block.h"
+#include "kernels/run.h"
 
 namespace qfm {
 namespace {
@@ -16,7 +18,7 @@ void check(const GemmShape& s) {
 }
 
 template <class T>
-acc<T> epilogue_of(const GemmEpilogue<T>& e, acc<T> v, int64_t row, int64_t column, int64_t n) {
+acc<T> finish(const GemmEpilogue<T>& e, acc<T> v, int64_t row, int64_t column, int64_t n) {
   using A = acc<T>;
   const int64_t at = row * n + column;
   if (e.bias) v += static_cast<A>(e.bias[column]);
@@ -29,33 +31,87 @@ acc<T> epilogue_of(const GemmEpilogue<T>& e, acc<T> v, int64_t row, int64_t colu
   return v;
 }
 
-// The plain path's packed B: (k, n) in acc<T>, whatever the layout it came from.
+}  // namespace
+
+// The readable code: what every other path must agree with.
+namespace plain {
+
+constexpr int64_t kPanel = 32;
+
 template <class T>
-void pack_plain(const GemmShape& s, acc<T>* packed, const T* b) {
-  parallel_for(s.k, [&](int64_t p) {
-    for (int64_t j = 0; j < s.n; ++j)
-      packed[p * s.n + j] = static_cast<acc<T>>(s.trans_b ? b[j * s.k + p] : b[p * s.n + j]);
-  });
+int64_t gemm_panel_columns() {
+  return kPanel;
+}
+
+template <class T>
+void gemm_pack_panel(const GemmShape& s, acc<T>* packed, const T* b, int64_t panel) {
+  acc<T>* to = packed + panel * kPanel * s.k;
+  for (int64_t p = 0; p < s.k; ++p)
+    for (int64_t j = panel * kPanel; j < (panel + 1) * kPanel; ++j)
+      *to++ = j < s.n ? static_cast<acc<T>>(s.trans_b ? b[j * s.k + p] : b[p * s.n + j]) : acc<T>{0};
+}
+
+template <class T>
+int64_t gemm_workspace(const GemmShape&, int64_t) {
+  return 0;
 }
 
 template <class T, class Out>
-void product_plain(const GemmShape& s, Out* c, const T* a, const acc<T>* b, const GemmEpilogue<T>& epilogue) {
-  parallel_for(s.m, [&](int64_t i) {
-    const Scratch memory(static_cast<size_t>(s.n) * sizeof(acc<T>));
-    acc<T>* row = memory.as<acc<T>>();
-    std::fill_n(row, s.n, acc<T>{0});
-    for (int64_t p = 0; p < s.k; ++p) {
-      const auto x = static_cast<acc<T>>(s.trans_a ? a[p * s.m + i] : a[i * s.k + p]);
-      for (int64_t j = 0; j < s.n; ++j) row[j] += x * b[p * s.n + j];
+void gemm_block(const GemmBlock<T, Out>& g) {
+  const GemmShape& s = g.shape;
+  for (int64_t i = g.row; i < g.row + g.rows; ++i)
+    for (int64_t panel = g.panel; panel < g.panel + g.panels; ++panel) {
+      const acc<T>* b = g.packed + panel * kPanel * s.k;
+      acc<T> sum[kPanel] = {};
+      for (int64_t p = 0; p < s.k; ++p) {
+        const auto x = static_cast<acc<T>>(s.trans_a ? g.a[p * s.m + i] : g.a[i * s.k + p]);
+        for (int64_t j = 0; j < kPanel; ++j) sum[j] += x * b[p * kPanel + j];
+      }
+      const int64_t column = panel * kPanel;
+      for (int64_t j = 0; j < kPanel && column + j < s.n; ++j)
+        g.c[i * s.n + column + j] = static_cast<Out>(finish(g.epilogue, sum[j], i, column + j, s.n));
     }
-    for (int64_t j = 0; j < s.n; ++j)
-      c[i * s.n + j] = static_cast<Out>(epilogue_of(epilogue, row[j], i, j, s.n));
-  });
 }
+
+}  // namespace plain
+
+namespace {
+
+template <class T>
+int64_t panels_of(const GemmShape& s) {
+  const int64_t columns = QFM_CODE(gemm_panel_columns, T)();
+  return (s.n + columns - 1) / columns;
+}
+
+// Blocks of rows small enough that their part of A stays in the second level of cache while the panels of B
+// pass, and groups of panels so that there are enough tasks for many threads. The cut changes no bit of the
+// result.
+struct Cut {
+  static constexpr int64_t kBlockBytes = 512 << 10, kMaxRows = 210, kMinRows = 42, kTasks = 32;
+  int64_t blocks, groups;
+  Cut(const GemmShape& s, int64_t panels) {
+    const int64_t fitting = kBlockBytes / (static_cast<int64_t>(sizeof(float)) * std::max<int64_t>(1, s.k));
+    const int64_t rows = std::clamp(fitting, kMinRows, kMaxRows);
+    blocks = (s.m + rows - 1) / rows;
+    groups = std::clamp<int64_t>(kTasks / std::max<int64_t>(1, blocks), 1, panels);
+  }
+};
 
 template <class T, class Out>
 void product(const GemmShape& s, Out* c, const T* a, const void* packed, const GemmEpilogue<T>& epilogue) {
-  product_plain(s, c, a, static_cast<const acc<T>*>(packed), epilogue);
+  const auto run_block = QFM_CODE(gemm_block, T, Out);
+  const auto workspace_of = QFM_CODE(gemm_workspace, T);
+  const int64_t panels = panels_of<T>(s);
+  if (s.m == 0 || panels == 0) return;
+  const Cut cut(s, panels);
+  parallel_for(cut.blocks * cut.groups, [&](int64_t task) {
+    const int64_t block = task / cut.groups, group = task % cut.groups;
+    const int64_t row = s.m * block / cut.blocks, rows = s.m * (block + 1) / cut.blocks - row;
+    const int64_t panel = panels * group / cut.groups, count = panels * (group + 1) / cut.groups - panel;
+    const Scratch workspace(static_cast<size_t>(workspace_of(s, rows)) * sizeof(acc<T>));
+    run_block({s, c, a, static_cast<const acc<T>*>(packed), epilogue, row, rows, panel, count,
+               workspace.as<acc<T>>()});
+  });
 }
 
 }  // namespace
@@ -63,13 +119,16 @@ void product(const GemmShape& s, Out* c, const T* a, const void* packed, const G
 template <class T>
 size_t gemm_packed_bytes(Cpu, GemmShape s) {
   check(s);
-  return static_cast<size_t>(s.n * s.k) * sizeof(acc<T>);
+  const int64_t columns = panels_of<T>(s) * QFM_CODE(gemm_panel_columns, T)();
+  return static_cast<size_t>(columns * s.k) * sizeof(acc<T>);
 }
 
 template <class T>
 void gemm_pack(Cpu, GemmShape s, void* packed, const T* b) {
   check(s);
-  pack_plain(s, static_cast<acc<T>*>(packed), b);
+  const auto pack_panel = QFM_CODE(gemm_pack_panel, T);
+  parallel_for(panels_of<T>(s),
+               [&](int64_t panel) { pack_panel(s, static_cast<acc<T>*>(packed), b, panel); });
 }
 
 template <class T>

@@ -1,0 +1,37 @@
+// How gemm.cpp hands its work to the code of a path: B packed in panels of columns, C cut into blocks.
+#pragma once
+#include "kernels/gemm.h"
+
+namespace qfm {
+
+// Rows [row, row + rows) and panels [panel, panel + panels) of C.
+template <class T, class Out>
+struct GemmBlock {
+  GemmShape shape;
+  Out* c;
+  const T* a;
+  const acc<T>* packed;
+  GemmEpilogue<T> epilogue;
+  int64_t row, rows, panel, panels;
+  acc<T>* workspace;  // gemm_workspace elements
+};
+
+}  // namespace qfm
+
+#define QFM_GEMM_CODE                                                                                      \
+  /* Columns of a panel: B is packed as [n / columns][k][columns], the last panel filled up with zeros. */ \
+  template <class T>                                                                                       \
+  int64_t gemm_panel_columns();                                                                            \
+  template <class T>                                                                                       \
+  void gemm_pack_panel(const GemmShape& shape, acc<T>* packed, const T* b, int64_t panel);                 \
+  template <class T>                                                                                       \
+  int64_t gemm_workspace(const GemmShape& shape, int64_t rows);                                            \
+  template <class T, class Out>                                                                            \
+  void gemm_block(const GemmBlock<T, Out>& block);
+
+namespace qfm::avx2 {
+QFM_GEMM_CODE
+}
+namespace qfm::avx512 {
+QFM_GEMM_CODE
+}
