@@ -11,7 +11,9 @@
 namespace qfm::test {
 
 // A file of tests/golden, which is in every clone.
-inline std::string golden_path(const std::string& name) { return std::string(QFM_SOURCE_DIR) + "/tests/golden/" + name; }
+inline std::string golden_path(const std::string& name) {
+  return std::string(QFM_SOURCE_DIR) + "/tests/golden/" + name;
+}
 
 // A file of ../shared, which a fresh clone may lack: empty string where it is absent.
 inline std::string shared_path(const std::string& name) {
@@ -20,10 +22,10 @@ inline std::string shared_path(const std::string& name) {
 }
 
 // Counted by tools/test: each line that starts so is one skipped test.
-#define QFM_SKIP(reason)                        \
-  do {                                          \
-    MESSAGE("skipped: " << reason);             \
-    return;                                     \
+#define QFM_SKIP(reason)            \
+  do {                              \
+    MESSAGE("skipped: " << reason); \
+    return;                         \
   } while (0)
 
 // A new empty folder under the system's temporary folder, removed at the end of the scope.
@@ -53,6 +55,8 @@ std::string message_of(F&& f) {
   return "";
 }
 
-inline bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+inline bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
 
 }  // namespace qfm::test
