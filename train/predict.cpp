@@ -44,18 +44,18 @@ Predictor::Predictor(const QfmIqm& model, const ModelInfo& info, PredictOptions 
             " is not 0 (none) nor from ", info.crop, " (the side of a crop) to 65536");
 }
 
-// run(images) for batches of the photo's crops, in order; returns the number of crops.
+// run(images) for batches of the photo's crops, in order; returns the windows.
 template <class Run>
-int64_t Predictor::each_batch(Image photo, Run&& run) const {
+std::vector<Window> Predictor::each_batch(Image photo, Run&& run) const {
   const NoGrad inference;
   const int crop = static_cast<int>(info_.crop);
   photo = fit_for_crops(std::move(photo), resize_, crop);
-  const auto windows =
+  auto windows =
       crop_windows(options_.crops, photo.width, photo.height, crop, Rng(options_.seed, "score crops"));
   for (size_t begin = 0; begin < windows.size(); begin += kMostCrops)
     run(crop_batch(photo, windows, begin, std::min(windows.size(), begin + kMostCrops), crop,
                    normalisation(info_), model_.params));
-  return static_cast<int64_t>(windows.size());
+  return windows;
 }
 
 Prediction Predictor::operator()(Image photo) const {
@@ -63,12 +63,13 @@ Prediction Predictor::operator()(Image photo) const {
   result.width = photo.width, result.height = photo.height;
   double sum = 0;
   std::vector<double> judges;
-  result.crops = each_batch(std::move(photo), [&](const Tensor& images) {
+  const auto windows = each_batch(std::move(photo), [&](const Tensor& images) {
     const auto output = model_(images);
     const Tensor score = on_cpu(output.score), each = on_cpu(output.judges);
     for (float s : score.span<float>()) sum += s;
     judges.insert(judges.end(), each.span<float>().begin(), each.span<float>().end());
   });
+  result.crops = static_cast<int64_t>(windows.size());
   result.score = sum / static_cast<double>(result.crops);
 
   double mean = 0, square = 0;
@@ -80,12 +81,13 @@ Prediction Predictor::operator()(Image photo) const {
 
 Predictor::Embedding Predictor::embed(Image photo) const {
   std::vector<Vit::Features> parts;
-  const int64_t crops = each_batch(std::move(photo), [&](const Tensor& images) {
+  auto windows = each_batch(std::move(photo), [&](const Tensor& images) {
     const auto features = model_.vit(images);
     parts.push_back({on_cpu(features.cls), on_cpu(features.patches)});
   });
-  const int64_t width = model_.config.vit.width;
-  Embedding all{Tensor({crops, width}), Tensor({crops, model_.config.vit.patches(), width})};
+  const int64_t crops = static_cast<int64_t>(windows.size()), width = model_.config.vit.width;
+  Embedding all{Tensor({crops, width}), Tensor({crops, model_.config.vit.patches(), width}),
+                std::move(windows)};
   int64_t at = 0;
   for (const auto& part : parts) {
     const int64_t end = at + part.cls.dim(0);

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "models/checkpoint.h"
 #include "train/transform.h"
@@ -40,6 +41,7 @@ class Predictor {
   struct Embedding {
     Tensor cls;      // (crops, D)
     Tensor patches;  // (crops, N, D)
+    std::vector<Window> windows;  // of the photo after resizing
   };
   Embedding embed(Image photo) const;
 
@@ -47,7 +49,7 @@ class Predictor {
 
  private:
   template <class Run>
-  int64_t each_batch(Image photo, Run&& run) const;
+  std::vector<Window> each_batch(Image photo, Run&& run) const;
 
   const QfmIqm& model_;
   const ModelInfo& info_;
