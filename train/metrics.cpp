@@ -60,13 +60,14 @@ double pearson(Values a, Values b) {
 
 // Ranks from 1; equal values share the mean of their ranks.
 std::vector<double> average_ranks(Values values) {
-  std::vector<size_t> order(values.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return values[a] < values[b]; });
+  std::vector<std::pair<double, size_t>> order(values.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = {values[i], i};
+  std::sort(order.begin(), order.end());
   std::vector<double> ranks(values.size());
   for (size_t first = 0, last; first < order.size(); first = last) {
-    for (last = first; last < order.size() && values[order[last]] == values[order[first]];) ++last;
-    for (size_t i = first; i < last; ++i) ranks[order[i]] = 0.5 * static_cast<double>(first + 1 + last);
+    for (last = first; last < order.size() && order[last].first == order[first].first;) ++last;
+    for (size_t i = first; i < last; ++i)
+      ranks[order[i].second] = 0.5 * static_cast<double>(first + 1 + last);
   }
   return ranks;
 }
