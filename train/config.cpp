@@ -1,0 +1,194 @@
+#include "train/config.h"
+
+#include <algorithm>
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "engine/base/error.h"
+#include "engine/base/io.h"
+#include "engine/base/suggest.h"
+#include "train/csv.h"
+
+namespace qfm {
+namespace {
+
+using nlohmann::json, nlohmann::ordered_json;
+
+template <class... F>
+struct Overloaded : F... {
+  using F::operator()...;
+};
+template <class... F>
+Overloaded(F...) -> Overloaded<F...>;
+
+void check_text(const ConfigField& field, const std::string& text) {
+  QFM_CHECK(text.find('\0') == std::string::npos, "contains a zero byte");
+  if (text.empty()) return;
+  std::string listed;
+  for (auto choice : field.choices) listed += (listed.empty() ? "" : ", ") + std::string(choice);
+  const bool chosen = std::find(field.choices.begin(), field.choices.end(), text) != field.choices.end();
+  QFM_CHECK(field.choices.empty() || chosen, "'", shown(text), "' is none of ", listed);
+  if (field.check) field.check(text);
+}
+
+template <class Number>
+void check_number(const ConfigField& field, Number value) {
+  QFM_CHECK(
+      static_cast<double>(value) >= field.low, value,
+      field.low == std::numeric_limits<double>::min() ? " is not above 0" : concat(" is below ", field.low));
+  QFM_CHECK(static_cast<double>(value) <= field.high, value, " is above ", field.high);
+}
+
+// Limits of one field; the message lacks the field's name.
+void check_field(const TrainConfig& config, const ConfigField& field) {
+  std::visit(Overloaded{[&](std::string TrainConfig::*m) { check_text(field, config.*m); },
+                        [](bool TrainConfig::*) {}, [&](auto m) { check_number(field, config.*m); }},
+             field.member);
+  const bool standard = std::visit([&](auto m) { return config.*m == TrainConfig{}.*m; }, field.member);
+  QFM_CHECK(field.built || standard, "not built yet: leave it out");
+}
+
+int64_t whole_number(const std::string& text) {
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  QFM_CHECK(error == std::errc() && end == text.data() + text.size(), "'", shown(text),
+            "' is not a whole number");
+  return value;
+}
+
+void set_text(TrainConfig& config, const ConfigField& field, const std::string& text) {
+  const bool off = field.or_off && text == "off";
+  std::visit(Overloaded{[&](std::string TrainConfig::*m) { config.*m = text; },
+                        [&](int64_t TrainConfig::*m) { config.*m = off ? 0 : whole_number(text); },
+                        [&](double TrainConfig::*m) { config.*m = off ? 0 : parse_number(text); },
+                        [&](bool TrainConfig::*m) {
+                          QFM_CHECK(text == "on" || text == "off", "'", shown(text),
+                                    "' is neither on nor off");
+                          config.*m = text == "on";
+                        }},
+             field.member);
+}
+
+void set_json(TrainConfig& config, const ConfigField& field, const json& value) {
+  if (field.or_off && value == "off") return set_text(config, field, "off");
+  const auto need = [&](bool ok, const char* type) {
+    QFM_CHECK(ok, "is ", value.type_name(), ", expected ", type, field.or_off ? " or \"off\"" : "");
+  };
+  std::visit(Overloaded{[&](std::string TrainConfig::*m) {
+                          need(value.is_string(), "a string");
+                          config.*m = value.get<std::string>();
+                        },
+                        [&](int64_t TrainConfig::*m) {
+                          need(value.is_number_integer(), "a whole number");
+                          config.*m = whole_number(value.dump());
+                        },
+                        [&](double TrainConfig::*m) {
+                          need(value.is_number(), "a number");
+                          config.*m = value.get<double>();
+                        },
+                        [&](bool TrainConfig::*m) {
+                          need(value.is_boolean(), "true or false");
+                          config.*m = value.get<bool>();
+                        }},
+             field.member);
+}
+
+// Runs f; an Error gets `prefix` before its message.
+template <class F>
+void named(const std::string& prefix, F&& f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    QFM_FAIL(prefix, ": ", error.what());
+  }
+}
+
+json parse_object(std::string_view text, const std::string& name) {
+  std::set<std::string> keys;
+  const auto refuse_twice = [&](int depth, json::parse_event_t event, json& parsed) {
+    if (event != json::parse_event_t::key || depth != 1) return true;
+    const auto key = parsed.get<std::string>();
+    QFM_CHECK(keys.insert(key).second, name, ": ", shown(key), ": given twice");
+    return true;
+  };
+  json object;
+  try {
+    object = json::parse(text, refuse_twice);
+  } catch (const json::parse_error& error) {
+    const auto before = text.substr(0, std::min(error.byte, text.size()));
+    QFM_FAIL(name, ": not valid JSON near line ", 1 + std::count(before.begin(), before.end(), '\n'));
+  } catch (const json::exception&) {  // a number that no double can hold
+    QFM_FAIL(name, ": not valid JSON: a number is out of range");
+  }
+  QFM_CHECK(object.is_object(), name, ": not a JSON object of flags");
+  return object;
+}
+
+}  // namespace
+
+void set_flag(TrainConfig& config, const ConfigField& field, const std::string& text) {
+  named("--" + std::string(field.key), [&] {
+    set_text(config, field, text);
+    check_field(config, field);
+  });
+}
+
+void merge_config(TrainConfig& config, std::string_view text, const std::string& name) {
+  const auto& fields = config_fields();
+  TrainConfig merged = config;
+  const json object = parse_object(text, name);
+  for (const auto& [key, value] : object.items()) {
+    const auto field =
+        std::find_if(fields.begin(), fields.end(), [&](const auto& f) { return f.key == key; });
+    if (field == fields.end()) {
+      std::vector<std::string_view> keys;
+      for (const auto& known : fields) keys.push_back(known.key);
+      QFM_FAIL(name, ": ", shown(key), ": unknown key", did_you_mean(key, keys));
+    }
+    named(name + ": " + key, [&] {
+      set_json(merged, *field, value);
+      check_field(merged, *field);
+    });
+  }
+  config = merged;
+}
+
+void merge_config_file(TrainConfig& config, const std::string& path) {
+  const auto bytes = read_file(path, size_t{1} << 20);
+  merge_config(config, {reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path);
+}
+
+void validate(const TrainConfig& config) {
+  for (const auto& field : config_fields())
+    named("--" + std::string(field.key), [&] { check_field(config, field); });
+  QFM_CHECK(!config.data.empty(), "--data is missing: a manifest CSV, or NAME:FOLDER");
+  QFM_CHECK(!config.out.empty(), "--out is missing: the folder of the run");
+  QFM_CHECK(config.protocol != "paper" || !config.val.empty(),
+            "--protocol paper picks the best epoch on --val: give it");
+}
+
+std::string to_json(const TrainConfig& config) {
+  ordered_json object;
+  for (const auto& field : config_fields()) {
+    if (!field.stored) continue;
+    auto& value = object[std::string(field.key)];
+    std::visit([&](auto m) { value = config.*m; }, field.member);
+    if (field.or_off && value == 0) value = "off";
+  }
+  try {
+    return object.dump(2) + "\n";
+  } catch (const json::exception&) {
+    QFM_FAIL("a path of this run is not UTF-8: it cannot be kept in config.json");
+  }
+}
+
+std::optional<double> val_fraction(const TrainConfig& config) {
+  try {
+    return parse_number(config.val);
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+}  // namespace qfm

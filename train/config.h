@@ -1,0 +1,72 @@
+// Everything that `qfm train` can be told: one table gives the flags, the keys of the config file, their
+// defaults, types and limits.
+#pragma once
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+namespace qfm {
+
+// Names, meaning and limits are in config_fields(); a field `crops_per_image` is the flag --crops-per-image
+// and the key "crops-per-image". Empty text and 0 for `adversarial` and `ema` mean not given, off.
+struct TrainConfig {
+  std::string data, root, fold, scale;
+  bool lower_is_better = false;
+  std::string val, labels = "scaled", init, arch;
+  int64_t epochs = 9, batch = 16, crops_per_image = 10;
+  double lr = 2e-4, weight_decay = 0.05, clip = 5;
+  std::string schedule = "deiqt";
+  int64_t warmup = 3;
+  std::string protocol = "clean";
+  bool select = false;
+  std::string match = "off";
+  int64_t adversarial = 0, memory = 4;
+  double tau_q = 0.05, tau_s = 0.7, a_max = 0.5, w_cons = 1, w_feat = 0.5, w_sel = 0.1;
+  std::string teacher, unlabelled;
+  double w_distil = 1, ema = 0;
+  int64_t seed = 0, threads = 0, workers = 1;
+  std::string device = "auto", dtype = "f32", out;
+  bool resume = false, quiet = false;
+
+  friend bool operator==(const TrainConfig&, const TrainConfig&) = default;
+};
+
+struct ConfigField {
+  using Member = std::variant<std::string TrainConfig::*, int64_t TrainConfig::*, double TrainConfig::*,
+                              bool TrainConfig::*>;
+  std::string_view key;
+  Member member;
+  std::string_view help;
+  std::vector<std::string_view> choices =
+      {};  // of a text; of a switch: it is typed as --key on|off, not as --key
+  double low = std::numeric_limits<double>::lowest(),
+         high = std::numeric_limits<double>::max();  // of a number, inclusive
+  bool or_off = false;                               // a number for which "off" may be typed: 0
+  bool built = true;                                 // false: refused unless left at its default
+  bool stored = true;  // false: says how to start, not what to compute; not in config.json
+  void (*check)(const std::string& text) = nullptr;  // of a text that is not empty: throws Error
+};
+const std::vector<ConfigField>& config_fields();
+
+// Sets one field from the text typed after its flag (a switch: "on" or "off"). Throws Error "--epochs: '0' is
+// below 1".
+void set_flag(TrainConfig& config, const ConfigField& field, const std::string& text);
+// Sets the fields of a JSON object. Throws Error "NAME: epoch: unknown key; did you mean 'epochs'?"; also for
+// what is not JSON, keys given twice, wrong types and forbidden values. `config` is then unchanged.
+void merge_config(TrainConfig& config, std::string_view json, const std::string& name);
+void merge_config_file(TrainConfig& config, const std::string& path);
+// What no single field shows: --data and --out are given, --protocol paper has --val, ... Throws Error.
+void validate(const TrainConfig& config);
+
+// A JSON object with every stored field, in the order of the table. Throws Error for a path that is not
+// UTF-8.
+std::string to_json(const TrainConfig& config);
+
+// --val as a number, nullopt where it is empty or names a manifest.
+std::optional<double> val_fraction(const TrainConfig& config);
+
+}  // namespace qfm
