@@ -49,7 +49,7 @@ class Guarded {
     copy_bytes(cpu_device, all.data(), device_, memory_, total_);
     watch(true);
     std::vector<T> data(count_);
-    std::memcpy(static_cast<void*>(data.data()), all.data() + front_, count_ * sizeof(T));
+    if (count_ > 0) std::memcpy(static_cast<void*>(data.data()), all.data() + front_, count_ * sizeof(T));
     all.erase(all.begin() + front_, all.begin() + front_ + count_ * sizeof(T));
     CHECK(all == std::vector<char>(all.size(), '\xff'));
     return data;
