@@ -181,7 +181,7 @@ TEST_CASE("damaged config files are read or refused, never worse") {
     TrainConfig config;
     const auto message = message_of([&] {
       merge_config(config, text, "c.json");
-      config.data = "d", config.out = "o";
+      config.data = "labels.csv", config.out = "run";
       validate(config);
       to_json(config);
       ++read;

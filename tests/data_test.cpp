@@ -181,7 +181,7 @@ TEST_CASE("split_fraction: seeded, disjoint in references, complete, in order") 
   for (int i = 0; i < 100; ++i) {
     all.samples.push_back({});
     all.samples.back().name = std::to_string(i), all.samples.back().score = i;
-    if (i < 60) all.samples.back().reference = "r" + std::to_string(i % 10);
+    if (i < 60) all.samples.back().reference = concat("r", i % 10);
   }
   const auto [train, val] = split_fraction(all, 0.2, 1);
   CHECK(train.samples.size() + val.samples.size() == 100);
