@@ -1,13 +1,14 @@
 # Picks one of CUDA's three worlds: QFM_CUDA_WORLD = device, host or off. Nothing asks for a GPU: machine code is made
-# for the chips listed in QFM_CUDA_ARCHITECTURES, and PTX for later ones.
+# for the chips listed in QFM_CUDA_ARCHITECTURES, and PTX for later ones. Programs to deploy and those under a sanitizer
+# get CUDA only when asked for by name.
 set(QFM_CUDA_ARCHITECTURES "80-real;90a-real;90-virtual" CACHE STRING "Chips of the device build, as CMake writes them")
 
-find_program(QFM_NVCC nvcc HINTS ENV CUDACXX PATHS /usr/local/cuda/bin)
+find_program(QFM_NVCC nvcc PATHS /usr/local/cuda/bin)
 if(NOT QFM_CUDA MATCHES "^(auto|device|host|off)$")
   message(FATAL_ERROR "QFM_CUDA=${QFM_CUDA}: use auto, device, host or off")
 elseif(NOT QFM_CUDA STREQUAL "auto")
   set(QFM_CUDA_WORLD ${QFM_CUDA})
-elseif(QFM_NVCC)
+elseif(QFM_NVCC AND NOT QFM_DEPLOY AND NOT QFM_SANITIZE)
   set(QFM_CUDA_WORLD device)
 else()
   set(QFM_CUDA_WORLD off)

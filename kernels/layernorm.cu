@@ -14,6 +14,10 @@
 // So: every element comes from memory once. A row belongs to a warp, whose later passes over it hit the L1
 // cache. dw and db: each block adds its rows into its own slice of the workspace, then a second kernel adds
 // the slices in order: same bits every time, without atomics.
+#include <algorithm>
+#include <initializer_list>
+#include <type_traits>
+
 #include "engine/base/error.h"
 #include "engine/base/launch.h"
 #include "engine/base/warp_ops.h"
@@ -31,8 +35,8 @@ __device__ inline int warp_id() { return threadIdx.x / 32; }
 // Lane l takes columns l V .. l V + V - 1, then the same 32 V further on.
 template <class T, int V>
 __global__ void __launch_bounds__(32 * kWarps)
-    forward_kernel(T* y, float* mean, float* rstd, const T* x, const T* w, const T* b, int64_t rows, int cols,
-                   float eps) {
+    layernorm_forward_kernel(T* y, float* mean, float* rstd, const T* x, const T* w, const T* b, int64_t rows,
+                             int cols, float eps) {
   const int64_t row = int64_t{blockIdx.x} * kWarps + warp_id();
   if (row >= rows) return;  // a whole warp; no barrier follows
   x += row * cols, y += row * cols;
@@ -92,8 +96,8 @@ __device__ RowSums sum_row(const T* dy, const T* x, const T* w, float mean, floa
 // adds up in shared memory, warp after warp.  partial (blocks, 2, cols): dw and db of the block's rows.
 template <class T, int V>
 __global__ void __launch_bounds__(32 * kWarps)
-    backward_kernel(T* dx, float* partial, const T* dy, const T* x, const T* w, const float* mean,
-                    const float* rstd, int64_t rows, int cols, int64_t rows_per_block) {
+    layernorm_backward_kernel(T* dx, float* partial, const T* dy, const T* x, const T* w, const float* mean,
+                              const float* rstd, int64_t rows, int cols, int64_t rows_per_block) {
   SHARED(float, part, [2][kWarps][V][32]);
   const int lane = lane_id(), warp = warp_id();
   const int64_t begin = blockIdx.x * rows_per_block;
@@ -144,7 +148,7 @@ __global__ void __launch_bounds__(32 * kWarps)
 // dw, db = sums over `count` slices of partial (count, 2, cols): a warp adds every kWarps-th slice of 32
 // columns.
 __global__ void __launch_bounds__(32 * kWarps)
-    add_partials_kernel(float* dw, float* db, const float* partial, int64_t count, int cols) {
+    layernorm_add_partials_kernel(float* dw, float* db, const float* partial, int64_t count, int cols) {
   SHARED(float, part, [kWarps][32]);
   const int64_t column = int64_t{blockIdx.x} * 32 + lane_id();
   float sum = 0;
@@ -181,8 +185,8 @@ void layernorm_forward(Cuda cuda, T* y, acc<T>* mean, acc<T>* rstd, const T* x, 
   check_sizes(rows, cols);
   if (rows == 0 || cols == 0) return;
   const auto run = [&]<int V>(std::integral_constant<int, V>) {
-    launch<forward_kernel<T, V>>(ceil_div(rows, kWarps), 32 * kWarps, 0, cuda.stream, y, mean, rstd, x, w, b,
-                                 rows, static_cast<int>(cols), static_cast<float>(eps));
+    launch<layernorm_forward_kernel<T, V>>(ceil_div(rows, kWarps), 32 * kWarps, 0, cuda.stream, y, mean, rstd,
+                                           x, w, b, rows, static_cast<int>(cols), static_cast<float>(eps));
   };
   if (in_packs<T>(cols, {y, x, w, b})) run(std::integral_constant<int, kPack<T>>{});
   else run(std::integral_constant<int, 1>{});
@@ -199,13 +203,13 @@ void layernorm_backward(Cuda cuda, T* dx, acc<T>* dw, acc<T>* db, const T* dy, c
   const int64_t rows_per_block = std::max<int64_t>(1, ceil_div(rows, slices));
   const int64_t blocks = ceil_div(rows, rows_per_block);
   const auto run = [&]<int V>(std::integral_constant<int, V>) {
-    launch<backward_kernel<T, V>>(blocks, 32 * kWarps, 0, cuda.stream, dx, workspace, dy, x, w, mean, rstd,
-                                  rows, static_cast<int>(cols), rows_per_block);
+    launch<layernorm_backward_kernel<T, V>>(blocks, 32 * kWarps, 0, cuda.stream, dx, workspace, dy, x, w,
+                                            mean, rstd, rows, static_cast<int>(cols), rows_per_block);
   };
   if (blocks > 0 && in_packs<T>(cols, {dx, dy, x, w})) run(std::integral_constant<int, kPack<T>>{});
   else if (blocks > 0) run(std::integral_constant<int, 1>{});
-  launch<add_partials_kernel>(ceil_div(2 * cols, 32), 32 * kWarps, 0, cuda.stream, dw, db, workspace, blocks,
-                              static_cast<int>(cols));
+  launch<layernorm_add_partials_kernel>(ceil_div(2 * cols, 32), 32 * kWarps, 0, cuda.stream, dw, db,
+                                        workspace, blocks, static_cast<int>(cols));
 }
 
 #define QFM_INSTANTIATE(T)                                                                              \
