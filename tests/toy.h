@@ -1,0 +1,63 @@
+// A model, photos and a training run small enough for tests: fractions of a second.
+#pragma once
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "models/checkpoint.h"
+#include "tests/image_fixtures.h"
+#include "tests/support.h"
+#include "train/config.h"
+
+namespace qfm::test {
+
+constexpr int kToyCrop = 32;
+
+inline ModelConfig toy_config() {
+  ModelConfig c;
+  c.arch = "toy";
+  c.vit.image_height = c.vit.image_width = kToyCrop;
+  c.vit.width = 24, c.vit.depth = 2, c.vit.heads = 3;
+  c.panel.width = 24;
+  return c;
+}
+
+inline ModelInfo toy_info() {
+  ModelInfo info;
+  info.config = toy_config();
+  info.crop = kToyCrop;
+  return info;
+}
+
+// Photos of 40 x 36 and more, each of another brightness, and their paths.
+inline std::vector<std::string> write_photos(const TemporaryFolder& folder, int count) {
+  std::vector<std::string> paths;
+  for (int i = 0; i < count; ++i) {
+    Image photo = drawn(40 + i, 36 + i % 5, static_cast<uint64_t>(i));
+    for (auto& value : photo.rgb) value = static_cast<uint8_t>(value * (i + 1) / (count + 1));
+    paths.push_back(folder / ("photo" + std::to_string(i) + ".png"));
+    write_image(paths.back(), photo);
+  }
+  return paths;
+}
+
+// Twelve photos of which three validate, three epochs of 4 steps.
+inline TrainConfig toy_run(const TemporaryFolder& folder, const std::string& out) {
+  if (!std::filesystem::exists(folder / "labels.csv")) {
+    write_photos(folder, 12);
+    std::ofstream table(folder / "labels.csv");
+    table << "image,score\n";
+    for (int i = 0; i < 12; ++i) table << "photo" << i << ".png," << 10 + 5 * i << "\n";
+    QfmIqm model(toy_config(), cpu_device, DType::F32, false);
+    model.init(5);
+    save_model(folder / "init.safetensors", model, toy_info());
+  }
+  TrainConfig config;
+  config.data = folder / "labels.csv", config.init = folder / "init.safetensors", config.out = folder / out;
+  config.scale = "0:100", config.val = "0.25";
+  config.epochs = 3, config.warmup = 1, config.batch = 4, config.crops_per_image = 2;
+  config.seed = 11;
+  return config;
+}
+
+}  // namespace qfm::test
