@@ -171,7 +171,8 @@ TEST_CASE("native layouts answer one clear line") {
   for (const auto& layout : native_layouts())
     CHECK(
         contains(message_of([&] { load_dataset(std::string(layout.name) + ":/data/x"); }), "not built yet"));
-  CHECK(contains(message_of([] { load_dataset("koniq10:/data/x"); }), "did you mean 'koniq10k'?"));
+  CHECK(contains(message_of([] { load_dataset("koniq:/data/x"); }), "did you mean 'koniq10k'?"));
+  CHECK(contains(message_of([] { load_dataset("tid2031:/data/x"); }), "did you mean 'tid2013'?"));
   CHECK(native_layouts().size() == 8);
 }
 

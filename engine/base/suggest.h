@@ -31,7 +31,8 @@ std::string did_you_mean(std::string_view word, const Words& known) {
   std::string_view best;
   if (word.size() <= 64) {
     for (const auto& candidate : known) {
-      const size_t distance = edit_distance(word, candidate);
+      const bool begun = word.size() >= 3 && std::string_view(candidate).starts_with(word);
+      const size_t distance = begun ? 0 : edit_distance(word, candidate);
       if (distance < least) least = distance, best = candidate;
     }
   }
