@@ -1,19 +1,21 @@
 // Layer normalisation on CUDA; the contract is in layernorm.h.
 //
 // Maths, for a row x of n columns, with k = x[0]:
-//   d = x - k,  m = mean(d),  rstd = 1 / sqrt(mean((d - m)^2) + eps),  h = (d - m) rstd,  y = h w + b,  mean
-//   = k + m
-// The differences d are nearly exact in a row far from zero, where x - mean with a rounded mean has few
-// digits left. Backward, g = dy w:  dx = rstd (g - mean(g) - h mean(g h)),  dw = sum over rows of dy h,  db =
-// sum over rows of dy There d = x - mean with the saved mean, and m = mean(d) takes out what its rounding
-// left.
+//   d = x - k,  m = mean(d),  rstd = 1 / sqrt(mean((d - m)^2) + eps),  h = (d - m) rstd,  y = h w + b
+// and mean = k + m is saved. In a row far from zero the differences d are nearly exact, where x - mean with a
+// rounded mean has few digits left.
+// Backward, with g = dy w:
+//   dx = rstd (g - mean(g) - h mean(g h)),  dw = sum over rows of dy h,  db = sum over rows of dy
+// There d = x - mean with the saved mean, and m = mean(d) takes out what its rounding left.
 //
-// Cost, for M rows in elements of e bytes (M = 50432, n = 384, bf16, 3.35 TB/s):
+// Cost, for M rows in elements of e bytes (M = 256 x 197, n = 384, bf16, 3.35 TB/s):
 //   forward   reads x, writes y: 2 M n e bytes (77 MB: floor 23 us); 8 M n FLOPs, far below the memory's time
 //   backward  reads dy and x, writes dx: 3 M n e bytes (116 MB: floor 35 us); 16 M n FLOPs
-// So: every element comes from memory once. A row belongs to a warp, whose later passes over it hit the L1
-// cache. dw and db: each block adds its rows into its own slice of the workspace, then a second kernel adds
-// the slices in order: same bits every time, without atomics.
+// So every element comes from memory once: a row belongs to a warp, whose later passes over it hit the L1 cache.
+// For dw and db each block adds its rows into its own slice of the workspace, then a second kernel adds the
+// slices in order: the same bits every time, without atomics.
+#include "kernels/layernorm.h"
+
 #include <algorithm>
 #include <initializer_list>
 #include <type_traits>
@@ -21,7 +23,6 @@
 #include "engine/base/error.h"
 #include "engine/base/launch.h"
 #include "engine/base/warp_ops.h"
-#include "kernels/layernorm.h"
 
 namespace qfm {
 namespace {
