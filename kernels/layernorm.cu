@@ -11,9 +11,9 @@
 // Cost, for M rows in elements of e bytes (M = 256 x 197, n = 384, bf16, 3.35 TB/s):
 //   forward   reads x, writes y: 2 M n e bytes (77 MB: floor 23 us); 8 M n FLOPs, far below the memory's time
 //   backward  reads dy and x, writes dx: 3 M n e bytes (116 MB: floor 35 us); 16 M n FLOPs
-// So every element comes from memory once: a row belongs to a warp, whose later passes over it hit the L1 cache.
-// For dw and db each block adds its rows into its own slice of the workspace, then a second kernel adds the
-// slices in order: the same bits every time, without atomics.
+// So every element comes from memory once: a row belongs to a warp, whose later passes over it hit the L1
+// cache. For dw and db each block adds its rows into its own slice of the workspace, then a second kernel adds
+// the slices in order: the same bits every time, without atomics.
 #include "kernels/layernorm.h"
 
 #include <algorithm>
@@ -146,8 +146,7 @@ __global__ void __launch_bounds__(32 * kWarps)
   }
 }
 
-// dw, db = sums over `count` slices of partial (count, 2, cols): a warp adds every kWarps-th slice of 32
-// columns.
+// dw, db = sums over `count` slices of partial (count, 2, cols); a block has 32 columns, a warp every 8th slice.
 __global__ void __launch_bounds__(32 * kWarps)
     layernorm_add_partials_kernel(float* dw, float* db, const float* partial, int64_t count, int cols) {
   SHARED(float, part, [kWarps][32]);
