@@ -49,7 +49,7 @@ void gate_backward(Cpu, T* dx, T* dg, const T* dy, const T* x, const T* g, int64
                    int64_t dim);
 
 // Tokens: dst rows [dst_at, dst_at + count) of each image of (batch, dst_tokens, dim) = src rows [src_at,
-// ...) of each image of (batch, src_tokens, dim). src_batch_stride 0 repeats one image (a CLS token). Slices
+// ...) of each image of (batch, src_tokens, dim). repeat_src repeats the first image (a CLS token). Slices
 // and joins are made of it.
 struct TokenCopy {
   int64_t batch, count, dim;
