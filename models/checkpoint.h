@@ -48,6 +48,9 @@ struct LoadedModel {
 // training.
 LoadedModel load_model(const std::string& path, Device device, DType compute, bool training);
 
+// The architecture of a timm DeiT checkpoint, known by its width and LayerScale. Throws Error "PATH: reason".
+ModelConfig timm_config(const SafeTensors& file);
+
 // Fills the backbone from a timm checkpoint (names without prefix; its classification head `head.*` is left
 // out), or the whole model from one of ours. Strict like load_model. A position embedding of another grid is
 // interpolated.

@@ -53,6 +53,14 @@ std::map<std::string, Tensor> resampled(const QfmIqm& model, const SafeTensors& 
 
 }  // namespace
 
+ModelConfig timm_config(const SafeTensors& file) {
+  const int64_t width = file.entry("cls_token").shape.rank() == 3 ? file.entry("cls_token").shape[-1] : 0;
+  for (const char* arch : {"vit-tiny", "vit-small", "vit-base"})
+    if (model_config(arch).vit.width == width)
+      return model_config(arch, file.has("blocks.0.ls1.gamma") ? "deit3" : "deit");
+  QFM_FAIL(file.path(), ": no known architecture has width ", width);
+}
+
 void init_from(QfmIqm& model, const std::string& path) {
   const SafeTensors file = SafeTensors::open(path);
   if (file.metadata().count("qfm"))

@@ -1,0 +1,130 @@
+// qfm eval: how well a checkpoint agrees with people on a scored set.
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "engine/base/io.h"
+#include "tools/command.h"
+#include "tools/console.h"
+#include "tools/eval_report.h"
+#include "tools/photo_options.h"
+#include "tools/photos.h"
+#include "tools/sha256.h"
+#include "tools/version.h"
+#include "train/dataset.h"
+#include "train/evaluate.h"
+
+namespace qfm {
+namespace {
+
+struct EvalOptions {
+  CommonOptions common;
+  PhotoOptions photos;
+  DatasetOptions set;
+  std::string data, scale, output;
+  bool json = false;
+};
+
+// Labels as the predictions are: on 0-100, higher is better.
+double as_quality(const Dataset& set, double label) {
+  const double scaled = set.scaled(label);
+  return set.higher_is_better ? scaled : 100 - scaled;
+}
+
+EvalReport evaluate(const EvalOptions& options, const Dataset& set, const LoadedModel& loaded,
+                    const std::string& model, const Predictor& predictor) {
+  EvalReport report;
+  report.header = {{"tool", "qfm"},
+                   {"version", version()},
+                   {"commit", commit()},
+                   {"data", options.data},
+                   {"fold", options.set.fold},
+                   {"model", loaded.info.name},
+                   {"model_sha256", sha256_of_file(model)},
+                   {"training_set", loaded.info.training_set},
+                   {"scale", "0-100, higher is better"},
+                   {"label_low", set.range.low},
+                   {"label_high", set.range.high},
+                   {"label_range_observed", set.range_observed},
+                   {"labels_higher_is_better", set.higher_is_better},
+                   {"crops", options.photos.crops},
+                   {"resize", predictor.options().resize.value_or(loaded.info.resize)},
+                   {"seed", options.common.seed}};
+  std::vector<std::string> paths;
+  for (const auto& sample : set.samples) paths.push_back(sample.path);
+  Progress progress(options.common.quiet, "photos", static_cast<int64_t>(paths.size()));
+  EvaluateOptions how{.decode = options.photos.decode(), .workers = decode_workers()};
+  how.progress = [&](int64_t done) {
+    progress.update(done);
+    return true;
+  };
+  const auto results = predict_photos(predictor, paths, how);
+  progress.clear();
+  std::vector<double> predicted, wanted;
+  for (size_t i = 0; i < results.size(); ++i) {
+    if (!results[i].prediction) {
+      warn(error_line(results[i].error));
+      ++report.failed;
+      continue;
+    }
+    const Prediction& p = *results[i].prediction;
+    report.photos.push_back({set.samples[i].name, as_quality(set, set.samples[i].score),
+                             loaded.info.quality(p.score), loaded.info.quality_spread(p.spread)});
+    predicted.push_back(report.photos.back().score), wanted.push_back(report.photos.back().label);
+  }
+  QFM_CHECK(predicted.size() >= 2, options.data, ": fewer than two photos could be scored");
+  report.agreement = agreement(predicted, wanted, options.common.seed);
+  return report;
+}
+
+int eval(const EvalOptions& options) {
+  std::string extension;
+  if (!options.output.empty()) extension = checked_extension(options.output, ".json .csv .html");
+  DatasetOptions how = options.set;
+  if (!options.scale.empty()) how.scale = as_usage("--scale", [&] { return parse_range(options.scale); });
+  if (!how.fold.empty()) as_usage("--fold", [&] { parse_fold(how.fold); });
+  as_usage("--data", [&] { check_dataset_name(options.data); });
+  const PredictOptions predict = options.photos.predict(options.common.seed);
+  const Placement where = apply(options.common);
+  const std::string model = model_path(options.common);
+  const Dataset set = load_dataset(options.data, how);
+  const LoadedModel loaded = load_model(model, where.device, where.dtype, false);
+  const Predictor predictor(*loaded.model, loaded.info, predict);
+  const EvalReport report = evaluate(options, set, loaded, model, predictor);
+  print(options.json ? to_line(report.summary()) : report.text());
+  if (extension == ".json") write_file(options.output, report.json());
+  if (extension == ".csv") write_file(options.output, report.csv());
+  if (extension == ".html") write_file(options.output, report.html());
+  return report.failed != 0;
+}
+
+}  // namespace
+
+void add_eval(CLI::App& parent, const RegisterAction& on) {
+  const auto options = std::make_shared<EvalOptions>();
+  CLI::App* app = add_subcommand(parent, "eval",
+                                 "Measure a checkpoint on scored photos: SRCC, PLCC raw and after the "
+                                 "4-parameter logistic, KRCC (tau-b), RMSE,\n"
+                                 "95% bootstrap intervals. Labels are brought to 0-100, higher is better.",
+                                 "qfm eval --data scores.csv -o report.html");
+  app->add_option("--data", options->data, "NAME:FOLDER, or a manifest CSV with columns image,score")
+      ->type_name("SET")
+      ->required();
+  app->add_option("--fold", options->set.fold, "Only rows with this text in this column")
+      ->type_name("COLUMN=VALUE");
+  app->add_option("--root", options->set.root, "Image paths are relative to this (default: the CSV's folder)")
+      ->type_name("DIR");
+  app->add_option("--scale", options->scale, "Range of the labels (default: as observed)")
+      ->type_name("LO:HI");
+  app->add_flag("--lower-is-better", options->set.lower_is_better,
+                "Labels are lower for better photos (DMOS)");
+  add_view_options(*app, options->photos);
+  app->add_flag("--json", options->json, "Print one JSON line");
+  app->add_option("-o", options->output, "Report: .html (with scatter plot), .json or .csv (one row a photo)")
+      ->type_name("FILE");
+  add_model_option(*app, options->common);
+  add_device_options(*app, options->common);
+  add_common_options(*app, options->common);
+  on(app, [options] { return eval(*options); });
+}
+
+}  // namespace qfm

@@ -1,0 +1,126 @@
+#include "tools/photos.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <iostream>
+#include <new>
+
+#include "engine/base/error.h"
+#include "engine/base/threads.h"
+#include "tools/command.h"
+
+namespace qfm {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool is_photo(const std::string& path) {
+  const std::string extension = extension_of(path);
+  for (const char* known : {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".pnm", ".tga"})
+    if (extension == known) return true;
+  return false;
+}
+
+// Adds the photos of a folder; throws fs::filesystem_error where it cannot be read.
+void walk(const fs::path& folder, bool recursive, std::vector<std::string>& paths) {
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path().filename().string().starts_with('.')) continue;
+    std::error_code error;
+    if (entry.is_directory(error)) {
+      // A link to a folder may lead back here.
+      if (recursive && !entry.is_symlink(error)) walk(entry.path(), recursive, paths);
+    } else if (is_photo(entry.path().string())) {
+      paths.push_back(entry.path().string());
+    }
+  }
+}
+
+void add_argument(const std::string& argument, bool recursive, std::vector<PhotoEntry>& entries) {
+  std::error_code error;
+  if (!fs::is_directory(argument, error)) return entries.push_back({argument, ""});
+  std::vector<std::string> paths;
+  try {
+    walk(argument, recursive, paths);
+  } catch (const fs::filesystem_error& e) {
+    return entries.push_back({argument, e.code().message()});
+  }
+  if (paths.empty())
+    entries.push_back(
+        {argument, recursive ? "no photos in this folder" : "no photos in this folder (-r descends)"});
+  std::sort(paths.begin(), paths.end());
+  for (auto& path : paths) entries.push_back({std::move(path), ""});
+}
+
+}  // namespace
+
+std::vector<PhotoEntry> list_photos(const std::vector<std::string>& arguments, bool recursive) {
+  std::vector<PhotoEntry> entries;
+  for (const auto& argument : arguments) {
+    if (argument != "-") {
+      add_argument(argument, recursive, entries);
+      continue;
+    }
+    for (std::string line; std::getline(std::cin, line);) {
+      if (line.ends_with('\r')) line.pop_back();
+      if (!line.empty()) add_argument(line, recursive, entries);
+    }
+  }
+  return entries;
+}
+
+DecodeAhead::DecodeAhead(const std::vector<PhotoEntry>& photos, const DecodeOptions& options, int workers)
+    : photos_(photos),
+      options_(options),
+      ahead_(0, static_cast<int64_t>(photos.size()), workers, workers + 2,
+             [this](int64_t i) { return make(i); }) {}
+
+DecodeAhead::~DecodeAhead() {
+  {
+    std::lock_guard lock(mutex_);
+    closed_ = true;
+  }
+  room_.notify_all();
+}
+
+Decoded DecodeAhead::make(int64_t i) {
+  {
+    std::unique_lock lock(mutex_);
+    // The photo that next() waits for never waits itself.
+    room_.wait(lock, [&] { return closed_ || held_ <= kMostAhead || i == given_; });
+    if (closed_) return {};
+  }
+  const PhotoEntry& photo = photos_[static_cast<size_t>(i)];
+  Decoded result{{}, photo.error};
+  if (!result.error.empty()) return result;
+  try {
+    result.image = decode_image(photo.path, options_);
+  } catch (const Error& e) {
+    result.error = without_path(e.what(), photo.path);
+  } catch (const std::bad_alloc&) {
+    result.error = "out of memory";
+  }
+  std::lock_guard lock(mutex_);
+  held_ += result.image.rgb.size();
+  return result;
+}
+
+Decoded DecodeAhead::next() {
+  Decoded result = ahead_.next();
+  {
+    std::lock_guard lock(mutex_);
+    held_ -= result.image.rgb.size();
+    ++given_;
+  }
+  room_.notify_all();
+  return result;
+}
+
+int decode_workers() { return threads() == 1 ? 0 : std::clamp(threads() / 2, 1, 8); }
+
+std::string without_path(const std::string& message, const std::string& path) {
+  const bool named = message.size() > path.size() + 2 && message.starts_with(path) &&
+                     message.compare(path.size(), 2, ": ") == 0;
+  return named ? message.substr(path.size() + 2) : message;
+}
+
+}  // namespace qfm

@@ -1,0 +1,23 @@
+#include "tools/version.h"
+
+#include "engine/base/cpu.h"
+
+namespace qfm {
+
+const char* version() { return QFM_VERSION; }
+const char* commit() { return QFM_COMMIT; }
+
+std::string version_text() {
+  std::string text =
+      std::string("qfm ") + version() + " (commit " + commit() + ")\nbackends: cpu (plain avx2 avx512";
+  if (available(CpuPath::Onednn)) text += " onednn";
+  text += ")";
+#if defined(QFM_CUDA_DEVICE)
+  text += " cuda";
+#elif defined(QFM_CUDA_HOST)
+  text += " cuda (run on the CPU)";
+#endif
+  return text;
+}
+
+}  // namespace qfm
