@@ -1,5 +1,6 @@
 // Small photo files made by hand, for clones without the golden ones.
 #pragma once
+#include <algorithm>
 #include <functional>
 #include <span>
 #include <string>
@@ -14,7 +15,7 @@ namespace qfm::test {
 
 inline std::string le(uint32_t value, int bytes) {
   std::string out;
-  for (int i = 0; i < bytes; ++i) out += static_cast<char>(value >> 8 * i);
+  for (int i = 0; i < bytes; ++i) out += static_cast<char>(uint64_t{value} >> std::min(8 * i, 32));
   return out;
 }
 inline std::string be32(uint32_t v) {
