@@ -30,7 +30,7 @@ std::atomic<uint64_t> next_id{1};
 thread_local int no_grad_depth = 0;
 
 Tensor sum(const Tensor& a, const Tensor& b, const Tensor& out) {
-  dispatch_cpu({"gradient sum", 0, 3.0 * static_cast<double>(a.bytes())}, a, [&](auto dev, auto t) {
+  dispatch({"gradient sum", 0, 3.0 * static_cast<double>(a.bytes())}, a, [&](auto dev, auto t) {
     using T = decltype(t);
     add(dev, ptr<T>(out), ptr<const T>(a), ptr<const T>(b), a.numel());
   });

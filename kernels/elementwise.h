@@ -11,6 +11,8 @@ namespace qfm {
 // y = a + b, n elements. y may be a or b.
 template <class T>
 void add(Cpu, T* y, const T* a, const T* b, int64_t n);
+template <class T>
+void add(Cuda, T* y, const T* a, const T* b, int64_t n);
 // y = factor * x. y may be x.
 template <class T>
 void scale(Cpu, T* y, const T* x, double factor, int64_t n);

@@ -12,17 +12,14 @@
 //   forward   reads x, writes y: 2 M n e bytes (77 MB: floor 23 us); 8 M n FLOPs, far below the memory's time
 //   backward  reads dy and x, writes dx: 3 M n e bytes (116 MB: floor 35 us); 16 M n FLOPs
 // So every element comes from memory once: a row belongs to a warp, whose later passes over it hit the L1
-// cache. For dw and db each block adds its rows into its own slice of the workspace, then a second kernel adds
-// the slices in order: the same bits every time, without atomics.
-#include "kernels/layernorm.h"
-
+// cache. For dw and db each block adds its rows into its own slice of the workspace, then a second kernel
+// adds the slices in order: the same bits every time, without atomics.
 #include <algorithm>
-#include <initializer_list>
-#include <type_traits>
 
 #include "engine/base/error.h"
 #include "engine/base/launch.h"
 #include "engine/base/warp_ops.h"
+#include "kernels/layernorm.h"
 
 namespace qfm {
 namespace {
@@ -146,7 +143,8 @@ __global__ void __launch_bounds__(32 * kWarps)
   }
 }
 
-// dw, db = sums over `count` slices of partial (count, 2, cols); a block has 32 columns, a warp every 8th slice.
+// dw, db = sums over `count` slices of partial (count, 2, cols); a block has 32 columns, a warp every 8th
+// slice.
 __global__ void __launch_bounds__(32 * kWarps)
     layernorm_add_partials_kernel(float* dw, float* db, const float* partial, int64_t count, int cols) {
   SHARED(float, part, [kWarps][32]);
@@ -160,14 +158,6 @@ __global__ void __launch_bounds__(32 * kWarps)
   float total = 0;
   for (int k = 0; k < kWarps; ++k) total += part[k][lane_id()];
   (column < cols ? dw[column] : db[column - cols]) = total;
-}
-
-// Whole packs can be used where every row starts on a multiple of 16 bytes.
-template <class T>
-bool in_packs(int64_t cols, std::initializer_list<const T*> rows) {
-  bool aligned = cols % kPack<T> == 0;
-  for (const T* p : rows) aligned = aligned && reinterpret_cast<uintptr_t>(p) % 16 == 0;
-  return aligned;
 }
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -184,12 +174,12 @@ void layernorm_forward(Cuda cuda, T* y, acc<T>* mean, acc<T>* rstd, const T* x, 
                        int64_t rows, int64_t cols, double eps) {
   check_sizes(rows, cols);
   if (rows == 0 || cols == 0) return;
-  const auto run = [&]<int V>(std::integral_constant<int, V>) {
+  const auto run = [&]<int V>(Lanes<V>) {
     launch<layernorm_forward_kernel<T, V>>(ceil_div(rows, kWarps), 32 * kWarps, 0, cuda.stream, y, mean, rstd,
                                            x, w, b, rows, static_cast<int>(cols), static_cast<float>(eps));
   };
-  if (in_packs<T>(cols, {y, x, w, b})) run(std::integral_constant<int, kPack<T>>{});
-  else run(std::integral_constant<int, 1>{});
+  if (in_packs<T>(cols, {y, x, w, b})) run(Lanes<kPack<T>>{});
+  else run(Lanes<1>{});
 }
 
 template <class T>
@@ -202,12 +192,12 @@ void layernorm_backward(Cuda cuda, T* dx, acc<T>* dw, acc<T>* db, const T* dy, c
   const int64_t slices = std::max<int64_t>(1, layernorm_workspace(rows, cols) / (2 * cols));
   const int64_t rows_per_block = std::max<int64_t>(1, ceil_div(rows, slices));
   const int64_t blocks = ceil_div(rows, rows_per_block);
-  const auto run = [&]<int V>(std::integral_constant<int, V>) {
+  const auto run = [&]<int V>(Lanes<V>) {
     launch<layernorm_backward_kernel<T, V>>(blocks, 32 * kWarps, 0, cuda.stream, dx, workspace, dy, x, w,
                                             mean, rstd, rows, static_cast<int>(cols), rows_per_block);
   };
-  if (blocks > 0 && in_packs<T>(cols, {dx, dy, x, w})) run(std::integral_constant<int, kPack<T>>{});
-  else if (blocks > 0) run(std::integral_constant<int, 1>{});
+  if (blocks > 0 && in_packs<T>(cols, {dx, dy, x, w})) run(Lanes<kPack<T>>{});
+  else if (blocks > 0) run(Lanes<1>{});
   launch<layernorm_add_partials_kernel>(ceil_div(2 * cols, 32), 32 * kWarps, 0, cuda.stream, dw, db,
                                         workspace, blocks, static_cast<int>(cols));
 }

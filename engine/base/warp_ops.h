@@ -1,6 +1,10 @@
 // Small device functions that kernels share. Inline PTX may stand here only, each piece beside a software
 // twin for host-CUDA.
 #pragma once
+#include <cstdint>
+#include <initializer_list>
+#include <type_traits>
+
 #include "engine/base/launch.h"
 
 namespace qfm {
@@ -22,6 +26,18 @@ template <int n, class T>
 __device__ void store(T* p, const Pack<T, n>& v) {
   *reinterpret_cast<Pack<T, n>*>(p) = v;
 }
+
+// On the host: whether rows of `cols` elements that follow each other at these addresses can be read in whole
+// packs.
+template <class T>
+bool in_packs(int64_t cols, std::initializer_list<const T*> rows) {
+  bool aligned = cols % kPack<T> == 0;
+  for (const T* p : rows) aligned = aligned && reinterpret_cast<uintptr_t>(p) % 16 == 0;
+  return aligned;
+}
+// The pack size as a type, to choose a kernel by: run(Lanes<4>{}).
+template <int n>
+using Lanes = std::integral_constant<int, n>;
 
 // The sum over the lanes of a whole warp, the same bits in each.
 __device__ inline float warp_sum(float v) {
