@@ -1,5 +1,6 @@
 // A walk over the markers of a JPEG file (ITU-T T.81, annex B), up to its end marker.
 #include <cstring>
+#include <numeric>
 
 #include "train/decoders.h"
 #include "train/exif.h"
@@ -27,10 +28,22 @@ void read_frame(const Source& source, uint32_t marker, std::span<const uint8_t> 
     source.unsupported(std::to_string(header.components) + "-component");
 }
 
+// Of each Huffman table: class and index, sixteen counts of codes, and so many codes. stb does not check the
+// sum.
+void check_huffman_tables(const Source& source, std::span<const uint8_t> payload) {
+  while (!payload.empty()) {
+    if (payload.size() < 17) source.corrupt("short Huffman table");
+    const auto codes = std::accumulate(payload.begin() + 1, payload.begin() + 17, size_t{0});
+    if (codes > 256 || codes > payload.size() - 17) source.corrupt("bad Huffman table");
+    payload = payload.subspan(17 + codes);
+  }
+}
+
 void read_segment(const Source& source, uint32_t marker, std::span<const uint8_t> payload,
                   JpegHeader& header) {
   const bool frame = marker >= 0xC0 && marker <= 0xCF && marker != 0xC4 && marker != 0xC8 && marker != 0xCC;
   if (frame) read_frame(source, marker, payload, header);
+  if (marker == 0xC4) check_huffman_tables(source, payload);
   if (marker == 0xE1 && starts_with(payload, "Exif\0\0", 6))
     header.orientation = exif_orientation(payload.subspan(6));
   if (marker == 0xEE && starts_with(payload, "Adobe", 5) && payload.size() >= 12)
