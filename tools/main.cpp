@@ -113,7 +113,7 @@ int run(int argc, char** argv) {
   add_distort(root, on);
 #endif
   add_model(root, on);
-  // add_bench(root, on);
+  add_bench(root, on);
   for (const char* name : {"rank", "explain", "experiment", "data"}) add_planned(root, name, on);
   try {
     root.parse(argc, argv);

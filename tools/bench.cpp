@@ -1,0 +1,126 @@
+// qfm bench: how fast, and how near to what the machine can do.
+#include "tools/bench.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <memory>
+
+#include "engine/base/cpu.h"
+#include "engine/base/io.h"
+#include "engine/base/threads.h"
+#include "tools/console.h"
+#include "tools/version.h"
+
+namespace qfm {
+
+Timing timing_of(std::vector<double> milliseconds) {
+  std::sort(milliseconds.begin(), milliseconds.end());
+  return {milliseconds[milliseconds.size() / 2], milliseconds.front(), milliseconds.back()};
+}
+
+BenchReport::BenchReport(const BenchOptions& options, const std::string& what) : options_(options) {
+  peaks_ = measure_peaks(threads());
+  report_ = {{"tool", "qfm"},
+             {"version", version()},
+             {"commit", commit()},
+             {"bench", what},
+             {"cpu", cpu_name()},
+             {"threads", threads()},
+             {"dtype", options.common.dtype},
+             {"path", name_of(cpu_path())},
+             {"fma_peak_gflops", rounded(peaks_.gflops)},
+             {"fma_peak_isa", peaks_.isa},
+             {"copy_gbs", rounded(peaks_.copy_gbs)},
+             {"rows", Json::array()}};
+  print(format(
+      "%s, %d threads, %s, path %s, commit %s\nmeasured peak: %.0f GFLOP/s f32 FMA (%s), copy %.1f GB/s\n",
+      cpu_name().c_str(), threads(), options.common.dtype.c_str(), name_of(cpu_path()), commit(),
+      peaks_.gflops, peaks_.isa.c_str(), peaks_.copy_gbs));
+  print(format("%-34s %10s %20s %9s %8s\n", "", "ms median", "[min, max]", "GFLOP/s", "of peak"));
+}
+
+bool BenchReport::wants(const std::string& name) const {
+  return name.find(options_.only) != std::string::npos;
+}
+
+void BenchReport::add(const std::string& name, const Timing& ms, double gflop, Json more) {
+  Json row = {{"name", name}, {"median_ms", ms.median}, {"min_ms", ms.least}, {"max_ms", ms.most}};
+  std::string line = format("%-34s %10.3f [%8.3f, %8.3f]", name.c_str(), ms.median, ms.least, ms.most);
+  if (gflop > 0) {
+    const double rate = gflop / (ms.median / 1e3);
+    row.update({{"gflop", gflop}, {"gflops", rate}});
+    line += format(" %9.1f", rate);
+    if (peaks_.gflops > 0) {
+      row["share_of_peak"] = rate / peaks_.gflops;
+      line += format(" %7.1f%%", 100 * rate / peaks_.gflops);
+    }
+  }
+  row.update(more);
+  report_["rows"].push_back(row);
+  for (const auto& [key, value] : more.items()) line += "  " + key + " " + value.dump();
+  print(line + "\n");
+}
+
+int BenchReport::finish() {
+  QFM_CHECK(!report_["rows"].empty(), "--only ", options_.only, ": no row has this in its name");
+  if (!options_.output.empty()) write_file(options_.output, report_.dump(2) + "\n");
+  return 0;
+}
+
+double forward_gflop(const VitConfig& vit) {
+  const auto d = static_cast<double>(vit.width), tokens = static_cast<double>(vit.tokens());
+  const double embed =
+      static_cast<double>(vit.patches()) * 3 * static_cast<double>(vit.patch * vit.patch) * d;
+  const double block = tokens * d * (3 * d + d + 8 * d) + 2 * tokens * tokens * d;
+  return 2e-9 * (embed + static_cast<double>(vit.depth) * block);
+}
+
+double forward_gflop(const VitConfig& vit, const PanelConfig& panel) {
+  const auto d = static_cast<double>(vit.width), q = static_cast<double>(panel.judges),
+             n = static_cast<double>(vit.patches());
+  const double self = q * d * 4 * d + 2 * q * q * d;
+  const double cross = q * d * 2 * d + n * d * 2 * d + 2 * q * n * d;
+  return 2e-9 * (self + cross + q * d * 8 * d + q * d);
+}
+
+double training_gflop(const ModelConfig& model) {
+  const VitConfig& vit = model.vit;
+  const double pixels = 2e-9 * static_cast<double>(vit.patches() * 3 * vit.patch * vit.patch * vit.width);
+  return 3 * (forward_gflop(vit) + forward_gflop(vit, model.panel)) - pixels;
+}
+
+void add_bench(CLI::App& parent, const RegisterAction& on) {
+  CLI::App* bench =
+      add_subcommand(parent, "bench", "Measure speed: medians, and shares of this machine's measured peak",
+                     "qfm bench model --threads 2");
+  bench->require_subcommand(1);
+  const auto add = [&](const char* name, const char* description,
+                       int (*run)(const BenchOptions&, Placement)) {
+    const auto options = std::make_shared<BenchOptions>();
+    CLI::App* app =
+        add_subcommand(*bench, name, description, std::string("qfm bench ") + name + " --threads 2");
+    app->add_option("--only", options->only, "Only rows with this in their name")->type_name("NAME");
+    app->add_option("--arch", options->arch, "vit-tiny, vit-small or vit-base")->type_name("NAME");
+    app->add_option("--batch", options->batch, "Images in a batch")
+        ->check(CLI::Range(1, 4096).description(""))
+        ->type_name("N");
+    app->add_option("-o", options->output, "Also write the figures to this .json")->type_name("FILE");
+    add_device_options(*app, options->common);
+    add_common_options(*app, options->common);
+    on(app, [options, run] {
+      if (!options->output.empty()) checked_extension(options->output, ".json");
+      if (!options->arch.empty()) as_usage("--arch", [&] { model_config(options->arch); });
+      return run(*options, apply(options->common));
+    });
+  };
+  add("model", "Forward passes, per image", bench_model);
+#ifndef QFM_DEPLOY
+  add("train", "Whole training steps, per image: forward, backward, clipping, AdamW", bench_train);
+  add("decode", "From the bytes of a 1024 x 768 photo to crops, on one thread",
+      [](const BenchOptions& options, Placement) { return bench_decode(options); });
+#endif
+  add_planned(*bench, "kernels", on);
+  add_planned(*bench, "tune", on);
+}
+
+}  // namespace qfm

@@ -1,0 +1,73 @@
+// What the benchmarks share: timing, counting, and the report.
+#pragma once
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "models/qfm_iqm.h"
+#include "tools/command.h"
+#include "tools/peaks.h"
+#include "tools/results.h"
+
+namespace qfm {
+
+struct BenchOptions {
+  CommonOptions common;
+  std::string only, arch, output;
+  int64_t batch = 0;  // 0: those of the benchmark
+};
+
+// Milliseconds.
+struct Timing {
+  double median, least, most;
+  Timing per(double items) const { return {median / items, least / items, most / items}; }
+};
+Timing timing_of(std::vector<double> milliseconds);
+
+// Two calls to warm up, then at least 9 and at least half a second.
+template <class F>
+Timing measure(F&& f) {
+  using Clock = std::chrono::steady_clock;
+  f(), f();
+  std::vector<double> times;
+  double total = 0;
+  while (times.size() < 9 || (total < 500 && times.size() < 200)) {
+    const auto begin = Clock::now();
+    f();
+    times.push_back(std::chrono::duration<double, std::milli>(Clock::now() - begin).count());
+    total += times.back();
+  }
+  return timing_of(std::move(times));
+}
+
+// Prints each row when it is there, and writes all to -o FILE.json.
+class BenchReport {
+ public:
+  // Measures the peaks first.
+  BenchReport(const BenchOptions& options, const std::string& what);
+  // Whether --only lets this row pass.
+  bool wants(const std::string& name) const;
+  // ms and gflop per item (image, photo); gflop 0: not a matter of arithmetic. `more` is kept in the file.
+  void add(const std::string& name, const Timing& ms, double gflop, Json more = Json::object());
+  int finish();  // throws Error where --only named no row
+
+ private:
+  const BenchOptions& options_;
+  Peaks peaks_;
+  Json report_;
+};
+
+// Matrix FLOPs of one image by the mathematics, 2 per multiply-add; elementwise work is not counted.
+double forward_gflop(const VitConfig& vit);
+double forward_gflop(const VitConfig& vit, const PanelConfig& panel);  // of the decoder alone
+// Forward, and both gradients of every product except the one to the pixels.
+double training_gflop(const ModelConfig& model);
+
+int bench_model(const BenchOptions& options, Placement where);
+#ifndef QFM_DEPLOY
+int bench_train(const BenchOptions& options, Placement where);
+int bench_decode(const BenchOptions& options);
+#endif
+
+}  // namespace qfm

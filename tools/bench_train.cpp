@@ -1,0 +1,117 @@
+// qfm bench train and decode: what a training run spends its time on.
+#include <sys/resource.h>
+
+#include <filesystem>
+
+#include "engine/base/io.h"
+#include "engine/base/memory.h"
+#include "engine/base/rng.h"
+#include "engine/base/threads.h"
+#include "tools/bench.h"
+#include "train/decode.h"
+#include "train/encode.h"
+#include "train/loader.h"
+#include "train/optimizer.h"
+#include "train/trainer.h"
+
+namespace qfm {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Smooth shapes with grain, so that it compresses as a photo does.
+Image synthetic_photo(int width, int height, uint64_t seed) {
+  Image image(width, height);
+  Rng rng(seed, "bench photo");
+  for (int y = 0; y < height; ++y)
+    for (int x = 0; x < width; ++x)
+      for (int c = 0; c < 3; ++c) {
+        const double shape = 60 * std::sin(0.011 * x + c) * std::cos(0.017 * y) + (x * y / 4096 % 2 ? 30 : 0);
+        const double value = 110 + shape + 12 * (rng.uniform() - 0.5);
+        image.row(y)[3 * x + c] = static_cast<uint8_t>(std::clamp(value, 0.0, 255.0));
+      }
+  return image;
+}
+
+struct TemporaryFolder {
+  std::string path = (fs::temp_directory_path() / "qfm-bench-XXXXXX").string();
+  TemporaryFolder() { QFM_CHECK(::mkdtemp(path.data()), path, ": cannot be made"); }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    fs::remove_all(path, ignored);
+  }
+};
+
+std::vector<std::string> write_photos(const std::string& folder, int count) {
+  std::vector<std::string> paths;
+  for (int i = 0; i < count; ++i) {
+    const auto bytes = encode_jpeg(synthetic_photo(1024, 768, static_cast<uint64_t>(i)), 90);
+    paths.push_back(folder + "/" + std::to_string(i) + ".jpg");
+    write_file(paths.back(), {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  }
+  return paths;
+}
+
+Json memory_now() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return {{"peak_tensor_mb", memory_count(cpu_device).peak >> 20},
+          {"peak_resident_mb", usage.ru_maxrss >> 10}};
+}
+
+}  // namespace
+
+int bench_train(const BenchOptions& options, Placement where) {
+  const std::string arch = options.arch.empty() ? "vit-tiny" : options.arch;
+  const int64_t batch = options.batch > 0 ? options.batch : 16;
+  BenchReport report(options, "train");
+  QfmIqm model(model_config(arch), where.device, where.dtype, true);
+  model.init(options.common.seed);
+  Optimizer optimizer(model.params);
+  const TemporaryFolder folder;
+  const auto paths = write_photos(folder.path, 16);
+  LoaderOptions how;
+  how.batch = batch;
+  Loader loader(paths, std::vector<float>(paths.size(), 50.0f), how);
+  const double gflop = training_gflop(model.config);
+  const auto items = static_cast<double>(batch);
+  const std::string name = arch + " step, batch " + std::to_string(batch);
+  if (const auto row = name + ", loader excluded"; report.wants(row)) {
+    const Batch fixed = loader.batch(0, 0);
+    const auto ms =
+        measure([&] { train_step(model, optimizer, fixed.images, fixed.labels, 1e-5); }).per(items);
+    report.add(row, ms, gflop, memory_now());
+  }
+  if (const auto row = name + ", loader included"; report.wants(row)) {
+    loader.start(0, 0);
+    const auto ms = measure([&] {
+                      const Batch next = loader.next();
+                      train_step(model, optimizer, next.images, next.labels, 1e-5);
+                    }).per(items);
+    report.add(row, ms, gflop, memory_now());
+  }
+  return report.finish();
+}
+
+int bench_decode(const BenchOptions& options) {
+  set_threads(1);
+  BenchReport report(options, "decode");
+  const Image photo = synthetic_photo(1024, 768, options.common.seed);
+  const auto jpeg = encode_jpeg(photo, 90), png = encode_png(photo);
+  const auto crops = [](Image image) {
+    const auto windows = crop_windows({}, image.width, image.height, 224, Rng(0, "bench crops"));
+    std::vector<float> out(static_cast<size_t>(3 * 224 * 224));
+    for (const Window& window : windows) normalise(out.data(), image, window, 224, false);
+  };
+  const auto add = [&](const std::string& name, const std::vector<uint8_t>& bytes) {
+    const Json more = {{"kilobytes", bytes.size() / 1000}};
+    if (report.wants(name)) report.add(name, measure([&] { decode_image(bytes, name); }), 0, more);
+    if (const auto row = name + " and 10 crops"; report.wants(row))
+      report.add(row, measure([&] { crops(decode_image(bytes, name)); }), 0, more);
+  };
+  add("JPEG 1024x768 q90", jpeg);
+  add("PNG 1024x768", png);
+  return report.finish();
+}
+
+}  // namespace qfm
