@@ -44,15 +44,16 @@ int64_t gemm_panel_columns() {
 }
 
 template <class T>
-void gemm_pack_panel(const GemmShape& s, acc<T>* packed, const T* b, int64_t panel) {
-  acc<T>* to = packed + panel * kPanel * s.k;
-  for (int64_t p = 0; p < s.k; ++p)
+void gemm_pack_panel(const GemmShape& s, acc<T>* packed, const T* b, int64_t panel, int64_t depth,
+                     int64_t step) {
+  acc<T>* to = packed + (panel * s.k + depth) * kPanel;
+  for (int64_t p = depth; p < depth + step; ++p)
     for (int64_t j = panel * kPanel; j < (panel + 1) * kPanel; ++j)
       *to++ = j < s.n ? static_cast<acc<T>>(s.trans_b ? b[j * s.k + p] : b[p * s.n + j]) : acc<T>{0};
 }
 
 template <class T>
-int64_t gemm_workspace(const GemmShape&, int64_t) {
+int64_t gemm_workspace(const GemmShape&, int64_t, int64_t) {
   return 0;
 }
 
@@ -83,17 +84,21 @@ int64_t panels_of(const GemmShape& s) {
   return (s.n + columns - 1) / columns;
 }
 
-// Blocks of rows small enough that their part of A stays in the second level of cache while the panels of B
-// pass, and groups of panels so that there are enough tasks for many threads. The cut changes no bit of the
-// result.
+// C in blocks of rows, whose part of A stays in the second level of cache while panels pass, times groups of
+// panels; a few tasks for each thread. The cut changes no bit of the result.
 struct Cut {
-  static constexpr int64_t kBlockBytes = 512 << 10, kMaxRows = 210, kMinRows = 42, kTasks = 32;
-  int64_t blocks, groups;
-  Cut(const GemmShape& s, int64_t panels) {
-    const int64_t fitting = kBlockBytes / (static_cast<int64_t>(sizeof(float)) * std::max<int64_t>(1, s.k));
-    const int64_t rows = std::clamp(fitting, kMinRows, kMaxRows);
-    blocks = (s.m + rows - 1) / rows;
-    groups = std::clamp<int64_t>(kTasks / std::max<int64_t>(1, blocks), 1, panels);
+  static constexpr int64_t kMaxRows = 210, kMinRows = 84;
+  int64_t blocks, groups = 1;
+  template <class T>
+  Cut(const GemmShape& s, int64_t panels, const T*) {
+    blocks = (s.m + kMaxRows - 1) / kMaxRows;
+    int64_t tasks = 8 * threads();
+    if (s.trans_a ||
+        sizeof(T) < sizeof(acc<T>)) {  // each group would pack its rows of A again: rather more blocks
+      tasks = 4 * threads();
+      blocks = std::max(blocks, std::min(tasks, s.m / kMinRows));
+    }
+    while (groups < panels && (blocks * groups < tasks || panels % groups != 0)) ++groups;
   }
 };
 
@@ -103,12 +108,12 @@ void product(const GemmShape& s, Out* c, const T* a, const void* packed, const G
   const auto workspace_of = QFM_CODE(gemm_workspace, T);
   const int64_t panels = panels_of<T>(s);
   if (s.m == 0 || panels == 0) return;
-  const Cut cut(s, panels);
+  const Cut cut(s, panels, a);
   parallel_for(cut.blocks * cut.groups, [&](int64_t task) {
     const int64_t block = task / cut.groups, group = task % cut.groups;
     const int64_t row = s.m * block / cut.blocks, rows = s.m * (block + 1) / cut.blocks - row;
     const int64_t panel = panels * group / cut.groups, count = panels * (group + 1) / cut.groups - panel;
-    const Scratch workspace(static_cast<size_t>(workspace_of(s, rows)) * sizeof(acc<T>));
+    const Scratch workspace(static_cast<size_t>(workspace_of(s, rows, count)) * sizeof(acc<T>));
     run_block({s, c, a, static_cast<const acc<T>*>(packed), epilogue, row, rows, panel, count,
                workspace.as<acc<T>>()});
   });
@@ -123,12 +128,20 @@ size_t gemm_packed_bytes(Cpu, GemmShape s) {
   return static_cast<size_t>(columns * s.k) * sizeof(acc<T>);
 }
 
+// Reads b in the order of its storage: whole panels if transposed, else all panels of some rows.
 template <class T>
 void gemm_pack(Cpu, GemmShape s, void* packed, const T* b) {
   check(s);
+  constexpr int64_t rows = 64, few = 4;
   const auto pack_panel = QFM_CODE(gemm_pack_panel, T);
-  parallel_for(panels_of<T>(s),
-               [&](int64_t panel) { pack_panel(s, static_cast<acc<T>*>(packed), b, panel); });
+  const int64_t panels = panels_of<T>(s);
+  auto* const to = static_cast<acc<T>*>(packed);
+  if (s.trans_b) parallel_for(panels, [&](int64_t panel) { pack_panel(s, to, b, panel, 0, s.k); });
+  else
+    for_ranges(s.k, rows, [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; p += few)
+        for (int64_t panel = 0; panel < panels; ++panel) pack_panel(s, to, b, panel, p, std::min(few, end - p));
+    });
 }
 
 template <class T>

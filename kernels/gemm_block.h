@@ -18,15 +18,17 @@ struct GemmBlock {
 
 }  // namespace qfm
 
-#define QFM_GEMM_CODE                                                                                      \
-  /* Columns of a panel: B is packed as [n / columns][k][columns], the last panel filled up with zeros. */ \
-  template <class T>                                                                                       \
-  int64_t gemm_panel_columns();                                                                            \
-  template <class T>                                                                                       \
-  void gemm_pack_panel(const GemmShape& shape, acc<T>* packed, const T* b, int64_t panel);                 \
-  template <class T>                                                                                       \
-  int64_t gemm_workspace(const GemmShape& shape, int64_t rows);                                            \
-  template <class T, class Out>                                                                            \
+// Columns of a panel: B is packed as [n / columns][k][columns], the last panel filled up with zeros.
+// gemm_pack_panel packs the depths [depth, depth + step) of one panel.
+#define QFM_GEMM_CODE                                                                                    \
+  template <class T>                                                                                     \
+  int64_t gemm_panel_columns();                                                                          \
+  template <class T>                                                                                     \
+  void gemm_pack_panel(const GemmShape& shape, acc<T>* packed, const T* b, int64_t panel, int64_t depth, \
+                       int64_t step);                                                                    \
+  template <class T>                                                                                     \
+  int64_t gemm_workspace(const GemmShape& shape, int64_t rows, int64_t panels);                          \
+  template <class T, class Out>                                                                          \
   void gemm_block(const GemmBlock<T, Out>& block);
 
 namespace qfm::avx2 {

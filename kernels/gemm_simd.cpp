@@ -4,8 +4,9 @@
 namespace qfm::QFM_ISA {
 namespace {
 
-// A chunk of a panel stays in the first two levels of cache while the tiles of a block pass over it.
-constexpr int64_t kDepth = 1024;
+// k is cut in steps of this depth: a step of a panel and of the block's rows of A stay in the second level of
+// cache.
+constexpr int64_t kDepth = 384, kCachedFloats = 160 << 10;
 
 int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -13,68 +14,103 @@ template <class T>
 bool packs_a(const GemmShape& s) {
   return s.trans_a || sizeof(T) != sizeof(float);
 }
-
-// Tile t of the block: an even cut of its rows.
-struct Tiles {
-  int64_t rows, count;
-  explicit Tiles(int64_t rows) : rows(rows), count((rows + kTileRows - 1) / kTileRows) {}
-  int64_t begin(int64_t t) const { return rows * t / count; }
-  int height(int64_t t) const { return static_cast<int>(begin(t + 1) - begin(t)); }
-};
-
-// Rows [row, row + tiles.rows) of A as floats: a transposed A tile by tile, [k][height of the tile], else row
-// by row. Whole vectors are written, each over the spill of the one before.
-template <class T>
-void pack_a(const GemmShape& s, float* packed, const T* a, int64_t row, const Tiles& tiles) {
-  if (s.trans_a) {
-    for (int64_t p = 0; p < s.k; ++p)
-      for (int64_t t = 0; t < tiles.count; ++t) {
-        const int64_t begin = tiles.begin(t);
-        const int height = tiles.height(t);
-        store(packed + begin * s.k + p * height, load(a + p * s.m + row + begin, height), height);
-      }
-  } else {
-    for (int64_t i = 0; i < tiles.rows; ++i)
-      for (int64_t p = 0; p < s.k; p += vf::width)
-        store(packed + i * s.k + p,
-              load(a + (row + i) * s.k + p, static_cast<int>(smaller(vf::width, s.k - p))));
-  }
-}
-
-template <class T>
-Strided tile_of_a(const GemmShape& s, const float* packed, const T* a, int64_t row, const Tiles& tiles,
-                  int64_t t) {
-  const int64_t begin = tiles.begin(t);
-  if (s.trans_a) return {packed + begin * s.k, 1, tiles.height(t)};
-  if constexpr (sizeof(T) == sizeof(float)) return {a + (row + begin) * s.k, s.k, 1};
-  return {packed + begin * s.k, s.k, 1};
-}
-
-// The epilogue on a vector of C that begins at element `at`, column `column`. Lanes = Whole or Tail.
-template <class T, class Out, class Lanes>
-inline void finish(const GemmEpilogue<T>& e, vf v, Out* c, int64_t at, int64_t column, Lanes lanes) {
-  if (e.bias) v = v + load(e.bias + column, lanes);
-  if (e.pre_gelu) store(e.pre_gelu + at, v, lanes);
-  if (e.gelu) v = gelu(v);
-  if (e.times_gelu_grad_of) v = v * gelu_grad(load(e.times_gelu_grad_of + at, lanes));
-  if (e.scale) v = v * load(e.scale + column, lanes);
-  if (e.residual) v = v + load(e.residual + at, lanes);
-  store(c + at, v, lanes);
-}
-
-template <class T, class Out>
-void finish_tile(const GemmBlock<T, Out>& g, const float* tile, int64_t row, int height, int64_t column) {
-  const int64_t n = g.shape.n, columns = smaller(kPanel, n - column);
-  for (int64_t i = row; i < row + height; ++i, tile += kPanel)
-    for_vectors(columns, [&](int64_t j, auto lanes) {
-      finish(g.epilogue, load(tile + j), g.c, i * n + column + j, column + j, lanes);
-    });
-}
-
 template <class T>
 bool empty(const GemmEpilogue<T>& e) {
   return !e.bias && !e.pre_gelu && !e.gelu && !e.times_gelu_grad_of && !e.scale && !e.residual;
 }
+
+// Asks for the lines that finishing a tile will touch of x, an (m, n) tensor or null, so that they come while
+// the tile is multiplied.
+template <class T>
+void prefetch_tile(const T* x, int64_t n, int64_t row, int height, int64_t column) {
+  if (!x) return;
+  const int64_t bytes = smaller(kPanel, n - column) * static_cast<int64_t>(sizeof(T));
+  for (int64_t i = row; i < row + height; ++i) {
+    const char* line = reinterpret_cast<const char*>(x + i * n + column);
+    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(line + at, 1);
+  }
+}
+
+// The block's rows of A at depths [depth, depth + step) as floats, tile by tile: [step][height of the tile]
+// of a transposed A, else [height][step].
+template <class T>
+void pack_a(const GemmShape& s, const T* a, int64_t row, const Tiles& tiles, int64_t depth, int64_t step,
+            float* packed) {
+  if (s.trans_a) {
+    constexpr int64_t few = 16;  // storage rows at a time, all tiles of them: long runs, few pages
+    for (int64_t p0 = 0; p0 < step; p0 += few) {
+      for (int64_t t = 0; t < tiles.count; ++t) {
+        const int64_t begin = tiles.begin(t);
+        const int height = tiles.height(t);
+        for (int64_t p = p0; p < smaller(step, p0 + few); ++p)
+          store(packed + begin * step + p * height, load(a + (depth + p) * s.m + row + begin, height),
+                height);
+      }
+    }
+    else {
+      for (int64_t i = 0; i < tiles.rows; ++i)
+        for_vectors(step, [&](int64_t p, auto lanes) {
+          store(packed + i * step + p, load(a + (row + i) * s.k + depth + p, lanes), lanes);
+        });
+    }
+  }
+
+  // What the tiles of a block read of A at one step of the depth.
+  template <class T>
+  Strided tile_of_a(const GemmShape& s, const T* a, const float* packed, int64_t row, int64_t depth,
+                    int64_t step, const Tiles& tiles, int64_t t) {
+    const int64_t begin = tiles.begin(t);
+    if (s.trans_a) return {packed + begin * step, 1, tiles.height(t)};
+    if constexpr (sizeof(T) == sizeof(float)) return {a + (row + begin) * s.k + depth, s.k, 1};
+    return {packed + begin * step, step, 1};
+  }
+
+  // The epilogue on a vector of C that begins at element `at`, column `column`. Lanes = Whole or Tail.
+  template <class T, class Out, class Lanes>
+  inline void finish(const GemmEpilogue<T>& e, vf v, Out* c, int64_t at, int64_t column, Lanes lanes) {
+    if (e.bias) v = v + load(e.bias + column, lanes);
+    if (e.pre_gelu) store(e.pre_gelu + at, v, lanes);
+    if (e.gelu) v = gelu(v);
+    if (e.times_gelu_grad_of) v = v * gelu_grad(load(e.times_gelu_grad_of + at, lanes));
+    if (e.scale) v = v * load(e.scale + column, lanes);
+    if (e.residual) v = v + load(e.residual + at, lanes);
+    store(c + at, v, lanes);
+  }
+
+  template <class T, class Out>
+  void finish_tile(const GemmBlock<T, Out>& g, const float* tile, int64_t row, int height, int64_t column) {
+    const int64_t n = g.shape.n, columns = smaller(kPanel, n - column);
+    for (int64_t i = row; i < row + height; ++i, tile += kPanel)
+      for_vectors(columns, [&](int64_t j, auto lanes) {
+        finish(g.epilogue, load(tile + j), g.c, i * n + column + j, column + j, lanes);
+      });
+  }
+
+  // One tile of one panel at one step of the depth; after the last step, the epilogue.
+  template <class T, class Out>
+  void multiply_and_finish(const GemmBlock<T, Out>& g, const Tiles& tiles, int64_t t, int64_t panel,
+                           int64_t depth, int64_t step, const float* packed_a) {
+    const GemmShape& s = g.shape;
+    const int64_t row = g.row + tiles.begin(t), column = (g.panel + panel) * kPanel;
+    const int height = tiles.height(t);
+    const Strided a = tile_of_a(s, g.a, packed_a, g.row, depth, step, tiles, t);
+    const float* b = g.packed + column * s.k + depth * kPanel;
+    if constexpr (sizeof(Out) == sizeof(float))
+      if (empty(g.epilogue) && column + kPanel <= s.n) {  // C itself holds the sums
+        prefetch_tile(g.c, s.n, row, height, column);
+        return multiply_rows(height, step, a, b, g.c + row * s.n + column, s.n, depth > 0);
+      }
+    const bool last = depth + step == s.k;
+    if (last) {
+      prefetch_tile(g.c, s.n, row, height, column);
+      prefetch_tile(g.epilogue.times_gelu_grad_of, s.n, row, height, column);
+      prefetch_tile(g.epilogue.residual, s.n, row, height, column);
+      prefetch_tile(g.epilogue.pre_gelu, s.n, row, height, column);
+    }
+    float* sums = g.workspace + (panel * g.rows + tiles.begin(t)) * kPanel;
+    multiply_rows(height, step, a, b, sums, kPanel, depth > 0);
+    if (last) finish_tile(g, sums, row, height, column);
+  }
 
 }  // namespace
 
@@ -84,54 +120,45 @@ int64_t gemm_panel_columns() {
 }
 
 template <class T>
-void gemm_pack_panel(const GemmShape& s, acc<T>* packed, const T* b, int64_t panel) {
+void gemm_pack_panel(const GemmShape& s, acc<T>* packed, const T* b, int64_t panel, int64_t depth,
+                     int64_t step) {
   const int64_t column = panel * kPanel;
   const int columns = static_cast<int>(smaller(kPanel, s.n - column));
-  if (s.trans_b) pack_panel_transposed(packed + column * s.k, b + column * s.k, s.k, s.k, columns);
-  else pack_panel(packed + column * s.k, b + column, s.n, s.k, columns);
+  packed += column * s.k + depth * kPanel;
+  if (s.trans_b) pack_panel_transposed(packed, b + column * s.k + depth, s.k, step, columns);
+  else pack_panel(packed, b + depth * s.n + column, s.n, step, columns);
 }
 
+// Sums of all the block's tiles, then the packed step of A.
 template <class T>
-int64_t gemm_workspace(const GemmShape& s, int64_t rows) {
-  return rows * kPanel + (packs_a<T>(s) ? rows * s.k + vf::width : 0);
+int64_t gemm_workspace(const GemmShape& s, int64_t rows, int64_t panels) {
+  return rows * panels * kPanel + (packs_a<T>(s) ? rows * smaller(kDepth, s.k) : 0);
 }
 
 template <class T, class Out>
 void gemm_block(const GemmBlock<T, Out>& g) {
   const GemmShape& s = g.shape;
   const Tiles tiles(g.rows);
-  float* const raw = g.workspace;
-  float* const packed_a = raw + g.rows * kPanel;
-  if (packs_a<T>(s)) pack_a(s, packed_a, g.a, g.row, tiles);
-  const bool plain = sizeof(Out) == sizeof(float) && empty(g.epilogue);
-  for (int64_t panel = g.panel; panel < g.panel + g.panels; ++panel) {
-    const int64_t column = panel * kPanel;
-    const bool direct = plain && column + kPanel <= s.n;  // C itself holds the sums
-    int64_t depth = 0;
-    do {
-      const int64_t step = smaller(kDepth, s.k - depth);
-      const bool last = depth + step == s.k;
-      for (int64_t t = 0; t < tiles.count; ++t) {
-        const int64_t row = g.row + tiles.begin(t);
-        Strided a = tile_of_a(s, packed_a, g.a, g.row, tiles, t);
-        a.data += depth * a.step;
-        float* tile = raw + tiles.begin(t) * kPanel;
-        int64_t ld = kPanel;
-        if constexpr (sizeof(Out) == sizeof(float))
-          if (direct) tile = g.c + row * s.n + column, ld = s.n;
-        multiply_rows(tiles.height(t), step, a, g.packed + column * s.k + depth * kPanel, tile, ld,
-                      depth > 0);
-        if (last && !direct) finish_tile(g, tile, row, tiles.height(t), column);
-      }
-      depth += step;
-    } while (depth < s.k);
-  }
+  float* const packed_a = g.workspace + g.rows * g.panels * kPanel;
+  int64_t depth = 0;
+  do {
+    const int64_t step = smaller(kDepth, s.k - depth);
+    if (packs_a<T>(s)) pack_a(s, g.a, g.row, tiles, depth, step, packed_a);
+    // Where the panels' steps fit the cache, a tile passes over all of them: C is written along its rows.
+    const bool along_rows = g.panels * kPanel * step <= kCachedFloats;
+    for (int64_t i = 0; i < tiles.count * g.panels; ++i) {
+      const int64_t t = along_rows ? i / g.panels : i % tiles.count;
+      const int64_t panel = along_rows ? i % g.panels : i / tiles.count;
+      multiply_and_finish(g, tiles, t, panel, depth, step, packed_a);
+    }
+    depth += step;
+  } while (depth < s.k);
 }
 
-#define QFM_INSTANTIATE(T)                                                     \
-  template int64_t gemm_panel_columns<T>();                                    \
-  template void gemm_pack_panel(const GemmShape&, acc<T>*, const T*, int64_t); \
-  template int64_t gemm_workspace<T>(const GemmShape&, int64_t);               \
+#define QFM_INSTANTIATE(T)                                                                       \
+  template int64_t gemm_panel_columns<T>();                                                      \
+  template void gemm_pack_panel(const GemmShape&, acc<T>*, const T*, int64_t, int64_t, int64_t); \
+  template int64_t gemm_workspace<T>(const GemmShape&, int64_t, int64_t);                        \
   template void gemm_block(const GemmBlock<T, T>&);
 QFM_INSTANTIATE(float)
 QFM_INSTANTIATE(bf16)
