@@ -12,7 +12,6 @@ namespace qfm {
 // What each output position takes from one axis of the input: `width[i]` inputs from `first[i]`, with integer
 // weights that sum to about 2^22, `stride` numbers apart (zeros fill up).
 struct Taps {
-  static constexpr int fraction_bits = 22;
   int inputs = 0, stride = 0;
   std::vector<int> first, width;
   std::vector<int32_t> weights;
