@@ -19,6 +19,14 @@ bool empty(const GemmEpilogue<T>& e) {
   return !e.bias && !e.pre_gelu && !e.gelu && !e.times_gelu_grad_of && !e.scale && !e.residual;
 }
 
+// Tile t of the block: an even cut of its rows.
+struct Tiles {
+  int64_t rows, count;
+  explicit Tiles(int64_t rows) : rows(rows), count((rows + kTileRows - 1) / kTileRows) {}
+  int64_t begin(int64_t t) const { return rows * t / count; }
+  int height(int64_t t) const { return static_cast<int>(begin(t + 1) - begin(t)); }
+};
+
 // Asks for the lines that finishing a tile will touch of x, an (m, n) tensor or null, so that they come while
 // the tile is multiplied.
 template <class T>
@@ -38,7 +46,7 @@ void pack_a(const GemmShape& s, const T* a, int64_t row, const Tiles& tiles, int
             float* packed) {
   if (s.trans_a) {
     constexpr int64_t few = 16;  // storage rows at a time, all tiles of them: long runs, few pages
-    for (int64_t p0 = 0; p0 < step; p0 += few) {
+    for (int64_t p0 = 0; p0 < step; p0 += few)
       for (int64_t t = 0; t < tiles.count; ++t) {
         const int64_t begin = tiles.begin(t);
         const int height = tiles.height(t);
@@ -46,71 +54,70 @@ void pack_a(const GemmShape& s, const T* a, int64_t row, const Tiles& tiles, int
           store(packed + begin * step + p * height, load(a + (depth + p) * s.m + row + begin, height),
                 height);
       }
-    }
-    else {
-      for (int64_t i = 0; i < tiles.rows; ++i)
-        for_vectors(step, [&](int64_t p, auto lanes) {
-          store(packed + i * step + p, load(a + (row + i) * s.k + depth + p, lanes), lanes);
-        });
-    }
-  }
-
-  // What the tiles of a block read of A at one step of the depth.
-  template <class T>
-  Strided tile_of_a(const GemmShape& s, const T* a, const float* packed, int64_t row, int64_t depth,
-                    int64_t step, const Tiles& tiles, int64_t t) {
-    const int64_t begin = tiles.begin(t);
-    if (s.trans_a) return {packed + begin * step, 1, tiles.height(t)};
-    if constexpr (sizeof(T) == sizeof(float)) return {a + (row + begin) * s.k + depth, s.k, 1};
-    return {packed + begin * step, step, 1};
-  }
-
-  // The epilogue on a vector of C that begins at element `at`, column `column`. Lanes = Whole or Tail.
-  template <class T, class Out, class Lanes>
-  inline void finish(const GemmEpilogue<T>& e, vf v, Out* c, int64_t at, int64_t column, Lanes lanes) {
-    if (e.bias) v = v + load(e.bias + column, lanes);
-    if (e.pre_gelu) store(e.pre_gelu + at, v, lanes);
-    if (e.gelu) v = gelu(v);
-    if (e.times_gelu_grad_of) v = v * gelu_grad(load(e.times_gelu_grad_of + at, lanes));
-    if (e.scale) v = v * load(e.scale + column, lanes);
-    if (e.residual) v = v + load(e.residual + at, lanes);
-    store(c + at, v, lanes);
-  }
-
-  template <class T, class Out>
-  void finish_tile(const GemmBlock<T, Out>& g, const float* tile, int64_t row, int height, int64_t column) {
-    const int64_t n = g.shape.n, columns = smaller(kPanel, n - column);
-    for (int64_t i = row; i < row + height; ++i, tile += kPanel)
-      for_vectors(columns, [&](int64_t j, auto lanes) {
-        finish(g.epilogue, load(tile + j), g.c, i * n + column + j, column + j, lanes);
+  } else {
+    for (int64_t i = 0; i < tiles.rows; ++i)
+      for_vectors(step, [&](int64_t p, auto lanes) {
+        store(packed + i * step + p, load(a + (row + i) * s.k + depth + p, lanes), lanes);
       });
   }
+}
 
-  // One tile of one panel at one step of the depth; after the last step, the epilogue.
-  template <class T, class Out>
-  void multiply_and_finish(const GemmBlock<T, Out>& g, const Tiles& tiles, int64_t t, int64_t panel,
-                           int64_t depth, int64_t step, const float* packed_a) {
-    const GemmShape& s = g.shape;
-    const int64_t row = g.row + tiles.begin(t), column = (g.panel + panel) * kPanel;
-    const int height = tiles.height(t);
-    const Strided a = tile_of_a(s, g.a, packed_a, g.row, depth, step, tiles, t);
-    const float* b = g.packed + column * s.k + depth * kPanel;
-    if constexpr (sizeof(Out) == sizeof(float))
-      if (empty(g.epilogue) && column + kPanel <= s.n) {  // C itself holds the sums
-        prefetch_tile(g.c, s.n, row, height, column);
-        return multiply_rows(height, step, a, b, g.c + row * s.n + column, s.n, depth > 0);
-      }
-    const bool last = depth + step == s.k;
-    if (last) {
+// What the tiles of a block read of A at one step of the depth.
+template <class T>
+Strided tile_of_a(const GemmShape& s, const T* a, const float* packed, int64_t row, int64_t depth,
+                  int64_t step, const Tiles& tiles, int64_t t) {
+  const int64_t begin = tiles.begin(t);
+  if (s.trans_a) return {packed + begin * step, 1, tiles.height(t)};
+  if constexpr (sizeof(T) == sizeof(float)) return {a + (row + begin) * s.k + depth, s.k, 1};
+  return {packed + begin * step, step, 1};
+}
+
+// The epilogue on a vector of C that begins at element `at`, column `column`. Lanes = Whole or Tail.
+template <class T, class Out, class Lanes>
+inline void finish(const GemmEpilogue<T>& e, vf v, Out* c, int64_t at, int64_t column, Lanes lanes) {
+  if (e.bias) v = v + load(e.bias + column, lanes);
+  if (e.pre_gelu) store(e.pre_gelu + at, v, lanes);
+  if (e.gelu) v = gelu(v);
+  if (e.times_gelu_grad_of) v = v * gelu_grad(load(e.times_gelu_grad_of + at, lanes));
+  if (e.scale) v = v * load(e.scale + column, lanes);
+  if (e.residual) v = v + load(e.residual + at, lanes);
+  store(c + at, v, lanes);
+}
+
+template <class T, class Out>
+void finish_tile(const GemmBlock<T, Out>& g, const float* tile, int64_t row, int height, int64_t column) {
+  const int64_t n = g.shape.n, columns = smaller(kPanel, n - column);
+  for (int64_t i = row; i < row + height; ++i, tile += kPanel)
+    for_vectors(columns, [&](int64_t j, auto lanes) {
+      finish(g.epilogue, load(tile + j), g.c, i * n + column + j, column + j, lanes);
+    });
+}
+
+// One tile of one panel at one step of the depth; after the last step, the epilogue.
+template <class T, class Out>
+void multiply_and_finish(const GemmBlock<T, Out>& g, const Tiles& tiles, int64_t t, int64_t panel,
+                         int64_t depth, int64_t step, const float* packed_a) {
+  const GemmShape& s = g.shape;
+  const int64_t row = g.row + tiles.begin(t), column = (g.panel + panel) * kPanel;
+  const int height = tiles.height(t);
+  const Strided a = tile_of_a(s, g.a, packed_a, g.row, depth, step, tiles, t);
+  const float* b = g.packed + column * s.k + depth * kPanel;
+  if constexpr (sizeof(Out) == sizeof(float))
+    if (empty(g.epilogue) && column + kPanel <= s.n) {  // C itself holds the sums
       prefetch_tile(g.c, s.n, row, height, column);
-      prefetch_tile(g.epilogue.times_gelu_grad_of, s.n, row, height, column);
-      prefetch_tile(g.epilogue.residual, s.n, row, height, column);
-      prefetch_tile(g.epilogue.pre_gelu, s.n, row, height, column);
+      return multiply_rows(height, step, a, b, g.c + row * s.n + column, s.n, depth > 0);
     }
-    float* sums = g.workspace + (panel * g.rows + tiles.begin(t)) * kPanel;
-    multiply_rows(height, step, a, b, sums, kPanel, depth > 0);
-    if (last) finish_tile(g, sums, row, height, column);
+  const bool last = depth + step == s.k;
+  if (last) {
+    prefetch_tile(g.c, s.n, row, height, column);
+    prefetch_tile(g.epilogue.times_gelu_grad_of, s.n, row, height, column);
+    prefetch_tile(g.epilogue.residual, s.n, row, height, column);
+    prefetch_tile(g.epilogue.pre_gelu, s.n, row, height, column);
   }
+  float* sums = g.workspace + (panel * g.rows + tiles.begin(t)) * kPanel;
+  multiply_rows(height, step, a, b, sums, kPanel, depth > 0);
+  if (last) finish_tile(g, sums, row, height, column);
+}
 
 }  // namespace
 
