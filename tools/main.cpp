@@ -163,7 +163,9 @@ int guarded(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   qfm::occupy_standard_files();
-  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of write()
+  // A closed pipe and a file grown to its limit are errors of write().
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
   const int code = qfm::guarded(argc, argv);
   if (qfm::profiling()) qfm::warn(qfm::profile_report());
   return code;

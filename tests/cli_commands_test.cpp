@@ -1,0 +1,140 @@
+// The commands beside score.
+#include <cmath>
+#include <filesystem>
+
+#include "engine/safetensors.h"
+#include "tests/run_qfm.h"
+#include "tools/sha256.h"
+
+namespace qfm::test {
+namespace {
+
+namespace fs = std::filesystem;
+using Words = std::vector<std::string>;
+
+// Five photos of falling quality and their manifest, made by `distort`.
+std::string graded_photos(const TemporaryFolder& folder) {
+  const auto outcome =
+      bench().run({"distort", bench().a, "-o", folder.path, "--kind", "blur", "--seed", "1"});
+  CHECK(outcome.code == 0);
+  return folder / "manifest.csv";
+}
+
+TEST_CASE("embed writes one row a crop") {
+  const TemporaryFolder folder;
+  const std::string path = folder / "f.safetensors";
+  const auto outcome = bench().with_model({"embed", bench().b, bench().bad, bench().a, "-o", path});
+  CHECK(outcome.code == 1);
+  CHECK(outcome.out.empty());
+  const auto file = SafeTensors::open(path);
+  const auto cls = file.tensor("cls"), patches = file.tensor("patches");
+  CHECK(cls.shape() == Shape{10, 24});
+  CHECK(patches.shape() == Shape{10, 196, 24});
+  CHECK(cls.dtype() == DType::F32);
+  const auto files = nlohmann::json::parse(file.metadata().at("files"));
+  const auto rows = nlohmann::json::parse(file.metadata().at("rows"));
+  REQUIRE(files.size() == 10);
+  CHECK(files[5] == bench().b);
+  CHECK(files[6] == bench().a);
+  CHECK(rows[6] == nlohmann::json{{"path", bench().a}, {"left", 0}, {"top", 0}});
+}
+
+TEST_CASE("model info says what a checkpoint is") {
+  const auto outcome = bench().run({"model", "info", bench().dmos_model, "--json"});
+  CHECK(outcome.code == 0);
+  const auto info = outcome.json().at(0);
+  CHECK(info["architecture"] == "vit-tiny");
+  CHECK(info["name"] == "random");
+  CHECK(info["stored_as"] == "BF16");
+  CHECK(info["higher_is_better"] == false);
+  CHECK(info["label_high"] == 9);
+  CHECK(info["sha256"] == sha256_of_file(bench().dmos_model));
+  CHECK(bench().run({"model", "info", bench().model}).out.find("architecture       vit-tiny\n") !=
+        std::string::npos);
+}
+
+TEST_CASE("distort grades photos and eval measures on its manifest") {
+  const TemporaryFolder folder;
+  const std::string manifest = graded_photos(folder);
+  CHECK(lines_of(content(manifest)).size() == 7);
+  for (int level = 1; level <= 5; ++level)
+    CHECK(fs::exists(folder / ("a_blur_" + std::to_string(level) + ".png")));
+
+  const std::string json = folder / "r.json", csv = folder / "r.csv", html = folder / "r.html";
+  const Words eval{"eval", "--data", manifest, "--scale", "0:100"};
+  for (const auto& output : {json, csv, html}) {
+    Words words = eval;
+    words.insert(words.end(), {"-o", output, "--json"});
+    const auto outcome = bench().with_model(words);
+    CAPTURE(outcome.err);
+    CHECK(outcome.code == 0);
+    const auto metrics = outcome.json().at(0);
+    CHECK(metrics["n"] == 6);
+    CHECK(std::abs(metrics["srcc"].get<double>()) <= 1);
+  }
+  const auto report = nlohmann::json::parse(content(json));
+  REQUIRE(report["photos"].size() == 6);
+  const auto alone = bench().with_model({"score", "--json", folder / "a.png"}).json().at(0);
+  CHECK(report["photos"][0]["score"] == alone["score"]);
+  CHECK(report["photos"][0]["label"] == 100);
+  CHECK(content(csv).find("\nimage,label,score,spread\n") != std::string::npos);
+  const std::string page = content(html);
+  CHECK(page.find("<svg") != std::string::npos);
+  CHECK(page.find("<circle") != std::string::npos);
+  CHECK(page.find("http") == std::string::npos);
+  const auto text = bench().with_model(eval);
+  for (const char* name : {"SRCC", "PLCC mapped", "KRCC", "RMSE"})
+    CHECK(text.out.find(name) != std::string::npos);
+  // The other direction turns the sign.
+  Words lower = eval;
+  lower.insert(lower.end(), {"--lower-is-better", "--json"});
+  CHECK(bench().with_model(lower).json().at(0)["srcc"].get<double>() ==
+        doctest::Approx(-report["metrics"]["srcc"].get<double>()));
+}
+
+TEST_CASE("a report escapes what it quotes") {
+  const TemporaryFolder folder;
+  const std::string manifest = graded_photos(folder), odd = folder / "<b>&.csv";
+  fs::copy(manifest, odd);
+  CHECK(bench().with_model({"eval", "--data", odd, "-o", folder / "r.html"}).code == 0);
+  const std::string page = content(folder / "r.html");
+  CHECK(page.find("<b>&.csv") == std::string::npos);
+  CHECK(page.find("&lt;b&gt;&amp;.csv") != std::string::npos);
+}
+
+TEST_CASE("train fits, refuses to run over a run, and its model scores") {
+  const TemporaryFolder folder;
+  const std::string manifest = graded_photos(folder), out = folder / "run", config = folder / "c.json";
+  write_file(config, R"({"epochs": 3, "batch": 2, "crops-per-image": 1, "schedule": "constant"})");
+  const Words words{"train",  "--config",    config,  "--data",   manifest,
+                    "--init", bench().model, "--out", out,        "--epochs",
+                    "1",      "--scale",     "0:100", "--warmup", "0"};
+  const auto trained = bench().run(words);
+  CAPTURE(trained.err);
+  CHECK(trained.code == 0);
+  CHECK(trained.out.find("last.safetensors") != std::string::npos);
+  CHECK(nlohmann::json::parse(content(out + "/config.json"))["epochs"] == 1);
+  check_refused(bench().run(words), 1, out + ": ");
+  CHECK(bench().run({"train", "--out", out, "--resume", "--quiet"}).code == 0);
+  const auto info = bench().run({"model", "info", "--json", out + "/last.safetensors"}).json().at(0);
+  CHECK(info["command"].get<std::string>().find("--epochs 1") != std::string::npos);
+  CHECK(bench().run({"score", bench().a, "--model", out + "/last.safetensors"}).code == 0);
+  write_file(config, R"({"epoch": 3})");
+  check_refused(bench().run(words), 1, config + ": ");
+}
+
+TEST_CASE("bench counts what the mathematics needs") {
+  const TemporaryFolder folder;
+  const auto outcome = bench().run({"bench", "model", "--arch", "vit-tiny", "--batch", "1", "--only",
+                                    "backbone", "-o", folder / "b.json"});
+  CHECK(outcome.code == 0);
+  const auto report = nlohmann::json::parse(content(folder / "b.json"));
+  REQUIRE(report["rows"].size() == 1);
+  CHECK(report["rows"][0]["gflop"].get<double>() == doctest::Approx(2.51).epsilon(0.005));
+  for (const char* key : {"cpu", "threads", "dtype", "path", "commit", "fma_peak_gflops", "copy_gbs"})
+    CHECK(report.contains(key));
+  check_refused(bench().run({"bench", "model", "--only", "nothing", "-o", folder / "b.txt"}), 2, ".json");
+}
+
+}  // namespace
+}  // namespace qfm::test
