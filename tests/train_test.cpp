@@ -146,7 +146,7 @@ TEST_CASE("one batch is learnt by heart") {
   double loss = 1;
   int steps = 0;
   for (; steps < 1000 && loss >= 1e-3; ++steps) loss = run.step(steps < 300 ? 3e-3 : 5e-4).loss;
-  MESSAGE("loss ", loss, " after ", steps, " steps");
+  MESSAGE("loss " << loss << " after " << steps << " steps");
   CHECK(loss < 1e-3);
 }
 
@@ -213,8 +213,10 @@ std::string timeless_log(const TrainConfig& config) {
 }
 
 void check_equal_runs(const TrainConfig& a, const TrainConfig& b) {
-  for (const char* file : {"/last.safetensors", "/best.safetensors"})
-    CHECK_MESSAGE(bytes_of(a.out + file) == bytes_of(b.out + file), b.out, file);
+  for (const std::string file : {"/last.safetensors", "/best.safetensors"}) {
+    const bool same = bytes_of(a.out + file) == bytes_of(b.out + file);
+    CHECK_MESSAGE(same, b.out << file);
+  }
   CHECK(timeless_log(a) == timeless_log(b));
   const auto x = SafeTensors::open(a.out + "/state.safetensors"),
              y = SafeTensors::open(b.out + "/state.safetensors");
@@ -227,6 +229,7 @@ TrainResult train_until(TrainConfig config, int64_t steps, double checkpoint_sec
   int64_t done = 0;
   TrainHooks hooks;
   hooks.checkpoint_seconds = checkpoint_seconds;
+  hooks.command = config.resume ? "qfm train --resume" : "qfm train";
   hooks.progress = [&](const TrainProgress& p) { done = p.step; };
   hooks.should_stop = [&] { return done >= steps; };
   return train(config, hooks);
@@ -290,7 +293,7 @@ TEST_CASE("the same bits with other numbers of threads and workers") {
 TEST_CASE("a run stopped anywhere and resumed has the bits of one that was not") {
   const TemporaryFolder folder;
   const TrainConfig whole = toy_run(folder, "whole");
-  train(whole);
+  train_until(whole, kAll + 1);
   // 4, 8: the end of an epoch, before its validation.
   for (const std::vector<int64_t>& stops : {std::vector<int64_t>{1}, {3, 4}, {4, 5, 8}, {11}, {12}}) {
     TrainConfig config = toy_run(folder, concat("stops", stops.size(), "-", stops[0]));
@@ -310,7 +313,7 @@ TEST_CASE("a run killed at any moment and resumed has the bits of one that was n
   set_threads(1);  // a child of fork has no other threads
   TrainConfig whole = toy_run(folder, "whole");
   whole.threads = 1;
-  train(whole);
+  train_until(whole, kAll + 1);
   TrainConfig config = toy_run(folder, "killed");
   config.threads = 1;
   Rng rng(1, "kill");
@@ -339,7 +342,7 @@ TEST_CASE("a run killed at any moment and resumed has the bits of one that was n
       ++kills;
     }
   }
-  MESSAGE(kills, " kills");
+  MESSAGE(kills << " kills");
   CHECK(kills > 0);
   check_equal_runs(whole, config);
   for (const auto& entry : std::filesystem::directory_iterator(config.out))

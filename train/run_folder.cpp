@@ -65,9 +65,10 @@ bool belongs(const std::string& line, const RunState& state) {
 
 }  // namespace
 
-RunFolder::RunFolder(const TrainConfig& config) : path_(config.out), resume_(config.resume) {
+RunFolder::RunFolder(const TrainConfig& config) : path_(config.out) {
   const std::string settings = file("config.json");
-  if (resume_) {
+  to_json(config);  // throws before anything is written where it cannot be
+  if (config.resume) {
     check_same_run(config, settings);
     remove_temporary_files(path_);
     return;
@@ -76,8 +77,10 @@ RunFolder::RunFolder(const TrainConfig& config) : path_(config.out), resume_(con
   fs::create_directories(path_, error);
   QFM_CHECK(!error, path_, ": cannot be made: ", error.message());
   QFM_CHECK(!fs::exists(settings), path_, ": holds a run already; --resume goes on with it");
-  write_file(settings, to_json(config));
+  open_log("");
 }
+
+void RunFolder::commit(const TrainConfig& config) { write_file(file("config.json"), to_json(config)); }
 
 RunFolder::~RunFolder() {
   if (log_ >= 0) ::close(log_);
@@ -111,17 +114,15 @@ void RunFolder::save(const RunState& state, const ParamSet& params, const Optimi
                       {"loss_sum", state.loss_sum},
                       {"seconds", state.seconds},
                       {"best_epoch", state.best_epoch},
-                      {"best_srcc", state.best_srcc}};
+                      {"best_srcc", state.best_srcc},
+                      {"command", state.command}};
   ::fsync(log_);  // the lines behind this state must not be lost before it
-  write_safetensors(file("state.safetensors"), tensors, {{"qfm_state", entry.dump()}});
+  write_safetensors(file("state.safetensors"), tensors,
+                    {{"qfm_state", entry.dump(-1, ' ', false, json::error_handler_t::replace)}});
 }
 
-bool RunFolder::restore(RunState& state, ParamSet& params, Optimizer& optimizer) {
+void RunFolder::restore(RunState& state, ParamSet& params, Optimizer& optimizer) {
   const std::string path = file("state.safetensors");
-  if (!resume_ || !fs::exists(path)) {
-    open_log("");
-    return false;
-  }
   const SafeTensors stored = SafeTensors::open(path);
   const auto found = stored.metadata().find("qfm_state");
   QFM_CHECK(found != stored.metadata().end(), path, ": not the state of a training run");
@@ -129,8 +130,8 @@ bool RunFolder::restore(RunState& state, ParamSet& params, Optimizer& optimizer)
     const json entry = json::parse(found->second);
     QFM_CHECK(entry.at("format") == 1, path, ": format ", entry.at("format").dump(),
               ", this program reads 1");
-    state = {entry.at("steps"),   entry.at("epochs"),     entry.at("loss_sum"),
-             entry.at("seconds"), entry.at("best_epoch"), entry.at("best_srcc")};
+    state = {entry.at("steps"),      entry.at("epochs"),    entry.at("loss_sum"), entry.at("seconds"),
+             entry.at("best_epoch"), entry.at("best_srcc"), entry.at("command")};
   } catch (const json::exception&) {
     QFM_FAIL(path, ": metadata 'qfm_state' is damaged");
   }
@@ -153,7 +154,6 @@ bool RunFolder::restore(RunState& state, ParamSet& params, Optimizer& optimizer)
       if (belongs(line, state)) kept += line + "\n";
   }
   open_log(kept);
-  return true;
 }
 
 }  // namespace qfm

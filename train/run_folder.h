@@ -17,13 +17,14 @@ struct RunState {
   double seconds = 0;       // spent so far
   int64_t best_epoch = -1;  // from 0; -1: none yet
   double best_srcc = 0;
+  std::string command;  // that began the run: a resumed one writes it into its checkpoints too
 };
 
 // Every file is replaced atomically or, the log, appended to by one write a line. All throw Error "PATH:
 // reason".
 class RunFolder {
  public:
-  // A new run: makes the folder and writes config.json; throws Error where the folder holds a run already.
+  // A new run: makes the folder; throws Error where it holds a run already.
   // config.resume: throws Error where config.json is missing, or differs in anything but threads, workers and
   // device.
   explicit RunFolder(const TrainConfig& config);
@@ -33,19 +34,20 @@ class RunFolder {
 
   std::string file(const std::string& name) const { return path_ + "/" + name; }
 
+  // Writes config.json, which makes the folder a run: from now on it can be resumed.
+  void commit(const TrainConfig& config);
+
   // Appends a line (JSON, without its end) to log.jsonl.
   void log(const std::string& line);
 
   void save(const RunState& state, const ParamSet& params, const Optimizer& optimizer);
-  // Reads state.safetensors, strictly, and cuts the log back to it; false, and an empty log, where there is
-  // none yet or the run is new.
-  bool restore(RunState& state, ParamSet& params, Optimizer& optimizer);
+  // Reads state.safetensors, strictly, and cuts the log back to it.
+  void restore(RunState& state, ParamSet& params, Optimizer& optimizer);
 
  private:
   void open_log(const std::string& kept);
 
   const std::string path_;
-  const bool resume_;
   int log_ = -1;
 };
 

@@ -137,6 +137,7 @@ class Run {
   TrainResult go();
 
  private:
+  void open_folder();
   bool run_epoch();  // false: asked to stop
   void step();
   void close_epoch();
@@ -156,7 +157,7 @@ class Run {
   RunState state_;
   TrainResult result_;
   std::unique_ptr<RunFolder> folder_;
-  Clock::time_point start_, saved_;
+  Clock::time_point start_ = Clock::now(), saved_ = start_;
   int64_t first_step_ = 0;     // of this call
   double seconds_before_ = 0;  // of earlier calls
 };
@@ -184,9 +185,20 @@ Run::Run(const TrainConfig& config, const TrainHooks& hooks)
   auto photos = paths_of(data_.train);
   for (const Sample& sample : data_.validation.samples) photos.push_back(sample.path);
   check_photos(photos, hooks.checking);
-  folder_ = std::make_unique<RunFolder>(config);
+  open_folder();
+}
+
+void Run::open_folder() {
+  folder_ = std::make_unique<RunFolder>(config_);
+  if (!config_.resume) {
+    state_.command = info_.command;
+    save();
+    return folder_->commit(config_);
+  }
   folder_->restore(state_, model_.params, optimizer_);
-  QFM_CHECK(state_.epochs >= 0 && state_.epochs <= config.epochs &&
+  info_.command = state_.command;
+  seconds_before_ = state_.seconds;
+  QFM_CHECK(state_.epochs >= 0 && state_.epochs <= config_.epochs &&
                 state_.steps >= state_.epochs * per_epoch_ &&
                 state_.steps <= (state_.epochs + 1) * per_epoch_ && state_.steps <= steps_,
             folder_->file("state.safetensors"), ": step ", state_.steps, " of epoch ", state_.epochs + 1,
@@ -195,7 +207,7 @@ Run::Run(const TrainConfig& config, const TrainHooks& hooks)
 
 TrainResult Run::go() {
   start_ = saved_ = Clock::now();
-  first_step_ = state_.steps, seconds_before_ = state_.seconds;
+  first_step_ = state_.steps;
   loader_.start(state_.steps, steps_);
   bool going = true;
   while (going && state_.epochs < config_.epochs) {
@@ -303,11 +315,11 @@ void Run::close_epoch() {
   if (hooks_.epoch_done) hooks_.epoch_done(report);
 }
 
-// The state first: last.safetensors is made anew from it when a kill comes between.
+// The state last: the models of what it has behind it are then on disk.
 void Run::save() {
   state_.seconds = seconds_before_ + seconds_since(start_);
-  folder_->save(state_, model_.params, optimizer_);
   save_model(folder_->file("last.safetensors"), model_, info_);
+  folder_->save(state_, model_.params, optimizer_);
   saved_ = Clock::now();
 }
 
