@@ -87,11 +87,11 @@ int64_t panels_of(const GemmShape& s) {
 // C in blocks of rows, whose part of A stays in the second level of cache while panels pass, times groups of
 // panels; a few tasks for each thread. The cut changes no bit of the result.
 struct Cut {
-  static constexpr int64_t kMaxRows = 210, kMinRows = 84;
+  static constexpr int64_t kMinRows = 84;
   int64_t blocks, groups = 1;
   template <class T>
   Cut(const GemmShape& s, int64_t panels, const T*) {
-    blocks = (s.m + kMaxRows - 1) / kMaxRows;
+    blocks = (s.m + kGemmBlockRows - 1) / kGemmBlockRows;
     int64_t tasks = 8 * threads();
     if (s.trans_a ||
         sizeof(T) < sizeof(acc<T>)) {  // each group would pack its rows of A again: rather more blocks
@@ -140,7 +140,8 @@ void gemm_pack(Cpu, GemmShape s, void* packed, const T* b) {
   else
     for_ranges(s.k, rows, [&](int64_t begin, int64_t end) {
       for (int64_t p = begin; p < end; p += few)
-        for (int64_t panel = 0; panel < panels; ++panel) pack_panel(s, to, b, panel, p, std::min(few, end - p));
+        for (int64_t panel = 0; panel < panels; ++panel)
+          pack_panel(s, to, b, panel, p, std::min(few, end - p));
     });
 }
 

@@ -4,7 +4,9 @@
 
 namespace qfm {
 
-// Rows [row, row + rows) and panels [panel, panel + panels) of C.
+inline constexpr int64_t kGemmBlockRows = 210;
+
+// Rows [row, row + rows), at most kGemmBlockRows, and panels [panel, panel + panels) of C.
 template <class T, class Out>
 struct GemmBlock {
   GemmShape shape;

@@ -19,12 +19,13 @@ bool empty(const GemmEpilogue<T>& e) {
   return !e.bias && !e.pre_gelu && !e.gelu && !e.times_gelu_grad_of && !e.scale && !e.residual;
 }
 
-// Tile t of the block: an even cut of its rows.
+// An even cut of the block's rows: tile t is [begin[t], begin[t + 1]).
 struct Tiles {
-  int64_t rows, count;
-  explicit Tiles(int64_t rows) : rows(rows), count((rows + kTileRows - 1) / kTileRows) {}
-  int64_t begin(int64_t t) const { return rows * t / count; }
-  int height(int64_t t) const { return static_cast<int>(begin(t + 1) - begin(t)); }
+  int64_t rows, count, begin[kGemmBlockRows / kTileRows + 2];
+  explicit Tiles(int64_t rows) : rows(rows), count((rows + kTileRows - 1) / kTileRows) {
+    for (int64_t t = 0; t <= count; ++t) begin[t] = rows * t / count;
+  }
+  int height(int64_t t) const { return static_cast<int>(begin[t + 1] - begin[t]); }
 };
 
 // Asks for the lines that finishing a tile will touch of x, an (m, n) tensor or null, so that they come while
@@ -48,7 +49,7 @@ void pack_a(const GemmShape& s, const T* a, int64_t row, const Tiles& tiles, int
     constexpr int64_t few = 16;  // storage rows at a time, all tiles of them: long runs, few pages
     for (int64_t p0 = 0; p0 < step; p0 += few)
       for (int64_t t = 0; t < tiles.count; ++t) {
-        const int64_t begin = tiles.begin(t);
+        const int64_t begin = tiles.begin[t];
         const int height = tiles.height(t);
         for (int64_t p = p0; p < smaller(step, p0 + few); ++p)
           store(packed + begin * step + p * height, load(a + (depth + p) * s.m + row + begin, height),
@@ -66,7 +67,7 @@ void pack_a(const GemmShape& s, const T* a, int64_t row, const Tiles& tiles, int
 template <class T>
 Strided tile_of_a(const GemmShape& s, const T* a, const float* packed, int64_t row, int64_t depth,
                   int64_t step, const Tiles& tiles, int64_t t) {
-  const int64_t begin = tiles.begin(t);
+  const int64_t begin = tiles.begin[t];
   if (s.trans_a) return {packed + begin * step, 1, tiles.height(t)};
   if constexpr (sizeof(T) == sizeof(float)) return {a + (row + begin) * s.k + depth, s.k, 1};
   return {packed + begin * step, step, 1};
@@ -84,12 +85,14 @@ inline void finish(const GemmEpilogue<T>& e, vf v, Out* c, int64_t at, int64_t c
   store(c + at, v, lanes);
 }
 
+// The epilogue is passed by value: a copy that stores to C cannot change stays in registers.
 template <class T, class Out>
-void finish_tile(const GemmBlock<T, Out>& g, const float* tile, int64_t row, int height, int64_t column) {
-  const int64_t n = g.shape.n, columns = smaller(kPanel, n - column);
+void finish_tile(const GemmEpilogue<T> e, Out* c, int64_t n, const float* tile, int64_t row, int height,
+                 int64_t column) {
+  const int64_t columns = smaller(kPanel, n - column);
   for (int64_t i = row; i < row + height; ++i, tile += kPanel)
     for_vectors(columns, [&](int64_t j, auto lanes) {
-      finish(g.epilogue, load(tile + j), g.c, i * n + column + j, column + j, lanes);
+      finish(e, load(tile + j), c, i * n + column + j, column + j, lanes);
     });
 }
 
@@ -98,7 +101,7 @@ template <class T, class Out>
 void multiply_and_finish(const GemmBlock<T, Out>& g, const Tiles& tiles, int64_t t, int64_t panel,
                          int64_t depth, int64_t step, const float* packed_a) {
   const GemmShape& s = g.shape;
-  const int64_t row = g.row + tiles.begin(t), column = (g.panel + panel) * kPanel;
+  const int64_t row = g.row + tiles.begin[t], column = (g.panel + panel) * kPanel;
   const int height = tiles.height(t);
   const Strided a = tile_of_a(s, g.a, packed_a, g.row, depth, step, tiles, t);
   const float* b = g.packed + column * s.k + depth * kPanel;
@@ -114,9 +117,9 @@ void multiply_and_finish(const GemmBlock<T, Out>& g, const Tiles& tiles, int64_t
     prefetch_tile(g.epilogue.residual, s.n, row, height, column);
     prefetch_tile(g.epilogue.pre_gelu, s.n, row, height, column);
   }
-  float* sums = g.workspace + (panel * g.rows + tiles.begin(t)) * kPanel;
+  float* sums = g.workspace + (panel * g.rows + tiles.begin[t]) * kPanel;
   multiply_rows(height, step, a, b, sums, kPanel, depth > 0);
-  if (last) finish_tile(g, sums, row, height, column);
+  if (last) finish_tile(g.epilogue, g.c, s.n, sums, row, height, column);
 }
 
 }  // namespace
@@ -153,11 +156,10 @@ void gemm_block(const GemmBlock<T, Out>& g) {
     if (packs_a<T>(s)) pack_a(s, g.a, g.row, tiles, depth, step, packed_a);
     // Where the panels' steps fit the cache, a tile passes over all of them: C is written along its rows.
     const bool along_rows = g.panels * kPanel * step <= kCachedFloats;
-    for (int64_t i = 0; i < tiles.count * g.panels; ++i) {
-      const int64_t t = along_rows ? i / g.panels : i % tiles.count;
-      const int64_t panel = along_rows ? i % g.panels : i / tiles.count;
-      multiply_and_finish(g, tiles, t, panel, depth, step, packed_a);
-    }
+    const int64_t outer = along_rows ? tiles.count : g.panels, inner = along_rows ? g.panels : tiles.count;
+    for (int64_t i = 0; i < outer; ++i)
+      for (int64_t j = 0; j < inner; ++j)
+        multiply_and_finish(g, tiles, along_rows ? i : j, along_rows ? j : i, depth, step, packed_a);
     depth += step;
   } while (depth < s.k);
 }
