@@ -73,6 +73,14 @@ class WrappedHelp : public CLI::Formatter {
   std::string make_description(const CLI::App* app) const override {
     return wrapped(app->get_description(), 106) + "\n\n";
   }
+  // Of a command's description the first line.
+  std::string make_subcommand(const CLI::App* sub) const override {
+    const std::string description = sub->get_description();
+    std::stringstream out;
+    CLI::detail::format_help(out, sub->get_name(), description.substr(0, description.find('\n')),
+                             get_column_width());
+    return out.str();
+  }
 
  private:
   static std::string wrapped(const std::string& text, size_t columns) {
