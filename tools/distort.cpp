@@ -93,9 +93,9 @@ void add_distort(CLI::App& parent, const RegisterAction& on) {
   options->levels = {1, 2, 3, 4, 5};
   CLI::App* app = add_subcommand(
       parent, "distort",
-      "Make graded distortions of photos: blur, noise and JPEG, 5 levels each, as DIR/NAME_KIND_LEVEL.png.\n"
-      "DIR/NAME.png is the photo itself; DIR/manifest.csv gives each a score of 100 - 20 x level, fit for "
-      "qfm train.",
+      "Make graded distortions of photos.\n"
+      "Blur, noise and JPEG, 5 levels each, as DIR/NAME_KIND_LEVEL.png; DIR/NAME.png is the photo itself. "
+      "DIR/manifest.csv gives each a score of 100 - 20 x level, fit for qfm train.",
       "qfm distort photo.jpg -o distorted");
   app->add_option("IMAGE", options->paths, "Photos or folders of photos")->required();
   app->add_option("-o", options->folder, "Folder to write to")->type_name("DIR")->required();

@@ -103,11 +103,11 @@ int embed(const EmbedOptions& options) {
 void add_embed(CLI::App& parent, const RegisterAction& on) {
   const auto options = std::make_shared<EmbedOptions>();
   CLI::App* app = add_subcommand(parent, "embed",
-                                 "Write the features of photos: tensors cls (n, D) and patches (n, N, D) "
-                                 "after the final LayerNorm, F32, one row a "
-                                 "crop.\nThe metadata names, in JSON, the file of each row (files) and the "
-                                 "place of its crop (rows). --model also "
-                                 "takes a timm DeiT checkpoint.",
+                                 "Write the features of photos to a .safetensors file.\n"
+                                 "Tensors cls (n, D) and patches (n, N, D) after the final LayerNorm, F32, "
+                                 "one row a crop. The metadata names, in "
+                                 "JSON, the file of each row (files) and the place of its crop (rows). "
+                                 "--model also takes a timm DeiT checkpoint.",
                                  "qfm embed photo.jpg --crops center -o features.safetensors");
   add_photo_options(*app, options->photos);
   app->add_option("-o", options->output, "The .safetensors file to write")->type_name("FILE")->required();

@@ -102,9 +102,10 @@ int eval(const EvalOptions& options) {
 void add_eval(CLI::App& parent, const RegisterAction& on) {
   const auto options = std::make_shared<EvalOptions>();
   CLI::App* app = add_subcommand(parent, "eval",
-                                 "Measure a checkpoint on scored photos: SRCC, PLCC raw and after the "
-                                 "4-parameter logistic, KRCC (tau-b), RMSE,\n"
-                                 "95% bootstrap intervals. Labels are brought to 0-100, higher is better.",
+                                 "Measure how well a checkpoint agrees with the scores of photos.\n"
+                                 "SRCC, PLCC raw and after the 4-parameter logistic, KRCC (tau-b), RMSE, 95% "
+                                 "bootstrap intervals. Labels are "
+                                 "brought to 0-100, higher is better.",
                                  "qfm eval --data scores.csv -o report.html");
   app->add_option("--data", options->data, "NAME:FOLDER, or a manifest CSV with columns image,score")
       ->type_name("SET")
