@@ -8,6 +8,7 @@
 #include "engine/base/threads.h"
 #include "kernels/gelu.h"
 #include "kernels/gemm_block.h"
+#include "kernels/gemm_onednn.h"
 #include "kernels/run.h"
 
 namespace qfm {
@@ -84,6 +85,26 @@ int64_t panels_of(const GemmShape& s) {
   return (s.n + columns - 1) / columns;
 }
 
+template <class T>
+size_t packed_bytes(const GemmShape& s) {
+  return static_cast<size_t>(panels_of<T>(s) * QFM_CODE(gemm_panel_columns, T)() * s.k) * sizeof(acc<T>);
+}
+
+// Reads b in the order of its storage: whole panels if transposed, else all panels of some rows.
+template <class T>
+void pack(const GemmShape& s, acc<T>* packed, const T* b) {
+  constexpr int64_t rows = 64, few = 4;
+  const auto pack_panel = QFM_CODE(gemm_pack_panel, T);
+  const int64_t panels = panels_of<T>(s);
+  if (s.trans_b) parallel_for(panels, [&](int64_t panel) { pack_panel(s, packed, b, panel, 0, s.k); });
+  else
+    for_ranges(s.k, rows, [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; p += few)
+        for (int64_t panel = 0; panel < panels; ++panel)
+          pack_panel(s, packed, b, panel, p, std::min(few, end - p));
+    });
+}
+
 // C in blocks of rows, whose part of A stays in the second level of cache while panels pass, times groups of
 // panels; a few tasks for each thread. The cut changes no bit of the result.
 struct Cut {
@@ -102,8 +123,22 @@ struct Cut {
   }
 };
 
+#ifdef QFM_WITH_ONEDNN
+template <class T, class Out = T>
+constexpr bool has_onednn = std::is_same_v<T, float>&& std::is_same_v<Out, float>;
+#else
+template <class T, class Out = T>
+constexpr bool has_onednn = false;
+#endif
+
+// On that path the packed form of B is a copy of B.
+template <class T>
+bool packs_for_onednn() {
+  return has_onednn<T> && cpu_path() == CpuPath::Onednn;
+}
+
 template <class T, class Out>
-void product(const GemmShape& s, Out* c, const T* a, const void* packed, const GemmEpilogue<T>& epilogue) {
+void product(const GemmShape& s, Out* c, const T* a, const acc<T>* packed, const GemmEpilogue<T>& epilogue) {
   const auto run_block = QFM_CODE(gemm_block, T, Out);
   const auto workspace_of = QFM_CODE(gemm_workspace, T);
   const int64_t panels = panels_of<T>(s);
@@ -114,8 +149,7 @@ void product(const GemmShape& s, Out* c, const T* a, const void* packed, const G
     const int64_t row = s.m * block / cut.blocks, rows = s.m * (block + 1) / cut.blocks - row;
     const int64_t panel = panels * group / cut.groups, count = panels * (group + 1) / cut.groups - panel;
     const Scratch workspace(static_cast<size_t>(workspace_of(s, rows, count)) * sizeof(acc<T>));
-    run_block({s, c, a, static_cast<const acc<T>*>(packed), epilogue, row, rows, panel, count,
-               workspace.as<acc<T>>()});
+    run_block({s, c, a, packed, epilogue, row, rows, panel, count, workspace.as<acc<T>>()});
   });
 }
 
@@ -124,39 +158,37 @@ void product(const GemmShape& s, Out* c, const T* a, const void* packed, const G
 template <class T>
 size_t gemm_packed_bytes(Cpu, GemmShape s) {
   check(s);
-  const int64_t columns = panels_of<T>(s) * QFM_CODE(gemm_panel_columns, T)();
-  return static_cast<size_t>(columns * s.k) * sizeof(acc<T>);
+  if (packs_for_onednn<T>()) return static_cast<size_t>(s.n * s.k) * sizeof(T);
+  return packed_bytes<T>(s);
 }
 
-// Reads b in the order of its storage: whole panels if transposed, else all panels of some rows.
 template <class T>
 void gemm_pack(Cpu, GemmShape s, void* packed, const T* b) {
   check(s);
-  constexpr int64_t rows = 64, few = 4;
-  const auto pack_panel = QFM_CODE(gemm_pack_panel, T);
-  const int64_t panels = panels_of<T>(s);
-  auto* const to = static_cast<acc<T>*>(packed);
-  if (s.trans_b) parallel_for(panels, [&](int64_t panel) { pack_panel(s, to, b, panel, 0, s.k); });
-  else
-    for_ranges(s.k, rows, [&](int64_t begin, int64_t end) {
-      for (int64_t p = begin; p < end; p += few)
-        for (int64_t panel = 0; panel < panels; ++panel)
-          pack_panel(s, to, b, panel, p, std::min(few, end - p));
-    });
+  if (packs_for_onednn<T>()) {
+    copy_bytes(cpu_device, packed, cpu_device, b, static_cast<size_t>(s.n * s.k) * sizeof(T));
+  } else {
+    pack(s, static_cast<acc<T>*>(packed), b);
+  }
 }
 
 template <class T>
-void gemm_with_packed(Cpu, GemmShape s, T* c, const T* a, const void* packed,
+void gemm_with_packed(Cpu cpu, GemmShape s, T* c, const T* a, const void* packed,
                       const GemmEpilogue<T>& epilogue) {
   check(s);
-  product(s, c, a, packed, epilogue);
+  if (packs_for_onednn<T>()) gemm(cpu, s, c, a, static_cast<const T*>(packed), epilogue);
+  else product(s, c, a, static_cast<const acc<T>*>(packed), epilogue);
 }
 
 template <class T, class Out>
-void gemm(Cpu cpu, GemmShape s, Out* c, const T* a, const T* b, const GemmEpilogue<T>& epilogue) {
-  const Scratch packed(gemm_packed_bytes<T>(cpu, s));
-  gemm_pack(cpu, s, packed.as<void>(), b);
-  product(s, c, a, packed.as<void>(), epilogue);
+void gemm(Cpu, GemmShape s, Out* c, const T* a, const T* b, const GemmEpilogue<T>& epilogue) {
+  check(s);
+  if constexpr (has_onednn<T, Out>)
+    if (cpu_path() == CpuPath::Onednn && onednn::covers(s, epilogue))
+      return onednn::gemm(s, c, a, b, epilogue);
+  const Scratch packed(packed_bytes<T>(s));
+  pack(s, packed.as<acc<T>>(), b);
+  product(s, c, a, packed.as<acc<T>>(), epilogue);
 }
 
 #define QFM_INSTANTIATE(T)                                                                           \
