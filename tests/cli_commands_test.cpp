@@ -39,6 +39,35 @@ TEST_CASE("embed writes one row a crop") {
   CHECK(rows[6] == nlohmann::json{{"path", bench().a}, {"left", 0}, {"top", 0}});
 }
 
+TEST_CASE("embed equals timm's features of real photos") {
+  const auto golden_file = shared_path("golden/deit_tiny_real.safetensors");
+  const auto weights = shared_path("weights/deit_tiny_patch16_224.safetensors");
+  const auto first = shared_path("data/pristine/cid22_1082342.jpg");
+  const auto second = shared_path("data/pristine/clic_7e499613c3e376ea93afb3649719abeb.jpg");
+  if (golden_file.empty() || weights.empty() || first.empty() || second.empty()) QFM_SKIP("no ../shared");
+  const TemporaryFolder folder;
+  const std::string path = folder / "f.safetensors";
+  REQUIRE(bench()
+              .run({"embed", first, second, "--crops", "center", "--resize", "none", "--model", weights, "-o",
+                    path})
+              .code == 0);
+  const auto file = SafeTensors::open(path);
+  const auto wanted = SafeTensors::open(golden_file).tensor("out.norm"), cls = file.tensor("cls"),
+             patches = file.tensor("patches");
+  REQUIRE(patches.shape() == Shape{2, 196, 192});
+  double worst = 0, largest = 0;
+  for (int64_t i = 0; i < 2; ++i)
+    for (int64_t t = 0; t < 197; ++t)
+      for (int64_t d = 0; d < 192; ++d) {
+        const double want = wanted.data<float>()[(i * 197 + t) * 192 + d];
+        const double have =
+            t == 0 ? cls.data<float>()[i * 192 + d] : patches.data<float>()[(i * 196 + t - 1) * 192 + d];
+        worst = std::max(worst, std::abs(have - want)), largest = std::max(largest, std::abs(want));
+      }
+  CAPTURE(worst / largest);
+  CHECK(worst / largest < 2e-4);
+}
+
 TEST_CASE("model info says what a checkpoint is") {
   const auto outcome = bench().run({"model", "info", bench().dmos_model, "--json"});
   CHECK(outcome.code == 0);
@@ -106,9 +135,9 @@ TEST_CASE("train fits, refuses to run over a run, and its model scores") {
   const TemporaryFolder folder;
   const std::string manifest = graded_photos(folder), out = folder / "run", config = folder / "c.json";
   write_file(config, R"({"epochs": 3, "batch": 2, "crops-per-image": 1, "schedule": "constant"})");
-  const Words words{"train",  "--config",    config,  "--data",   manifest,
-                    "--init", bench().model, "--out", out,        "--epochs",
-                    "1",      "--scale",     "0:100", "--warmup", "0"};
+  const Words words{"train",       "--config", config, "--data",   manifest, "--init",
+                    bench().model, "--out",    out,    "--epochs", "1",      "--scale",
+                    "0:100",       "--warmup", "0",    "--device", "cpu"};
   const auto trained = bench().run(words);
   CAPTURE(trained.err);
   CHECK(trained.code == 0);

@@ -63,7 +63,7 @@ TEST_CASE("a usage error is one line and exit code 2") {
   refused({"score", bench().a, "--device", "gpu"}, "auto, cpu, cuda");
   refused({"score", bench().a, "--dtype", "int8"}, "not built yet");
   refused({"score", bench().a, "--dtype", "f8"}, "f32, bf16");
-  refused({"score", bench().a, "--model", "model.pth"}, "not built yet");
+  refused({"score", bench().a, "--model", "model.pth", "--device", "cpu"}, "not built yet");
   refused({"score", bench().a, "-o", "x.html"}, "not built yet");
   refused({"score", bench().a, "-o", "x.xml"}, ".jsonl");
   refused({"model", "convert", "in.pth", "out.safetensors"}, "not built yet");
@@ -73,14 +73,15 @@ TEST_CASE("a usage error is one line and exit code 2") {
 }
 
 TEST_CASE("what fails is one line with the file and exit code 1") {
-  check_refused(bench().run({"score", bench().a, "--model", "nowhere.safetensors"}), 1,
+  check_refused(bench().run({"score", bench().a, "--model", "nowhere.safetensors", "--device", "cpu"}), 1,
                 "nowhere.safetensors: ");
-  check_refused(bench().run({"score", bench().a, "--model", bench().a}), 1, bench().a + ": ");
+  check_refused(bench().run({"score", bench().a, "--model", bench().a, "--device", "cpu"}), 1,
+                bench().a + ": ");
   check_refused(bench().run({"model", "info", bench().bad}), 1, bench().bad + ": ");
-  check_refused(bench().run({"eval", "--data", "nowhere.csv", "--model", bench().model}), 1, "nowhere.csv: ");
+  check_refused(bench().with_model({"eval", "--data", "nowhere.csv"}), 1, "nowhere.csv: ");
 #if !defined(QFM_CUDA_DEVICE) && !defined(QFM_CUDA_HOST)
-  check_refused(bench().with_model({"score", bench().a, "--device", "cuda"}), 1, "--device cuda");
-  check_refused(bench().with_model({"score", bench().a, "--device", "cuda:1"}), 1, "--device cuda:1");
+  check_refused(bench().run({"score", bench().a, "--device", "cuda"}), 1, "--device cuda");
+  check_refused(bench().run({"score", bench().a, "--device", "cuda:1"}), 1, "--device cuda:1");
 #endif
 }
 

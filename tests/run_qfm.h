@@ -72,10 +72,10 @@ class Workbench {
     arguments.insert(arguments.begin(), QFM_PROGRAM);
     return spawn(arguments, input, output);
   }
-  // The same with the model.
+  // The same with the model, on the CPU.
   Outcome with_model(std::vector<std::string> arguments, const std::string& input = "",
                      const std::string& output = "") const {
-    arguments.insert(arguments.end(), {"--model", model});
+    arguments.insert(arguments.end(), {"--model", model, "--device", "cpu"});
     return run(std::move(arguments), input, output);
   }
 

@@ -8,6 +8,7 @@
 
 #include "engine/base/io.h"
 #include "engine/base/rng.h"
+#include "engine/base/threads.h"
 #include "tools/command.h"
 #include "tools/console.h"
 #include "tools/photos.h"
@@ -60,7 +61,7 @@ std::string write_versions(const std::string& path, const std::vector<Distortion
 }
 
 int run_distort(const DistortOptions& options) {
-  apply(options.common);
+  set_threads(options.common.threads);
   const auto kinds = kinds_of(options);
   const auto photos = list_photos(options.paths, false);
   check_names(photos);

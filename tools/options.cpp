@@ -71,9 +71,10 @@ void add_model_option(CLI::App& app, CommonOptions& options) {
 }
 
 Placement apply(const CommonOptions& options) {
-  const Placement placement{checked_device(options), checked_dtype(options.dtype)};
+  const DType dtype = checked_dtype(options.dtype);
+  const Device device = checked_device(options);
   set_threads(options.threads);
-  return placement;
+  return {device, dtype};
 }
 
 void add_planned(CLI::App& parent, const std::string& name, const RegisterAction& on) {
