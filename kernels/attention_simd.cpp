@@ -45,7 +45,8 @@ Strided floats(HeadRows<const T> x, int64_t i, int rows, int64_t d, float* copy)
 
 // c (rows, n) = A (rows, k) B, B in panels. c has rows of ld >= padded(n).
 void multiply(float* c, int64_t ld, int rows, int64_t n, int64_t k, Strided a, const float* panels) {
-  for (int64_t j = 0; j < n; j += kPanel) multiply_rows(rows, k, a, panels + j * k, c + j, ld, false);
+  for (int64_t j = 0; j < n; j += kPanel)
+    multiply_rows(rows, k, a, {panels + j * k, kPanel}, c + j, ld, false);
 }
 
 // y (rows, n) = factor * x, rows of x ld apart.

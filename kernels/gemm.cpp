@@ -63,11 +63,11 @@ void gemm_block(const GemmBlock<T, Out>& g) {
   const GemmShape& s = g.shape;
   for (int64_t i = g.row; i < g.row + g.rows; ++i)
     for (int64_t panel = g.panel; panel < g.panel + g.panels; ++panel) {
-      const acc<T>* b = g.packed + panel * kPanel * s.k;
+      const acc<T>* b = g.b + panel * g.panel_step;
       acc<T> sum[kPanel] = {};
       for (int64_t p = 0; p < s.k; ++p) {
         const auto x = static_cast<acc<T>>(s.trans_a ? g.a[p * s.m + i] : g.a[i * s.k + p]);
-        for (int64_t j = 0; j < kPanel; ++j) sum[j] += x * b[p * kPanel + j];
+        for (int64_t j = 0; j < kPanel; ++j) sum[j] += x * b[p * g.depth_step + j];
       }
       const int64_t column = panel * kPanel;
       for (int64_t j = 0; j < kPanel && column + j < s.n; ++j)
@@ -137,19 +137,23 @@ bool packs_for_onednn() {
   return has_onednn<T> && cpu_path() == CpuPath::Onednn;
 }
 
+// b: packed, or read where it is.
 template <class T, class Out>
-void product(const GemmShape& s, Out* c, const T* a, const acc<T>* packed, const GemmEpilogue<T>& epilogue) {
+void product(const GemmShape& s, Out* c, const T* a, const acc<T>* b, bool packed,
+             const GemmEpilogue<T>& epilogue) {
   const auto run_block = QFM_CODE(gemm_block, T, Out);
   const auto workspace_of = QFM_CODE(gemm_workspace, T);
-  const int64_t panels = panels_of<T>(s);
+  const int64_t panels = panels_of<T>(s), columns = QFM_CODE(gemm_panel_columns, T)();
   if (s.m == 0 || panels == 0) return;
+  const int64_t panel_step = packed ? columns * s.k : columns, depth_step = packed ? columns : s.n;
   const Cut cut(s, panels, a);
   parallel_for(cut.blocks * cut.groups, [&](int64_t task) {
     const int64_t block = task / cut.groups, group = task % cut.groups;
     const int64_t row = s.m * block / cut.blocks, rows = s.m * (block + 1) / cut.blocks - row;
     const int64_t panel = panels * group / cut.groups, count = panels * (group + 1) / cut.groups - panel;
     const Scratch workspace(static_cast<size_t>(workspace_of(s, rows, count)) * sizeof(acc<T>));
-    run_block({s, c, a, packed, epilogue, row, rows, panel, count, workspace.as<acc<T>>()});
+    run_block(
+        {s, c, a, b, panel_step, depth_step, epilogue, row, rows, panel, count, workspace.as<acc<T>>()});
   });
 }
 
@@ -177,7 +181,7 @@ void gemm_with_packed(Cpu cpu, GemmShape s, T* c, const T* a, const void* packed
                       const GemmEpilogue<T>& epilogue) {
   check(s);
   if (packs_for_onednn<T>()) gemm(cpu, s, c, a, static_cast<const T*>(packed), epilogue);
-  else product(s, c, a, static_cast<const acc<T>*>(packed), epilogue);
+  else product(s, c, a, static_cast<const acc<T>*>(packed), true, epilogue);
 }
 
 template <class T, class Out>
@@ -186,9 +190,12 @@ void gemm(Cpu, GemmShape s, Out* c, const T* a, const T* b, const GemmEpilogue<T
   if constexpr (has_onednn<T, Out>)
     if (cpu_path() == CpuPath::Onednn && onednn::covers(s, epilogue))
       return onednn::gemm(s, c, a, b, epilogue);
+  if constexpr (std::is_same_v<T, acc<T>>)
+    if (!s.trans_b && s.n % QFM_CODE(gemm_panel_columns, T)() == 0)
+      return product(s, c, a, b, false, epilogue);
   const Scratch packed(packed_bytes<T>(s));
   pack(s, packed.as<acc<T>>(), b);
-  product(s, c, a, packed.as<acc<T>>(), epilogue);
+  product(s, c, a, packed.as<acc<T>>(), true, epilogue);
 }
 
 #define QFM_INSTANTIATE(T)                                                                           \

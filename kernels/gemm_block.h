@@ -12,7 +12,8 @@ struct GemmBlock {
   GemmShape shape;
   Out* c;
   const T* a;
-  const acc<T>* packed;
+  const acc<T>* b;  // panel j begins at b + j * panel_step, its rows are depth_step apart
+  int64_t panel_step, depth_step;
   GemmEpilogue<T> epilogue;
   int64_t row, rows, panel, panels;
   acc<T>* workspace;  // gemm_workspace elements

@@ -51,9 +51,13 @@ void pack_a(const GemmShape& s, const T* a, int64_t row, const Tiles& tiles, int
       for (int64_t t = 0; t < tiles.count; ++t) {
         const int64_t begin = tiles.begin[t];
         const int height = tiles.height(t);
-        for (int64_t p = p0; p < smaller(step, p0 + few); ++p)
-          store(packed + begin * step + p * height, load(a + (depth + p) * s.m + row + begin, height),
-                height);
+        float* to = packed + begin * step + p0 * height;
+        for (int64_t p = p0; p < smaller(step, p0 + few); ++p, to += height) {
+          const vf x = load(a + (depth + p) * s.m + row + begin, height);
+          if (p + 1 < step)
+            store(to, x);  // over the place of the next depth, which is written later: masked stores are slow
+          else store(to, x, height);
+        }
       }
   } else {
     for (int64_t i = 0; i < tiles.rows; ++i)
@@ -104,7 +108,7 @@ void multiply_and_finish(const GemmBlock<T, Out>& g, const Tiles& tiles, int64_t
   const int64_t row = g.row + tiles.begin[t], column = (g.panel + panel) * kPanel;
   const int height = tiles.height(t);
   const Strided a = tile_of_a(s, g.a, packed_a, g.row, depth, step, tiles, t);
-  const float* b = g.packed + column * s.k + depth * kPanel;
+  const Columns b = {g.b + (g.panel + panel) * g.panel_step + depth * g.depth_step, g.depth_step};
   if constexpr (sizeof(Out) == sizeof(float))
     if (empty(g.epilogue) && column + kPanel <= s.n) {  // C itself holds the sums
       prefetch_tile(g.c, s.n, row, height, column);

@@ -17,9 +17,15 @@ struct Strided {
   int64_t row, step;
 };
 
+// kPanel columns of B: in a panel (ld = kPanel), or in place in a matrix that is not transposed.
+struct Columns {
+  const float* data;
+  int64_t ld;
+};
+
 // C (R, kPanel), its rows ldc apart: = A B, or += A B with `add`, one FMA chain over p for each element.
 template <int R>
-void multiply_tile(int64_t k, Strided a, const float* b, float* c, int64_t ldc, bool add) {
+void multiply_tile(int64_t k, Strided a, Columns columns, float* c, int64_t ldc, bool add) {
   vf sum[R][2];
 #pragma GCC unroll 16
   for (int i = 0; i < R; ++i)
@@ -27,7 +33,8 @@ void multiply_tile(int64_t k, Strided a, const float* b, float* c, int64_t ldc, 
   // Every third row has a pointer, the two after it are addressed from there: few enough registers.
   const float* at[(R + 2) / 3];
   for (int g = 0; 3 * g < R; ++g) at[g] = a.data + 3 * g * a.row;
-  for (int64_t p = 0; p < k; ++p, b += kPanel) {
+  const float* b = columns.data;
+  for (int64_t p = 0; p < k; ++p, b += columns.ld) {
     const vf b0 = load(b), b1 = load(b + vf::width);
 #pragma GCC unroll 16
     for (int i = 0; i < R; ++i) {
@@ -45,7 +52,7 @@ void multiply_tile(int64_t k, Strided a, const float* b, float* c, int64_t ldc, 
 
 // multiply_tile for a number of rows known at run time, 1 .. kTileRows.
 template <int R = kTileRows>
-inline void multiply_rows(int rows, int64_t k, Strided a, const float* b, float* c, int64_t ldc, bool add) {
+inline void multiply_rows(int rows, int64_t k, Strided a, Columns b, float* c, int64_t ldc, bool add) {
   if (rows == R) return multiply_tile<R>(k, a, b, c, ldc, add);
   if constexpr (R > 1) multiply_rows<R - 1>(rows, k, a, b, c, ldc, add);
 }
