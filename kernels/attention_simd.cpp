@@ -21,17 +21,27 @@ struct Pieces {
   }
 };
 
-// Panels of rows^T, for products over head_dim: S = Q K^T.
+// The right side of a product in panels, rows ld apart.
+struct Panels {
+  const float* data;
+  int64_t step, ld;
+};
+// The rows themselves, for products over them (O = P V): in place, or packed in `memory`.
 template <class T>
-void pack_transposed(float* panels, HeadRows<const T> x, int64_t rows, int64_t d) {
-  for (int64_t j = 0; j < rows; j += kPanel)
-    pack_panel_transposed(panels + j * d, x[j], x.ld, d, static_cast<int>(smaller(kPanel, rows - j)));
-}
-// Panels of rows, for products over them: O = P V.
-template <class T>
-void pack(float* panels, HeadRows<const T> x, int64_t rows, int64_t d) {
+Panels panels_of(HeadRows<const T> x, int64_t rows, int64_t d, float* memory) {
+  if constexpr (sizeof(T) == sizeof(float))
+    if (d % kPanel == 0) return {x.data, kPanel, x.ld};
   for (int64_t j = 0; j < d; j += kPanel)
-    pack_panel(panels + j * rows, x.data + j, x.ld, rows, static_cast<int>(smaller(kPanel, d - j)));
+    pack_panel(memory + j * rows, x.data + j, x.ld, rows, static_cast<int>(smaller(kPanel, d - j)));
+  return {memory, rows * kPanel, kPanel};
+}
+
+// Their transpose, for products over head_dim (S = Q K^T).
+template <class T>
+Panels transposed_panels(HeadRows<const T> x, int64_t rows, int64_t d, float* memory) {
+  for (int64_t j = 0; j < rows; j += kPanel)
+    pack_panel_transposed(memory + j * d, x[j], x.ld, d, static_cast<int>(smaller(kPanel, rows - j)));
+  return {memory, d * kPanel, kPanel};
 }
 
 // Rows [i, i + rows) as floats: in place, or converted to `copy`.
@@ -44,9 +54,9 @@ Strided floats(HeadRows<const T> x, int64_t i, int rows, int64_t d, float* copy)
 }
 
 // c (rows, n) = A (rows, k) B, B in panels. c has rows of ld >= padded(n).
-void multiply(float* c, int64_t ld, int rows, int64_t n, int64_t k, Strided a, const float* panels) {
+void multiply(float* c, int64_t ld, int rows, int64_t n, int64_t k, Strided a, Panels b) {
   for (int64_t j = 0; j < n; j += kPanel)
-    multiply_rows(rows, k, a, {panels + j * k, kPanel}, c + j, ld, false);
+    multiply_rows(rows, k, a, {b.data + j / kPanel * b.step, b.ld}, c + j, ld, false);
 }
 
 // y (rows, n) = factor * x, rows of x ld apart.
@@ -139,14 +149,14 @@ void attention_forward_head(const AttentionForward<T>& h) {
   const int64_t d = s.head_dim, ld = padded(s.keys), ld_out = padded(d);
   const float factor = static_cast<float>(s.scale());
   const ForwardMemory m(s, h.workspace);
-  pack_transposed(m.keys, h.k, s.keys, d);
-  pack(m.values, h.v, s.keys, d);
+  const Panels keys_t = transposed_panels(h.k, s.keys, d, m.keys),
+               values = panels_of(h.v, s.keys, d, m.values);
   for_tiles(h.first, h.last, [&](int64_t i, int rows) {
-    multiply(m.scores, ld, rows, s.keys, d, floats(h.q, i, rows, d, m.q), m.keys);
+    multiply(m.scores, ld, rows, s.keys, d, floats(h.q, i, rows, d, m.q), keys_t);
     float inverse[kTileRows];
     for (int r = 0; r < rows; ++r)
       inverse[r] = 1.0f / exponentials(m.scores + r * ld, s.keys, factor, h.lse ? h.lse + i + r : nullptr);
-    multiply(m.out, ld_out, rows, d, s.keys, {m.scores, ld, 1}, m.values);
+    multiply(m.out, ld_out, rows, d, s.keys, {m.scores, ld, 1}, values);
     write_rows(h.o, i, rows, d, m.out, ld_out, inverse, true);
   });
 }
@@ -164,15 +174,14 @@ void attention_backward_head(const AttentionBackward<T>& h) {
   const int64_t d = s.head_dim, ld = padded(s.keys), ld_out = padded(d);
   const float factor = static_cast<float>(s.scale()), one = 1.0f;
   const BackwardMemory m(s, h.workspace);
-  pack_transposed(m.keys_t, h.k, s.keys, d);
-  pack_transposed(m.values_t, h.v, s.keys, d);
-  pack(m.keys, h.k, s.keys, d);
-  pack(m.queries, h.q, s.queries, d);
-  pack(m.d_out, h.d_o, s.queries, d);
+  const Panels keys_t = transposed_panels(h.k, s.keys, d, m.keys_t), keys = panels_of(h.k, s.keys, d, m.keys);
+  const Panels values_t = transposed_panels(h.v, s.keys, d, m.values_t);
+  const Panels queries = panels_of(h.q, s.queries, d, m.queries);
+  const Panels d_out = panels_of(h.d_o, s.queries, d, m.d_out);
   for_tiles(0, s.queries, [&](int64_t i, int rows) {
     float *p = m.p + i * ld, *ds = m.ds + i * ld;
-    multiply(p, ld, rows, s.keys, d, floats(h.q, i, rows, d, m.q), m.keys_t);
-    multiply(ds, ld, rows, s.keys, d, floats(h.d_o, i, rows, d, m.d_o), m.values_t);
+    multiply(p, ld, rows, s.keys, d, floats(h.q, i, rows, d, m.q), keys_t);
+    multiply(ds, ld, rows, s.keys, d, floats(h.d_o, i, rows, d, m.d_o), values_t);
     for (int r = 0; r < rows; ++r) {
       const vf lse = broadcast(h.lse[i + r]), delta = broadcast(dot<T>(h.d_o[i + r], h.o[i + r], d));
       for (int64_t j = r * ld; j < r * ld + s.keys; j += vf::width) {
@@ -181,13 +190,13 @@ void attention_backward_head(const AttentionBackward<T>& h) {
         store(ds + j, probability * (load(ds + j) - delta));
       }
     }
-    multiply(m.out, ld_out, rows, d, s.keys, {ds, ld, 1}, m.keys);
+    multiply(m.out, ld_out, rows, d, s.keys, {ds, ld, 1}, keys);
     write_rows(h.dq, i, rows, d, m.out, ld_out, &factor, false);
   });
   for_tiles(0, s.keys, [&](int64_t j, int rows) {
-    multiply(m.out, ld_out, rows, d, s.queries, {m.p + j, 1, ld}, m.d_out);
+    multiply(m.out, ld_out, rows, d, s.queries, {m.p + j, 1, ld}, d_out);
     write_rows(h.dv, j, rows, d, m.out, ld_out, &one, false);
-    multiply(m.out, ld_out, rows, d, s.queries, {m.ds + j, 1, ld}, m.queries);
+    multiply(m.out, ld_out, rows, d, s.queries, {m.ds + j, 1, ld}, queries);
     write_rows(h.dk, j, rows, d, m.out, ld_out, &factor, false);
   });
 }

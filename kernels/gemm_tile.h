@@ -27,9 +27,14 @@ struct Columns {
 template <int R>
 void multiply_tile(int64_t k, Strided a, Columns columns, float* c, int64_t ldc, bool add) {
   vf sum[R][2];
+  if (add) {
 #pragma GCC unroll 16
-  for (int i = 0; i < R; ++i)
-    for (int j = 0; j < 2; ++j) sum[i][j] = add ? load(c + i * ldc + j * vf::width) : zero();
+    for (int i = 0; i < R; ++i)
+      for (int j = 0; j < 2; ++j) sum[i][j] = load(c + i * ldc + j * vf::width);
+  } else {
+#pragma GCC unroll 16
+    for (int i = 0; i < R; ++i) sum[i][0] = sum[i][1] = zero();
+  }
   // Every third row has a pointer, the two after it are addressed from there: few enough registers.
   const float* at[(R + 2) / 3];
   for (int g = 0; 3 * g < R; ++g) at[g] = a.data + 3 * g * a.row;
@@ -45,9 +50,10 @@ void multiply_tile(int64_t k, Strided a, Columns columns, float* c, int64_t ldc,
 #pragma GCC unroll 16
     for (int g = 0; 3 * g < R; ++g) at[g] += a.step;
   }
+  asm("" : "+r"(c));  // or GCC computes and spills the addresses of all rows before the loop
 #pragma GCC unroll 16
-  for (int i = 0; i < R; ++i)
-    for (int j = 0; j < 2; ++j) store(c + i * ldc + j * vf::width, sum[i][j]);
+  for (int i = 0; i < R; ++i, c += ldc)
+    for (int j = 0; j < 2; ++j) store(c + j * vf::width, sum[i][j]);
 }
 
 // multiply_tile for a number of rows known at run time, 1 .. kTileRows.
