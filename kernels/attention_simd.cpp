@@ -56,7 +56,7 @@ Strided floats(HeadRows<const T> x, int64_t i, int rows, int64_t d, float* copy)
 // c (rows, n) = A (rows, k) B, B in panels. c has rows of ld >= padded(n).
 void multiply(float* c, int64_t ld, int rows, int64_t n, int64_t k, Strided a, Panels b) {
   for (int64_t j = 0; j < n; j += kPanel)
-    multiply_rows(rows, k, a, {b.data + j / kPanel * b.step, b.ld}, c + j, ld, false);
+    multiply_rows(rows, n - j, k, a, {b.data + j / kPanel * b.step, b.ld}, c + j, ld, false);
 }
 
 // y (rows, n) = factor * x, rows of x ld apart.

@@ -112,7 +112,7 @@ void multiply_and_finish(const GemmBlock<T, Out>& g, const Tiles& tiles, int64_t
   if constexpr (sizeof(Out) == sizeof(float))
     if (empty(g.epilogue) && column + kPanel <= s.n) {  // C itself holds the sums
       prefetch_tile(g.c, s.n, row, height, column);
-      return multiply_rows(height, step, a, b, g.c + row * s.n + column, s.n, depth > 0);
+      return multiply_rows(height, s.n - column, step, a, b, g.c + row * s.n + column, s.n, depth > 0);
     }
   const bool last = depth + step == s.k;
   if (last) {
@@ -122,7 +122,7 @@ void multiply_and_finish(const GemmBlock<T, Out>& g, const Tiles& tiles, int64_t
     prefetch_tile(g.epilogue.pre_gelu, s.n, row, height, column);
   }
   float* sums = g.workspace + (panel * g.rows + tiles.begin[t]) * kPanel;
-  multiply_rows(height, step, a, b, sums, kPanel, depth > 0);
+  multiply_rows(height, s.n - column, step, a, b, sums, kPanel, depth > 0);
   if (last) finish_tile(g.epilogue, g.c, s.n, sums, row, height, column);
 }
 

@@ -23,29 +23,24 @@ struct Columns {
   int64_t ld;
 };
 
-// C (R, kPanel), its rows ldc apart: = A B, or += A B with `add`, one FMA chain over p for each element.
-template <int R>
+// C (R, V vectors), its rows ldc apart: = A B, or += A B with `add`, one FMA chain over p for each element.
+template <int R, int V>
 void multiply_tile(int64_t k, Strided a, Columns columns, float* c, int64_t ldc, bool add) {
-  vf sum[R][2];
-  if (add) {
+  vf sum[R][V];
 #pragma GCC unroll 16
-    for (int i = 0; i < R; ++i)
-      for (int j = 0; j < 2; ++j) sum[i][j] = load(c + i * ldc + j * vf::width);
-  } else {
-#pragma GCC unroll 16
-    for (int i = 0; i < R; ++i) sum[i][0] = sum[i][1] = zero();
-  }
+  for (int i = 0; i < R; ++i)
+    for (int j = 0; j < V; ++j) sum[i][j] = add ? load(c + i * ldc + j * vf::width) : zero();
   // Every third row has a pointer, the two after it are addressed from there: few enough registers.
   const float* at[(R + 2) / 3];
   for (int g = 0; 3 * g < R; ++g) at[g] = a.data + 3 * g * a.row;
   const float* b = columns.data;
   for (int64_t p = 0; p < k; ++p, b += columns.ld) {
-    const vf b0 = load(b), b1 = load(b + vf::width);
+    vf row[V];
+    for (int j = 0; j < V; ++j) row[j] = load(b + j * vf::width);
 #pragma GCC unroll 16
     for (int i = 0; i < R; ++i) {
       const vf x = broadcast(at[i / 3][i % 3 * a.row]);
-      sum[i][0] = fma(x, b0, sum[i][0]);
-      sum[i][1] = fma(x, b1, sum[i][1]);
+      for (int j = 0; j < V; ++j) sum[i][j] = fma(x, row[j], sum[i][j]);
     }
 #pragma GCC unroll 16
     for (int g = 0; 3 * g < R; ++g) at[g] += a.step;
@@ -53,14 +48,20 @@ void multiply_tile(int64_t k, Strided a, Columns columns, float* c, int64_t ldc,
   asm("" : "+r"(c));  // or GCC computes and spills the addresses of all rows before the loop
 #pragma GCC unroll 16
   for (int i = 0; i < R; ++i, c += ldc)
-    for (int j = 0; j < 2; ++j) store(c + j * vf::width, sum[i][j]);
+    for (int j = 0; j < V; ++j) store(c + j * vf::width, sum[i][j]);
 }
 
-// multiply_tile for a number of rows known at run time, 1 .. kTileRows.
-template <int R = kTileRows>
-inline void multiply_rows(int rows, int64_t k, Strided a, Columns b, float* c, int64_t ldc, bool add) {
-  if (rows == R) return multiply_tile<R>(k, a, b, c, ldc, add);
-  if constexpr (R > 1) multiply_rows<R - 1>(rows, k, a, b, c, ldc, add);
+// multiply_tile for a number of rows known at run time, 1 .. kTileRows. A panel of which at most one vector
+// of columns is wanted is multiplied by half.
+template <int V, int R = kTileRows>
+inline void multiply_rows_of(int rows, int64_t k, Strided a, Columns b, float* c, int64_t ldc, bool add) {
+  if (rows == R) return multiply_tile<R, V>(k, a, b, c, ldc, add);
+  if constexpr (R > 1) multiply_rows_of<V, R - 1>(rows, k, a, b, c, ldc, add);
+}
+inline void multiply_rows(int rows, int64_t columns, int64_t k, Strided a, Columns b, float* c, int64_t ldc,
+                          bool add) {
+  if (columns > vf::width) multiply_rows_of<2>(rows, k, a, b, c, ldc, add);
+  else multiply_rows_of<1>(rows, k, a, b, c, ldc, add);
 }
 
 #ifdef __AVX512F__

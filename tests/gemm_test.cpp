@@ -1,6 +1,8 @@
 // Matrix products: every path against the plain code, and the promises about equal bits.
 #include "kernels/gemm.h"
 
+#include <cstdlib>
+
 #include "engine/base/error.h"
 #include "tests/kernel_ops.h"
 #include "tests/support.h"
@@ -212,6 +214,16 @@ TEST_CASE("gemm: an image has the same bits alone and in a batch") {
 TEST_CASE("gemm: a negative size is refused") {
   float x = 0;
   CHECK_THROWS_AS(gemm<float>(cpu, {-1, 1, 1}, &x, &x, &x), Error);
+}
+
+TEST_CASE("gemm: the compiler keeps the tiles in registers") {
+#ifdef QFM_SIMD_OBJECTS
+  if (std::system("command -v objdump > /dev/null") != 0)
+    QFM_SKIP("no objdump to look for spilled registers");
+  CHECK(std::system("sh " QFM_SOURCE_DIR "/tests/gemm_spill.sh " QFM_SIMD_OBJECTS) == 0);
+#else
+  QFM_SKIP("sanitizers use the stack as they like");
+#endif
 }
 
 }  // namespace qfm::test
