@@ -93,32 +93,34 @@ size_t packed_bytes(const GemmShape& s) {
 // Reads b in the order of its storage: whole panels if transposed, else all panels of some rows.
 template <class T>
 void pack(const GemmShape& s, acc<T>* packed, const T* b) {
-  constexpr int64_t rows = 64, few = 4;
+  constexpr int64_t task = 32768, few = 4;  // elements of a task; rows read side by side
   const auto pack_panel = QFM_CODE(gemm_pack_panel, T);
-  const int64_t panels = panels_of<T>(s);
-  if (s.trans_b) parallel_for(panels, [&](int64_t panel) { pack_panel(s, packed, b, panel, 0, s.k); });
-  else
-    for_ranges(s.k, rows, [&](int64_t begin, int64_t end) {
+  const int64_t panels = panels_of<T>(s), columns = QFM_CODE(gemm_panel_columns, T)();
+  if (s.trans_b) {
+    for_ranges(panels, 1 + task / std::max<int64_t>(1, s.k * columns), [&](int64_t begin, int64_t end) {
+      for (int64_t panel = begin; panel < end; ++panel) pack_panel(s, packed, b, panel, 0, s.k);
+    });
+  } else {
+    for_ranges(s.k, few * (1 + task / (few * std::max<int64_t>(1, s.n))), [&](int64_t begin, int64_t end) {
       for (int64_t p = begin; p < end; p += few)
         for (int64_t panel = 0; panel < panels; ++panel)
           pack_panel(s, packed, b, panel, p, std::min(few, end - p));
     });
+  }
 }
 
 // C in blocks of rows, whose part of A stays in the second level of cache while panels pass, times groups of
-// panels; a few tasks for each thread. The cut changes no bit of the result.
+// panels: a few tasks for each thread, none too small to be worth handing over. The cut changes no bit of the
+// result.
 struct Cut {
-  static constexpr int64_t kMinRows = 84;
+  static constexpr int64_t kMinRows = 84, kMinProducts = 1 << 18;
   int64_t blocks, groups = 1;
-  template <class T>
-  Cut(const GemmShape& s, int64_t panels, const T*) {
+  Cut(const GemmShape& s, int64_t panels, bool packs_a) {
+    const int64_t worth = s.m * s.n * s.k / kMinProducts;
+    // A block that packs its rows of A does so for each of its groups: rather more blocks.
+    const int64_t tasks = std::min<int64_t>(worth, (packs_a ? 4 : 8) * threads());
     blocks = (s.m + kGemmBlockRows - 1) / kGemmBlockRows;
-    int64_t tasks = 8 * threads();
-    if (s.trans_a ||
-        sizeof(T) < sizeof(acc<T>)) {  // each group would pack its rows of A again: rather more blocks
-      tasks = 4 * threads();
-      blocks = std::max(blocks, std::min(tasks, s.m / kMinRows));
-    }
+    if (packs_a) blocks = std::max(blocks, std::min(tasks, s.m / kMinRows));
     while (groups < panels && (blocks * groups < tasks || panels % groups != 0)) ++groups;
   }
 };
@@ -146,7 +148,7 @@ void product(const GemmShape& s, Out* c, const T* a, const acc<T>* b, bool packe
   const int64_t panels = panels_of<T>(s), columns = QFM_CODE(gemm_panel_columns, T)();
   if (s.m == 0 || panels == 0) return;
   const int64_t panel_step = packed ? columns * s.k : columns, depth_step = packed ? columns : s.n;
-  const Cut cut(s, panels, a);
+  const Cut cut(s, panels, s.trans_a || !std::is_same_v<T, acc<T>>);
   parallel_for(cut.blocks * cut.groups, [&](int64_t task) {
     const int64_t block = task / cut.groups, group = task % cut.groups;
     const int64_t row = s.m * block / cut.blocks, rows = s.m * (block + 1) / cut.blocks - row;
