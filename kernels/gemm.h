@@ -1,8 +1,9 @@
 // Matrix product with what surrounds it in a transformer: C = epilogue(A B).
 //
-// Every element of C is one chain of fused multiply-adds over k = 0 .. K-1 in acc<T>, started from zero,
-// whatever the tile, the path's row or column tail, the number of threads or the other rows: a row of a batch
-// of 8 has the same bits as the same row alone. (The oneDNN path does not promise that.)
+// Every element of C is one chain over k = 0 .. K-1 in acc<T>, started from zero (fused multiply-adds in the
+// vector code, multiply and add in the plain one), whatever the tile, the row or column tail, the number of
+// threads or the other rows: a row of a batch of 8 has the same bits as the same row alone. (The oneDNN path
+// does not promise that.)
 #pragma once
 #include <cstddef>
 #include <cstdint>

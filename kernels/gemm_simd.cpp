@@ -54,8 +54,8 @@ void pack_a(const GemmShape& s, const T* a, int64_t row, const Tiles& tiles, int
         float* to = packed + begin * step + p0 * height;
         for (int64_t p = p0; p < smaller(step, p0 + few); ++p, to += height) {
           const vf x = load(a + (depth + p) * s.m + row + begin, height);
-          if (p + 1 < step)
-            store(to, x);  // over the place of the next depth, which is written later: masked stores are slow
+          // Masked stores are slow: rather write over the places of the next depths, which are filled later.
+          if ((step - p) * height >= vf::width) store(to, x);
           else store(to, x, height);
         }
       }

@@ -66,9 +66,10 @@ Result run_packed(const Problem<T>& p) {
 
 std::vector<GemmShape> shapes() {
   std::vector<GemmShape> all;
-  const int64_t sizes[][3] = {{1, 1, 1},    {1, 1, 0},      {0, 3, 2},    {3, 0, 2},     {7, 13, 5},
-                              {2, 31, 17},  {13, 33, 16},   {15, 16, 1},  {1, 197, 64},  {197, 1, 31},
-                              {29, 96, 48}, {197, 64, 197}, {6, 192, 41}, {43, 70, 1031}};
+  const int64_t sizes[][3] = {{1, 1, 1},    {1, 1, 0},      {0, 3, 2},    {3, 0, 2},
+                              {7, 13, 5},   {2, 31, 17},    {13, 33, 16}, {15, 16, 1},
+                              {1, 197, 64}, {197, 1, 31},   {29, 96, 48}, {197, 64, 197},
+                              {6, 192, 41}, {43, 70, 1031}, {15, 20, 67}, {7, 5, 50}};
   for (const auto& [m, n, k] : sizes)
     for (bool trans_a : {false, true})
       for (bool trans_b : {false, true}) all.push_back({m, n, k, trans_a, trans_b});
