@@ -39,9 +39,9 @@ class Loader {
   int64_t batches_per_epoch() const;
   // A pure function of its arguments. Throws Error "PATH: reason" for a photo that cannot be decoded.
   Batch batch(int64_t epoch, int64_t index) const;
-  // Starts the workers: next() will give the batches from (epoch, index) on, over the ends of epochs, without
-  // end.
-  void start(int64_t epoch, int64_t index);
+  // Starts the workers: next() will give batches number first .. end - 1 of the run, over the ends of epochs:
+  // number i is batch(i / batches_per_epoch(), i % batches_per_epoch()).
+  void start(int64_t first, int64_t end);
   Batch next() { return ahead_->next(); }
 
   const std::vector<std::string>& paths() const { return paths_; }
