@@ -1,7 +1,7 @@
 // The command line as a user types it: the built program, run.
 #include <cmath>
+#include <cstdio>
 #include <filesystem>
-#include <regex>
 
 #include "tests/run_qfm.h"
 #include "tools/sha256.h"
@@ -85,16 +85,25 @@ TEST_CASE("what fails is one line with the file and exit code 1") {
 #endif
 }
 
+// SCORE  ±SPREAD  PATH
+bool is_score_of(const std::string& line, const std::string& path) {
+  double score = 0, spread = -1;
+  int end = 0;
+  return std::sscanf(line.c_str(), "%lf  ±%lf  %n", &score, &spread, &end) == 2 && spread >= 0 &&
+         line.substr(static_cast<size_t>(end)) == path;
+}
+
 TEST_CASE("score prints a line a photo, in the order given, and goes on after a bad one") {
   const auto text = bench().with_model({"score", bench().b, bench().bad, "nowhere.jpg", bench().a});
   CHECK(text.code == 1);
   REQUIRE(text.lines().size() == 2);
-  CHECK(std::regex_match(text.lines()[0], std::regex("-?\\d+\\.\\d\\d  ±\\d+\\.\\d\\d  .*/b\\.jpg")));
-  CHECK(std::regex_match(text.lines()[1], std::regex("-?\\d+\\.\\d\\d  ±\\d+\\.\\d\\d  .*/a\\.png")));
+  CHECK(is_score_of(text.lines()[0], bench().b));
+  CHECK(is_score_of(text.lines()[1], bench().a));
   REQUIRE(text.talk().size() == 3);
   CHECK(text.talk()[0].starts_with("qfm: " + bench().bad + ": "));
   CHECK(text.talk()[1].starts_with("qfm: nowhere.jpg: "));
-  CHECK(std::regex_match(text.talk()[2], std::regex("2 photos scored, 2 failed, .* photos a second")));
+  CHECK(text.talk()[2].starts_with("2 photos scored, 2 failed, "));
+  CHECK(text.talk()[2].ends_with(" photos a second"));
 
   const auto json = bench().with_model({"score", "--json", "--quiet", bench().b, bench().bad, bench().a});
   CHECK(json.code == 1);
