@@ -57,6 +57,8 @@ TEST_CASE("a usage error is one line and exit code 2") {
   refused({"train", "--data", "x.csv", "--out", "x", "--epochs", "0"}, "--epochs");
   refused({"train", "--data", "x.csv"}, "--out is missing");
   refused({"score", bench().a, "--threads", "many"}, "--threads");
+  refused({"score", bench().a, "--seed", "-1"}, "--seed");
+  refused({"score", bench().a, "--seed", "1.5"}, "--seed");
   refused({"score", bench().a, "--crops", "corner"}, "--crops");
   refused({"score", bench().a, "--crops", "random:0"}, "random:0");
   refused({"score", bench().a, "--resize", "100"}, "--resize");

@@ -56,7 +56,9 @@ void add_common_options(CLI::App& app, CommonOptions& options) {
   app.add_option("--threads", options.threads, "Threads to use; 0: all cores this process may use")
       ->check(CLI::Range(0, 1024).description(""))
       ->type_name("N");
-  app.add_option("--seed", options.seed, "Seed of everything random (default 0)")->type_name("N");
+  app.add_option("--seed", options.seed, "Seed of everything random (default 0)")
+      ->check([](const std::string& text) { return text.starts_with('-') ? "is negative" : ""; })
+      ->type_name("N");
   app.add_flag("--quiet", options.quiet, "Print results and errors only");
 }
 
