@@ -95,17 +95,12 @@ ModelInfo starting_info(const TrainConfig& config) {
   const SafeTensors file = SafeTensors::open(config.init);
   if (file.metadata().count("qfm")) {
     info = read_model_info(file);
-    QFM_CHECK(config.arch.empty() || config.arch == info.config.arch, config.init, ": is ", info.config.arch,
-              ", not ", config.arch);
-    return info;
+  } else {
+    info.config = timm_config(file);
+    info.config.select = config.select;
   }
-  std::string arch = config.arch;
-  const int64_t width = file.entry("cls_token").shape[-1];
-  for (const char* known : {"vit-tiny", "vit-small", "vit-base"})
-    if (arch.empty() && model_config(known).vit.width == width) arch = known;
-  QFM_CHECK(!arch.empty(), config.init, ": no known architecture has width ", width);
-  info.config = model_config(arch, file.has("blocks.0.ls1.gamma") ? "deit3" : "deit");
-  info.config.select = config.select;
+  QFM_CHECK(config.arch.empty() || config.arch == info.config.arch, config.init, ": is ", info.config.arch,
+            ", not ", config.arch);
   return info;
 }
 
