@@ -23,14 +23,14 @@ class Arena {
   Arena& operator=(const Arena&) = delete;
 
   void* resize(void* old, size_t size) {
-    const Block* block = find(old);
+    Block* block = find(old);
     const size_t before = block ? block->size : 0;
     if (size > left_ + before) return nullptr;
     if (!block)
       blocks_.reserve(blocks_.size() + 1);  // so that push_back below cannot throw and lose the block
     void* data = std::realloc(old, size);
     if (!data) return nullptr;
-    if (block) *find(old) = {data, size};
+    if (block) *block = {data, size};
     else blocks_.push_back({data, size});
     left_ += before;
     left_ -= size;
