@@ -216,7 +216,7 @@ TEST_CASE("what cannot be written leaves the old file, and what was finished can
   // A limit on the size of files stands for a disk that fills.
   const auto filled = bench().spawn({"sh", "-c",
                                      "ulimit -f 2; exec '" QFM_PROGRAM "' score" + photos + " -o '" + old +
-                                         "' --model '" + bench().model + "'"},
+                                         "' --device cpu --model '" + bench().model + "'"},
                                     "", "");
   check_refused(filled, 1, old + ": ");
   CHECK(content(old) == "old");
