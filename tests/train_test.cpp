@@ -268,6 +268,7 @@ TEST_CASE("a run writes its files, learns, and reports what it does") {
   CHECK(epochs[1].loss == doctest::Approx(mean));
 
   const auto last = load_model(config.out + "/last.safetensors", cpu_device, DType::F32, false);
+  CHECK(SafeTensors::open(config.out + "/model.safetensors").entry("head.weight").dtype == "F16");
   CHECK(last.info.command == "qfm train");
   CHECK(last.info.labels_scaled);
   CHECK(last.info.label_high == 100);

@@ -158,7 +158,8 @@ void add_train(CLI::App& parent, const RegisterAction& on) {
   CLI::App* app = add_subcommand(
       parent, "train",
       "Fit a model to scored photos (the recipe of DEIQT).\nDIR gets config.json, log.jsonl, "
-      "last.safetensors, best.safetensors and state.safetensors; --resume goes on, bit for bit.",
+      "last.safetensors, best.safetensors and state.safetensors; --resume goes on, bit for bit. A finished run "
+      "leaves model.safetensors too: the last model in half the size (F16).",
       "qfm train --data scores.csv --init deit_tiny_patch16_224.safetensors --out run");
   app->add_option("--config", options->config_file, "JSON file that may hold any of these flags; flags win")
       ->type_name("FILE");

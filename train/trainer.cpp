@@ -212,6 +212,7 @@ TrainResult Run::go() {
   }
   result_.steps = state_.steps;
   result_.finished = state_.epochs == config_.epochs;
+  if (result_.finished) save_model(folder_->file("model.safetensors"), model_, info_, StoreAs::F16);
   return result_;
 }
 

@@ -58,6 +58,7 @@ struct TrainResult {
 //   config.json        what to run again
 //   log.jsonl          a line for every step and every epoch
 //   last.safetensors   the model, at the end of every epoch and every few minutes
+//   model.safetensors  at the end of the run: the last model in F16, half the size, for shipping
 //   best.safetensors   with a validation part: the model of the epoch with the highest SRCC there
 //   state.safetensors  masters, moments and position: all that config.resume needs
 // Every file is replaced atomically; a run killed at any moment and resumed ends with the bits of one that
