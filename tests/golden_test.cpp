@@ -307,3 +307,24 @@ TEST_CASE("DeiT-Tiny on two photos: every listed depth, the logits and gradients
     if (file.has(name)) CHECK(scaled_error(p.grad(), file.tensor(name)) <= bounds.grad);
   }
 }
+
+TEST_CASE("a position embedding of another grid is resampled as timm's resample_abs_pos_embed does") {
+  // A CLS row and a 4 x 4 grid of one channel; timm 1.0.31, bicubic, antialiased.
+  const Tensor pos =
+      Tensor::from(std::vector<float>{-1.125, -1.6875, 0.5625, 0.8125, 0.625, -1.5625, -0.3125, 1.875, 0.4375,
+                                      -0.5625, -0.1875, 0.1875, 1.375, 1.5625, 0.9375, -0.8125, 0.9375},
+                   {1, 17, 1});
+  const auto check = [&](int64_t rows, int64_t cols, const std::vector<double>& expected) {
+    const Tensor got = interpolate_pos_embed(pos, rows, cols, true);
+    REQUIRE(got.shape() == Shape{1, rows * cols + 1, 1});
+    for (size_t i = 0; i < expected.size(); ++i)
+      CHECK(got.span<float>()[i] == doctest::Approx(expected[i]).epsilon(2e-6));
+  };
+  check(6, 3,
+        {-1.125, -1.1304106, 0.7665561, 0.6703602, -1.3075786, 0.8747649, 0.7840557, -1.3085212, 0.7728315,
+         0.9617039, -0.7165015, 0.0810215, 1.1237847, 0.6194475, -0.0778345, 0.7442878, 1.6396937, -0.0206094,
+         0.3589649});
+  check(2, 2, {-1.125, -0.5839477, 0.9396738, 0.2327229, 0.4794125});
+  check(4, 4, {-1.125, -1.6875, 0.5625, 0.8125});
+  CHECK(contains(message_of([&] { interpolate_pos_embed(pos, 3, 3, false); }), "not a square grid"));
+}

@@ -1,6 +1,4 @@
 // qfm bench train and decode: what a training run spends its time on.
-#include <sys/resource.h>
-
 #include <filesystem>
 #include <limits>
 
@@ -9,6 +7,7 @@
 #include "engine/base/rng.h"
 #include "engine/base/threads.h"
 #include "tools/bench.h"
+#include "tools/console.h"
 #include "train/decode.h"
 #include "train/encode.h"
 #include "train/loader.h"
@@ -54,10 +53,7 @@ std::vector<std::string> write_photos(const std::string& folder, int count) {
 }
 
 Json memory_now() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return {{"peak_tensor_mb", memory_count(cpu_device).peak >> 20},
-          {"peak_resident_mb", usage.ru_maxrss >> 10}};
+  return {{"peak_tensor_mb", memory_count(cpu_device).peak >> 20}, {"peak_resident_mb", peak_resident_mb()}};
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "tools/console.h"
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -91,6 +92,12 @@ void Progress::update(int64_t done, std::string_view extra) {
 void Progress::clear() {
   if (drawn_) warn("\r\033[K");
   drawn_ = false;
+}
+
+long peak_resident_mb() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_maxrss >> 10;
 }
 
 }  // namespace qfm

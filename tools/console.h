@@ -49,4 +49,7 @@ class Progress {
   bool drawn_ = false;
 };
 
+// The most memory this process has held so far, MiB.
+long peak_resident_mb();
+
 }  // namespace qfm

@@ -175,6 +175,7 @@ int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);
   const int code = qfm::guarded(argc, argv);
-  if (qfm::profiling()) qfm::warn(qfm::profile_report());
+  if (qfm::profiling())
+    qfm::warn(qfm::profile_report() + qfm::format("peak resident: %ld MiB\n", qfm::peak_resident_mb()));
   return code;
 }
