@@ -81,7 +81,7 @@ Strided tile_of_a(const GemmShape& s, const T* a, const float* packed, int64_t r
 template <class T, class Out, class Lanes>
 inline void finish(const GemmEpilogue<T>& e, vf v, Out* c, int64_t at, int64_t column, Lanes lanes) {
   if (e.bias) v = v + load(e.bias + column, lanes);
-  if (e.pre_gelu) store(e.pre_gelu + at, v, lanes);
+  if (e.pre_gelu) stream(e.pre_gelu + at, v, lanes);  // for the backward
   if (e.gelu) v = gelu(v);
   if (e.times_gelu_grad_of) v = v * gelu_grad(load(e.times_gelu_grad_of + at, lanes));
   if (e.scale) v = v * load(e.scale + column, lanes);
@@ -119,7 +119,6 @@ void multiply_and_finish(const GemmBlock<T, Out>& g, const Tiles& tiles, int64_t
     prefetch_tile(g.c, s.n, row, height, column);
     prefetch_tile(g.epilogue.times_gelu_grad_of, s.n, row, height, column);
     prefetch_tile(g.epilogue.residual, s.n, row, height, column);
-    prefetch_tile(g.epilogue.pre_gelu, s.n, row, height, column);
   }
   float* sums = g.workspace + (panel * g.rows + tiles.begin[t]) * kPanel;
   multiply_rows(height, s.n - column, step, a, b, sums, kPanel, depth > 0);

@@ -31,6 +31,7 @@ inline vf load(const float* p) { return {_mm512_loadu_ps(p)}; }
 inline vf load(const float* p, int n) { return {_mm512_maskz_loadu_ps(first(n), p)}; }
 inline void store(float* p, vf a) { _mm512_storeu_ps(p, a.v); }
 inline void store(float* p, vf a, int n) { _mm512_mask_storeu_ps(p, first(n), a.v); }
+inline void stream_aligned(float* p, vf a) { _mm512_stream_ps(p, a.v); }
 inline vf operator+(vf a, vf b) { return {_mm512_add_ps(a.v, b.v)}; }
 inline vf operator-(vf a, vf b) { return {_mm512_sub_ps(a.v, b.v)}; }
 inline vf operator*(vf a, vf b) { return {_mm512_mul_ps(a.v, b.v)}; }
@@ -84,6 +85,7 @@ inline vf load(const float* p) { return {_mm256_loadu_ps(p)}; }
 inline vf load(const float* p, int n) { return {_mm256_maskload_ps(p, first(n))}; }
 inline void store(float* p, vf a) { _mm256_storeu_ps(p, a.v); }
 inline void store(float* p, vf a, int n) { _mm256_maskstore_ps(p, first(n), a.v); }
+inline void stream_aligned(float* p, vf a) { _mm256_stream_ps(p, a.v); }
 inline vf operator+(vf a, vf b) { return {_mm256_add_ps(a.v, b.v)}; }
 inline vf operator-(vf a, vf b) { return {_mm256_sub_ps(a.v, b.v)}; }
 inline vf operator*(vf a, vf b) { return {_mm256_mul_ps(a.v, b.v)}; }
@@ -231,6 +233,15 @@ inline void store(T* p, vf a, Whole) {
 template <class T>
 inline void store(T* p, vf a, Tail tail) {
   store(p, a, tail.n);
+}
+// For what nobody reads soon: past the caches, without fetching the lines that it overwrites.
+template <class T, class Lanes>
+inline void stream(T* p, vf a, Lanes lanes) {
+  store(p, a, lanes);
+}
+inline void stream(float* p, vf a, Whole lanes) {
+  if (reinterpret_cast<unsigned long>(p) % sizeof(vf) == 0) stream_aligned(p, a);
+  else store(p, a, lanes);
 }
 // a, and `other` past the tail.
 inline vf kept(vf a, Whole, float = 0.0f) { return a; }
