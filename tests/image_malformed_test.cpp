@@ -161,6 +161,15 @@ TEST_CASE("files that lie are refused with a reason") {
   const std::string one = scans.substr(scan, scans.size() - 2 - scan);
   for (int i = 0; i < 100; ++i) scans.insert(scan, one);
   CHECK(refusal(scans) == "photo: corrupt JPEG: more than 100 scans");
+  const std::string whole = gif(4, 2, {0, 1, 2, 3, 0, 1, 2, 3});
+  CHECK(decode_text(whole).width == 4);
+  CHECK(refusal(gif(4, 2, {0, 1, 2, 3, 0, 1, 2})) == "photo: corrupt GIF: data for 7 of 8 pixels");
+  CHECK(refusal(gif(4, 2, {})) == "photo: corrupt GIF: data for 0 of 8 pixels");
+  CHECK(refusal(gif(4, 2, {0, 1, 2, 3}, -1, 5)) == "photo: corrupt GIF: first frame does not fit in");
+  CHECK(refusal(whole.substr(0, 25) + ";") == "photo: corrupt GIF: no picture in it");
+  std::string two_colours = whole;
+  CHECK(refusal(two_colours.replace(10, 1, "\x80").erase(13, 6)) ==
+        "photo: corrupt GIF: colour index outside of the palette");
 #ifdef QFM_WITH_JPEG_TURBO  // stb fills such a hole with zeros and does not say so
   std::string hole = text(encode_jpeg(drawn(64, 64), 80));
   hole.erase(hole.size() * 3 / 4, hole.size() / 8);

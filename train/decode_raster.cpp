@@ -46,6 +46,7 @@ Decoded decode_bmp(const Source& source) {
 Decoded decode_gif(const Source& source) {
   const uint32_t width = source.le16(6), height = source.le16(8);
   source.check_size(width, height, 4096);
+  check_gif(source);
   // Without a background colour, what the first frame leaves free stays transparent, as in browsers (stb
   // would paint it with red and blue exchanged).
   std::vector<uint8_t> bytes(source.bytes.begin(), source.bytes.end());

@@ -48,6 +48,8 @@ Decoded decode_bmp(const Source& source);
 Decoded decode_gif(const Source& source);
 Decoded decode_pnm(const Source& source);
 Decoded decode_tga(const Source& source);
+// Throws unless the first frame lies on the screen and its data gives every pixel a colour of the palette.
+void check_gif(const Source& source);
 bool looks_like_tga(
     std::span<const uint8_t> bytes);  // TGA has no magic bytes: a header without contradictions
 
