@@ -10,7 +10,11 @@ namespace qfm {
 template <class T>
 void gelu_forward(Cpu, T* y, const T* x, int64_t n);
 template <class T>
+void gelu_forward(Cuda, T* y, const T* x, int64_t n);
+template <class T>
 void gelu_backward(Cpu, T* dx, const T* dy, const T* x, int64_t n);
+template <class T>
+void gelu_backward(Cuda, T* dx, const T* dy, const T* x, int64_t n);
 
 // One value, in double: the definition.
 double gelu(double x);

@@ -189,6 +189,10 @@ void gemm_with_packed(Cpu cpu, GemmShape s, T* c, const T* a, const void* packed
 template <class T, class Out>
 void gemm(Cpu, GemmShape s, Out* c, const T* a, const T* b, const GemmEpilogue<T>& epilogue) {
   check(s);
+  if (epilogue.sum_a) {
+    QFM_CHECK(s.trans_a, "gemm: sum_a is for a transposed A only");
+    sum_rows<T>(Cpu{}, epilogue.sum_a, a, s.k, s.m);
+  }
   if constexpr (has_onednn<T, Out>)
     if (cpu_path() == CpuPath::Onednn && onednn::covers(s, epilogue))
       return onednn::gemm(s, c, a, b, epilogue);

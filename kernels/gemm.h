@@ -38,11 +38,15 @@ struct GemmEpilogue {
   const T* times_gelu_grad_of = nullptr;  // (m, n): v *= GELU'(this), fuses GELU's backward into a dgrad
   const T* scale = nullptr;               // (n): LayerScale
   const T* residual = nullptr;            // (m, n)
+  // (m), written: sum over k of A[i,k]. Beside a weight gradient this is the bias gradient. trans_a only.
+  acc<T>* sum_a = nullptr;
 };
 
 // T = float, bf16, double. Out = T or acc<T> (a weight gradient is acc<T>).
 template <class T, class Out>
 void gemm(Cpu, GemmShape shape, Out* c, const T* a, const T* b, const GemmEpilogue<T>& epilogue = {});
+template <class T, class Out>
+void gemm(Cuda, GemmShape shape, Out* c, const T* a, const T* b, const GemmEpilogue<T>& epilogue = {});
 
 // Inference packs a weight once. Same bits as gemm with the plain b.
 // Bytes of the packed form of B for this shape's n, k (m does not matter), under the current CPU path.

@@ -17,8 +17,12 @@ struct PatchShape {
 // row, the order inside a row is that of a convolution weight (channel, y, x).
 template <class T>
 void patchify(Cpu, PatchShape shape, T* rows, const T* images);
+template <class T>
+void patchify(Cuda, PatchShape shape, T* rows, const T* images);
 // The inverse permutation (its backward).
 template <class T>
 void unpatchify(Cpu, PatchShape shape, T* images, const T* rows);
+template <class T>
+void unpatchify(Cuda, PatchShape shape, T* images, const T* rows);
 
 }  // namespace qfm

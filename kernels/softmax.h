@@ -11,6 +11,10 @@ namespace qfm {
 template <class T>
 void softmax_forward(Cpu, T* y, const T* x, int64_t rows, int64_t cols);
 template <class T>
+void softmax_forward(Cuda, T* y, const T* x, int64_t rows, int64_t cols);
+template <class T>
 void softmax_backward(Cpu, T* dx, const T* dy, const T* y, int64_t rows, int64_t cols);
+template <class T>
+void softmax_backward(Cuda, T* dx, const T* dy, const T* y, int64_t rows, int64_t cols);
 
 }  // namespace qfm

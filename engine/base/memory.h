@@ -31,6 +31,25 @@ void fail_allocation(uint64_t n);
 void copy_bytes(Device to, void* dst, Device from, const void* src, size_t bytes);
 void zero_bytes(Device device, void* dst, size_t bytes);
 
+// Device memory for one CUDA kernel's partial results, from the caching allocator. It may go out of scope as soon
+// as the kernel has been launched: blocks are reused in the order of the stream. Not initialised. Throws
+// OutOfMemory.
+class DeviceScratch {
+ public:
+  explicit DeviceScratch(size_t bytes) : bytes_(bytes), data_(allocate(cuda_device, bytes)) {}
+  ~DeviceScratch() { release(cuda_device, data_, bytes_); }
+  DeviceScratch(const DeviceScratch&) = delete;
+  DeviceScratch& operator=(const DeviceScratch&) = delete;
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+
+ private:
+  size_t bytes_;
+  void* data_;
+};
+
 // Scratch memory of the calling thread, for CPU kernels that pack or transpose. Last in, first out; the
 // memory is kept for the next use. Aligned to 64 bytes, not initialised.
 class Scratch {

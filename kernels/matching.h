@@ -1,0 +1,53 @@
+// The matching memory's kernels (method.md 4, our reconstruction): the search for a partner of similar score and
+// different semantics, and the noise that is made of its tokens.
+#pragma once
+#include <cstdint>
+
+#include "engine/base/device.h"
+#include "engine/base/dtype.h"
+
+namespace qfm {
+
+// What the search knows of n photos; arrays in the memory of the kernel's device.
+struct MatchKeys {
+  const float* z;            // (n, dim) pooled descriptors of length 1
+  const float* score;        // (n), 0-1
+  const int64_t* image;      // (n) which photo
+  const int64_t* reference;  // (n) which reference it was distorted from; negative: unknown
+  const int64_t* age;        // (n) when it was pushed: larger is younger; null for queries
+  int64_t n;
+};
+struct MatchRule {
+  float tau_q = 0.05f;  // candidates: |score - score| <= tau_q, another photo, another known reference
+  float tau_s = 0.7f;   // the partner counts only if its cosine is at most this
+};
+
+// partner[i] = the candidate of smallest cosine z_i . z_j, the youngest of equal ones, or -1 where there is none
+// or its cosine is above tau_s; cosine[i] its cosine, or NaN. partner, cosine (queries.n). Each dot product is one
+// chain of fused multiply-adds over dim, so that ties mean the same on every device.
+void nearest_match(Cpu, int32_t* partner, float* cosine, const MatchKeys& queries, const MatchKeys& memory,
+                   int64_t dim, MatchRule rule);
+void nearest_match(Cuda, int32_t* partner, float* cosine, const MatchKeys& queries, const MatchKeys& memory,
+                   int64_t dim, MatchRule rule);
+
+// y[b, t, d] = x[from[b], order[b, t], d], zeros where from[b] < 0: a partner's tokens, permuted.
+template <class T>
+void gather_tokens(Cpu, T* y, const T* x, const int32_t* from, const int32_t* order, int64_t batch,
+                   int64_t tokens, int64_t dim);
+template <class T>
+void gather_tokens(Cuda, T* y, const T* x, const int32_t* from, const int32_t* order, int64_t batch,
+                   int64_t tokens, int64_t dim);
+
+// norm[b] = square root of the sum over the image of x^2; x (batch, inner).
+template <class T>
+void frobenius(Cpu, acc<T>* norm, const T* x, int64_t batch, int64_t inner);
+template <class T>
+void frobenius(Cuda, acc<T>* norm, const T* x, int64_t batch, int64_t inner);
+
+// y[b, i] = x[b, i] + factor[b] noise[b, i]; y may be x. x, y, noise (batch, inner).
+template <class T>
+void add_scaled(Cpu, T* y, const T* x, const T* noise, const acc<T>* factor, int64_t batch, int64_t inner);
+template <class T>
+void add_scaled(Cuda, T* y, const T* x, const T* noise, const acc<T>* factor, int64_t batch, int64_t inner);
+
+}  // namespace qfm
