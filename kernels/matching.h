@@ -22,8 +22,9 @@ struct MatchRule {
   float tau_s = 0.7f;   // the partner counts only if its cosine is at most this
 };
 
-// partner[i] = the candidate of smallest cosine z_i . z_j, the youngest of equal ones, or -1 where there is none
-// or its cosine is above tau_s; cosine[i] its cosine, or NaN. partner, cosine (queries.n). Each dot product is one
+// partner[i] = the candidate of smallest cosine z_i . z_j, the youngest of equal ones (of equal age, the one
+// further on), or -1 where there is none or its cosine is above tau_s; cosine[i] = the partner's cosine, NaN where
+// there is none. A NaN score or cosine makes no candidate. partner, cosine (queries.n). Each dot product is one
 // chain of fused multiply-adds over dim, so that ties mean the same on every device.
 void nearest_match(Cpu, int32_t* partner, float* cosine, const MatchKeys& queries, const MatchKeys& memory,
                    int64_t dim, MatchRule rule);

@@ -1,11 +1,11 @@
 #include "train/transform.h"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <string_view>
 
 #include "engine/base/error.h"
+#include "kernels/crops.h"
 
 namespace qfm {
 namespace {
@@ -79,20 +79,10 @@ void normalise(float* out, const Image& image, Window window, int crop, bool mir
   QFM_CHECK(window.left >= 0 && window.top >= 0 && window.left <= image.width - crop &&
                 window.top <= image.height - crop,
             "window at ", window.left, ",", window.top, " leaves the picture");
-  // Only 256 values a channel: a table gives the same floats as the formula, faster.
-  std::array<std::array<float, 256>, 3> table;
-  for (size_t c = 0; c < 3; ++c)
-    for (size_t v = 0; v < 256; ++v)
-      table[c][v] = (static_cast<float>(v) / 255.0f - norm.mean[c]) / norm.std[c];
-  const ptrdiff_t plane = ptrdiff_t{crop} * crop;
-  for (int y = 0; y < crop; ++y) {
-    const uint8_t* pixel = image.row(window.top + y) + 3 * (mirror ? window.left + crop - 1 : window.left);
-    for (int x = 0; x < crop; ++x, ++out, pixel += mirror ? -3 : 3) {
-      out[0] = table[0][pixel[0]];
-      out[plane] = table[1][pixel[1]];
-      out[2 * plane] = table[2][pixel[2]];
-    }
-  }
+  const CropSource source{image.rgb.data(), image.width, image.height, window.left, window.top, mirror};
+  const ChannelScale scale{{norm.mean[0], norm.mean[1], norm.mean[2]},
+                           {norm.std[0], norm.std[1], norm.std[2]}};
+  crop_normalise(Cpu{}, out, &source, scale, 1, crop);
 }
 
 }  // namespace qfm
