@@ -1,17 +1,14 @@
 #include "train/trainer.h"
 
 #include <chrono>
-#include <cmath>
-#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "engine/base/threads.h"
-#include "layers/loss.h"
-#include "train/dataset.h"
 #include "train/evaluate.h"
 #include "train/loader.h"
+#include "train/run_data.h"
 #include "train/run_folder.h"
 #include "train/schedule.h"
 
@@ -27,62 +24,6 @@ double seconds_since(Clock::time_point start) {
 
 // ---- what is to be done
 // -------------------------------------------------------------------------------------------
-
-struct Data {
-  Dataset train, validation;
-};
-
-Data load_data(const TrainConfig& config) {
-  DatasetOptions options{config.root, config.fold, std::nullopt, config.lower_is_better};
-  if (!config.scale.empty()) options.scale = parse_range(config.scale);
-  Data data{load_dataset(config.data, options), {}};
-  if (const auto fraction = val_fraction(config)) {
-    std::tie(data.train, data.validation) =
-        split_fraction(data.train, *fraction, static_cast<uint64_t>(config.seed));
-  } else if (!config.val.empty()) {
-    options.fold.clear();
-    data.validation = load_dataset(config.val, options);
-  }
-  const Range range = data.train.range;
-  QFM_CHECK(range.low < range.high, config.data, ": all labels are ", range.low, ": nothing can be learnt");
-  return data;
-}
-
-std::vector<std::string> paths_of(const Dataset& set) {
-  std::vector<std::string> paths;
-  for (const Sample& sample : set.samples) paths.push_back(sample.path);
-  return paths;
-}
-
-// What the model is to say, on the range of the training set.
-std::vector<double> targets(const Dataset& set, const Dataset& train, bool scaled) {
-  std::vector<double> values;
-  for (const Sample& sample : set.samples)
-    values.push_back(scaled ? train.scaled(sample.score) : sample.score);
-  return values;
-}
-
-// Every photo is decoded once, so that no run dies of one after hours.
-void check_photos(const std::vector<std::string>& paths,
-                  const std::function<void(int64_t, int64_t)>& report) {
-  const auto count = static_cast<int64_t>(paths.size());
-  Prefetch<std::string> reasons(0, count, threads(), 4 * threads(), [&](int64_t i) -> std::string {
-    try {
-      decode_image(paths[static_cast<size_t>(i)]);
-      return "";
-    } catch (const Error& error) {
-      return error.what();
-    }
-  });
-  std::string first;
-  int64_t bad = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const std::string reason = reasons.next();
-    if (!reason.empty() && bad++ == 0) first = reason;
-    if (report) report(i + 1, count);
-  }
-  QFM_CHECK(bad == 0, first, bad > 1 ? concat(" (and ", bad - 1, " more bad photos of ", count, ")") : "");
-}
 
 // Architecture and preprocessing: of our checkpoint, or fitting timm's, or as asked for.
 ModelInfo starting_info(const TrainConfig& config) {
@@ -141,7 +82,7 @@ class Run {
 
   const TrainConfig& config_;
   const TrainHooks& hooks_;
-  const Data data_;
+  const RunData data_;
   ModelInfo info_;
   QfmIqm model_;
   Optimizer optimizer_;
@@ -164,16 +105,16 @@ DType compute_type(const TrainConfig& config) { return config.dtype == "bf16" ? 
 Run::Run(const TrainConfig& config, const TrainHooks& hooks)
     : config_(config),
       hooks_(hooks),
-      data_(load_data(config)),
+      data_(load_run_data(config)),
       info_(starting_info(config)),
       model_(info_.config, cpu_device, compute_type(config), true),
       optimizer_(model_.params, {.weight_decay = config.weight_decay, .clip = config.clip}),
-      loader_(paths_of(data_.train), as_floats(targets(data_.train, data_.train, config.labels == "scaled")),
+      loader_(paths_of(data_.train), as_floats(targets_of(data_.train, data_.train, config.labels == "scaled")),
               loader_options(config, info_)),
       per_epoch_(loader_.batches_per_epoch()),
       steps_(per_epoch_ * config.epochs),
       schedule_{schedule_named(config.schedule), config.lr, config.epochs, per_epoch_, config.warmup},
-      validation_targets_(targets(data_.validation, data_.train, config.labels == "scaled")) {
+      validation_targets_(targets_of(data_.validation, data_.train, config.labels == "scaled")) {
   describe(info_, config, data_.train, hooks);
   model_.init(static_cast<uint64_t>(config.seed));
   if (!config.init.empty()) init_from(model_, config.init);
@@ -320,21 +261,6 @@ void Run::save() {
 }
 
 }  // namespace
-
-StepResult train_step(QfmIqm& model, Optimizer& optimizer, const Tensor& images, const Tensor& labels,
-                      double lr) {
-  ParamSet& params = model.params;
-  const auto ready = [&](const Tensor& x) { return x.to(params.compute()).to(params.master.device()); };
-  params.zero_grad();
-  const Var loss = smooth_l1(model(ready(images)).score, ready(labels));
-  StepResult result{loss.value.to(cpu_device).to(DType::F64).data<double>()[0], 0};
-  QFM_CHECK(std::isfinite(result.loss), "the loss is ", result.loss);
-  backward(loss);
-  result.grad_norm = gradient_norm(params);
-  QFM_CHECK(std::isfinite(result.grad_norm), "the norm of the gradient is ", result.grad_norm);
-  optimizer.step(lr, result.grad_norm);
-  return result;
-}
 
 TrainResult train(const TrainConfig& config, const TrainHooks& hooks) {
   validate(config);

@@ -1,0 +1,62 @@
+#include "train/run_data.h"
+
+#include <tuple>
+
+#include "engine/base/error.h"
+#include "engine/base/threads.h"
+#include "train/decode.h"
+#include "train/prefetch.h"
+
+namespace qfm {
+
+RunData load_run_data(const TrainConfig& config) {
+  DatasetOptions options{config.root, config.fold, std::nullopt, config.lower_is_better};
+  if (!config.scale.empty()) options.scale = parse_range(config.scale);
+  RunData data{load_dataset(config.data, options), {}};
+  if (const auto fraction = val_fraction(config)) {
+    std::tie(data.train, data.validation) =
+        split_fraction(data.train, *fraction, static_cast<uint64_t>(config.seed));
+  } else if (!config.val.empty()) {
+    options.fold.clear();
+    data.validation = load_dataset(config.val, options);
+  }
+  const Range range = data.train.range;
+  QFM_CHECK(range.low < range.high, config.data, ": all labels are ", range.low, ": nothing can be learnt");
+  return data;
+}
+
+std::vector<std::string> paths_of(const Dataset& set) {
+  std::vector<std::string> paths;
+  for (const Sample& sample : set.samples) paths.push_back(sample.path);
+  return paths;
+}
+
+std::vector<double> targets_of(const Dataset& set, const Dataset& train, bool scaled) {
+  std::vector<double> values;
+  for (const Sample& sample : set.samples)
+    values.push_back(scaled ? train.scaled(sample.score) : sample.score);
+  return values;
+}
+
+void check_photos(const std::vector<std::string>& paths,
+                  const std::function<void(int64_t, int64_t)>& report) {
+  const auto count = static_cast<int64_t>(paths.size());
+  Prefetch<std::string> reasons(0, count, threads(), 4 * threads(), [&](int64_t i) -> std::string {
+    try {
+      decode_image(paths[static_cast<size_t>(i)]);
+      return "";
+    } catch (const Error& error) {
+      return error.what();
+    }
+  });
+  std::string first;
+  int64_t bad = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const std::string reason = reasons.next();
+    if (!reason.empty() && bad++ == 0) first = reason;
+    if (report) report(i + 1, count);
+  }
+  QFM_CHECK(bad == 0, first, bad > 1 ? concat(" (and ", bad - 1, " more bad photos of ", count, ")") : "");
+}
+
+}  // namespace qfm
