@@ -27,9 +27,6 @@ namespace {
 constexpr int kWarps = 8;        // of a block
 constexpr int kRowsPerWarp = 4;  // that the backward keeps in flight before it adds up their columns
 
-__device__ inline int lane_id() { return threadIdx.x % 32; }
-__device__ inline int warp_id() { return threadIdx.x / 32; }
-
 // Lane l takes columns l V .. l V + V - 1, then the same 32 V further on.
 template <class T, int V>
 __global__ void __launch_bounds__(32 * kWarps)

@@ -20,6 +20,7 @@ using test::message_of;
 
 constexpr uint64_t kSeeds = 8;
 constexpr unsigned kAll = 0xffffffffu;
+using Pack4 = Pack<float, 4>;
 
 // f(seed) for the orders that the tests try.
 template <class F>
@@ -195,6 +196,66 @@ TEST_CASE("host-CUDA: errors name kernel, block, threads and lines") {
     CHECK(contains(fault(Fault::FromOutside), "shuffles from lane 9, which the mask lacks"));
     CHECK(contains(fault(Fault::Mixed), "a warp collective that not all its lanes reach: thread 0 at the"));
     CHECK(fault(Fault::None) == "");  // nothing is left of the failed launches
+  });
+}
+
+// out[0]: what is seen before the wait, out[1]: after it.
+__global__ void copy_kernel(float* out, const float* x) {
+  SHARED(Pack4, tile, [2]);
+  cp_async16(&tile[0], x);
+  cp_async_commit();
+  out[0] = tile[0].at[0];
+  cp_async_wait<0>();
+  out[1] = tile[0].at[0];
+}
+
+TEST_CASE("host-CUDA: a cp.async lands at once on odd seeds, on even ones when it is waited for") {
+  alignas(16) const float x[4] = {5, 6, 7, 8};
+  for_seeds([&](uint64_t seed) {
+    float out[2] = {};
+    launch<copy_kernel>(1, 1, 0, nullptr, &out[0], &x[0]);
+    CHECK(std::isnan(out[0]) == (seed % 2 == 0));
+    CHECK(out[1] == 5);
+  });
+}
+
+enum class CopyFault { None, Unwaited, Uncommitted, ShortWait, MisalignedTo, MisalignedFrom, Outside, Row };
+
+__global__ void copy_fault_kernel(CopyFault fault, const float* x) {
+  SHARED(Pack4, tile, [8]);
+  float* to = tile[threadIdx.x % 4].at + (fault == CopyFault::MisalignedTo && threadIdx.x == 35);
+  alignas(16) float local[4];
+  if (fault == CopyFault::Outside && threadIdx.x == 35) to = local;
+  cp_async16(to, x + (fault == CopyFault::MisalignedFrom && threadIdx.x == 35));
+  if (fault != CopyFault::Uncommitted) cp_async_commit();
+  if (fault == CopyFault::ShortWait) cp_async_wait<1>();
+  else if (fault != CopyFault::Unwaited || threadIdx.x != 35) cp_async_wait<0>();
+  uint32_t r[2];
+  ldmatrix_x2(r, tile[threadIdx.x % 4].at + (fault == CopyFault::Row && threadIdx.x == 35 ? 2 : 0));
+}
+
+TEST_CASE("host-CUDA: copies that nobody waits for and wrong addresses are errors") {
+  alignas(16) const float x[8] = {};
+  const auto fault = [&](CopyFault f) {
+    return message_of([&] { launch<copy_fault_kernel>(1, 64, 0, nullptr, f, &x[0]); });
+  };
+  const std::string name = "host-CUDA: copy_fault_kernel, block (0,0,0): thread ";
+  for_seeds([&](uint64_t) {
+    CHECK(fault(CopyFault::None) == "");
+    const std::string unwaited = fault(CopyFault::Unwaited);
+    CHECK(contains(unwaited, name + "35 ends before it has waited for its cp_async16 of "));
+    CHECK(contains(unwaited, "host_cuda_test.cpp:"));
+    CHECK(contains(fault(CopyFault::Uncommitted), "which it has not committed either"));
+    CHECK(contains(fault(CopyFault::ShortWait), "ends before it has waited for its cp_async16"));
+    CHECK(contains(fault(CopyFault::MisalignedTo),
+                   name + "35: cp_async16 to an address that is not a multiple of 16 bytes, at "));
+    CHECK(contains(fault(CopyFault::MisalignedFrom),
+                   name + "35: cp_async16 from an address that is not a multiple of 16 bytes, at "));
+    CHECK(
+        contains(fault(CopyFault::Outside), name + "35: cp_async16 to an address outside the shared memory"));
+    CHECK(contains(fault(CopyFault::Row),
+                   name + "35: ldmatrix from an address that is not a multiple of 16 bytes, at "));
+    CHECK(fault(CopyFault::None) == "");
   });
 }
 

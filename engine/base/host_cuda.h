@@ -47,10 +47,20 @@ void set_seed(uint64_t seed);
 // What the macros and functions below stand on; called by a running kernel only.
 void barrier(Where where);
 // Waits for all lanes of mask. Sync returns 0, Ballot one bit per lane whose value is not 0, Shuffle the
-// value of lane `source`. All lanes must ask for the same.
-enum class Collective : uint8_t { Sync, Ballot, Shuffle };
+// value of lane `source`. All lanes must ask for the same. Work is whole_warp's.
+enum class Collective : uint8_t { Sync, Ballot, Shuffle, Work };
 uint64_t collective(Collective what, uint32_t mask, uint64_t value, int source, Where where);
 int lane();
+// A collective of all 32 lanes, called in one place: the last to arrive calls work with what each brought.
+using WarpWork = void(void* const (&lanes)[32]);
+void whole_warp(WarpWork* work, void* mine, Where where);
+// Software bodies of warp_ops.h.
+void cp_async16(void* shared, const void* global, bool valid, Where where);
+void cp_async_commit();
+void cp_async_wait(int newest);
+// count 2 or 4 matrices, one register of r each.
+void ldmatrix(uint32_t* r, int count, bool transposed, const void* row, Where where);
+void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Where where);
 // The block's piece of static shared memory that belongs to `key`, and its dynamic shared memory.
 void* static_shared(const void* key, const char* name, size_t bytes, Where where);
 void* dynamic_shared();
@@ -64,6 +74,10 @@ T shuffle(uint32_t mask, T value, int source, Where where) {
   std::memcpy(&value, &bits, sizeof(T));
   return value;
 }
+
+// Last parameter of a device function that waits for other lanes: its caller's line, for messages. Nothing on
+// a GPU.
+#define QFM_WHERE , ::qfm::host_cuda::Where where = ::qfm::host_cuda::Where::current()
 
 template <class... Parameters>
 std::tuple<Parameters...> parameters_of(void (*)(Parameters...));

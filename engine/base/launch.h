@@ -16,6 +16,7 @@
 #include <tuple>
 #include <utility>
 
+#define QFM_WHERE
 #define SHARED(type, name, dims) __shared__ type name dims
 #define DYN_SHARED(type, name)                                 \
   extern __shared__ __align__(128) unsigned char qfm_shared[]; \

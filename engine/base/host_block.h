@@ -1,0 +1,116 @@
+// Inside host-CUDA only: one block of CUDA threads, run as fibers on one OS thread.
+#pragma once
+#include <cstdlib>
+#include <exception>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/base/error.h"
+#include "engine/base/fiber.h"
+#include "engine/base/host_cuda.h"
+#include "engine/base/kernel_name.h"
+
+namespace qfm::host_cuda {
+
+inline constexpr size_t kMaxStaticShared = 48 << 10,
+                        kMaxShared = 227 << 10;  // bytes a block, compute capability 9.0
+
+inline uint64_t next_random(uint64_t& state) {  // SplitMix64
+  uint64_t z = state += 0x9e3779b97f4a7c15u;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+  return z ^ (z >> 31);
+}
+
+inline std::string place(Where w) { return concat(w.file_name(), ":", w.line()); }
+
+// A cp.async that its thread has not waited for.
+struct AsyncCopy {
+  char* shared;
+  const char* global;
+  bool valid;
+  int group;  // commits of the thread before it
+  Where where;
+};
+
+enum class State : uint8_t { Ready, Barrier, Collective, Done };
+
+struct Thread {
+  Fiber fiber;
+  dim3 index;
+  State state;
+  Where where;  // of the barrier or collective it waits at
+  // What it brought to the collective, and took from it.
+  host_cuda::Collective what;
+  uint32_t mask;
+  int source;
+  uint64_t value;
+  WarpWork* work;
+
+  std::vector<AsyncCopy> copies;  // oldest first
+  int commits;
+};
+
+struct SharedPiece {
+  const void* key;
+  size_t bytes;
+  std::unique_ptr<char, decltype(&std::free)> data;
+};
+
+// The one block that runs on this OS thread.
+class Block {
+ public:
+  // late_copies: a cp.async lands when it is waited for, else at once.
+  void run(const Launch& launch, dim3 index, uint64_t seed, bool late_copies);
+
+  // For the thread that runs now.
+  void barrier(Where where) { wait(State::Barrier, where); }
+  uint64_t collective(host_cuda::Collective what, uint32_t mask, uint64_t value, int source, Where where);
+  void whole_warp(WarpWork* work, void* mine, Where where);
+  void cp_async16(void* shared, const void* global, bool valid, Where where);
+  void cp_async_commit() { ++running_->commits; }
+  void cp_async_wait(int newest);
+  int thread() const { return static_cast<int>(running_ - threads_.data()); }
+  int lane() const { return thread() & 31; }
+  void* static_shared(const void* key, const char* name, size_t bytes, Where where);
+  void* dynamic_shared() { return dynamic_.data.get(); }
+  // Throws Error unless [p, p + bytes) is shared memory of this block and aligned to `bytes`.
+  void check_shared(const void* p, size_t bytes, const char* what, Where where) const;
+  // "host-CUDA: KERNEL, block (0,0,0): ", for messages.
+  std::string here() const;
+
+ private:
+  static void fiber_main();
+  void prepare();
+  bool run_ready();
+  bool run_warp(uint32_t warp);
+  template <class Items>
+  void shuffle(Items& items);
+  bool arrived(const Thread* t, const Thread& self) const;
+  void complete(uint32_t mask);
+  void complete_work();
+  void wait(State state, Where where);
+  void check_copies_waited() const;
+  std::string stuck() const;
+  Thread* lane_thread(const Thread& of, int lane);
+  std::string thread_list(const std::vector<size_t>& ids) const;
+
+  const Launch* launch_ = nullptr;  // null: no block runs
+  dim3 index_;
+  uint64_t random_ = 0;
+  bool late_copies_ = false;
+  std::vector<Thread> threads_;
+  std::vector<uint32_t> warps_;
+  Thread* running_ = nullptr;
+  Fiber scheduler_;
+  FiberStacks stacks_;
+  std::exception_ptr failure_;
+  std::vector<SharedPiece> static_;
+  SharedPiece dynamic_{nullptr, 0, {nullptr, &std::free}};
+};
+
+// Of this OS thread.
+extern thread_local Block block;
+
+}  // namespace qfm::host_cuda
