@@ -35,6 +35,10 @@ void attention_forward(Cpu, AttentionShape shape, Heads<T> o, acc<T>* lse, Heads
 template <class T>
 void attention_forward(Cuda, AttentionShape shape, Heads<T> o, acc<T>* lse, Heads<const T> q,
                        Heads<const T> k, Heads<const T> v);
+// Our own kernels, whatever the table of choices says. T = float, bf16; head_dim up to 2048.
+template <class T>
+void attention_forward_own(Cuda, AttentionShape shape, Heads<T> o, acc<T>* lse, Heads<const T> q,
+                           Heads<const T> k, Heads<const T> v);
 
 // Writes dq, dk, dv (every element of the views). One task owns (image, head), so no sum is split.
 template <class T>
@@ -45,5 +49,9 @@ template <class T>
 void attention_backward(Cuda, AttentionShape shape, Heads<T> dq, Heads<T> dk, Heads<T> dv, Heads<const T> d_o,
                         Heads<const T> q, Heads<const T> k, Heads<const T> v, Heads<const T> o,
                         const acc<T>* lse);
+template <class T>
+void attention_backward_own(Cuda, AttentionShape shape, Heads<T> dq, Heads<T> dk, Heads<T> dv,
+                            Heads<const T> d_o, Heads<const T> q, Heads<const T> k, Heads<const T> v,
+                            Heads<const T> o, const acc<T>* lse);
 
 }  // namespace qfm

@@ -1,0 +1,94 @@
+// Attention on CUDA; the contract is in attention.h.
+#include "engine/base/error.h"
+#include "engine/base/memory.h"
+#include "kernels/attention.h"
+#include "kernels/attention_generic.cuh"
+
+namespace qfm {
+namespace {
+
+using namespace attention;
+
+void check(const AttentionShape& s) {
+  QFM_CHECK(
+      s.batch >= 0 && s.queries >= 0 && s.heads > 0 && s.keys > 0 && s.head_dim > 0 && s.head_dim <= 2048,
+      "attention: batch ", s.batch, ", heads ", s.heads, ", queries ", s.queries, ", keys ", s.keys,
+      ", head_dim ", s.head_dim);
+}
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Whether each row of each head starts at 16 bytes and is a whole number of them.
+template <class T, class... Views>
+bool rows_in_packs(const AttentionShape& s, const Views&... views) {
+  return s.head_dim % kPack<T> == 0 &&
+         ((views.ld % kPack<T> == 0 && reinterpret_cast<uintptr_t>(views.data) % 16 == 0) && ...);
+}
+
+size_t generic_bytes(int64_t floats) { return kGenericWarps * floats * sizeof(float); }
+
+}  // namespace
+
+template <class T>
+void attention_forward_own(Cuda cuda, AttentionShape s, Heads<T> o, acc<T>* lse, Heads<const T> q,
+                           Heads<const T> k, Heads<const T> v) {
+  check(s);
+  if (s.batch * s.queries == 0) return;
+  const auto scale = static_cast<float>(s.scale());
+  const auto generic = [&]<int V>(Lanes<V>) {
+    launch<attention_forward_generic<T, V>>(
+        ceil_div(s.batch * s.heads * s.queries, kGenericWarps), 32 * kGenericWarps,
+        generic_bytes(generic_forward_floats(s.head_dim)), cuda.stream, s, o, lse, q, k, v, scale);
+  };
+  if (rows_in_packs<T>(s, k)) generic(Lanes<kPack<T>>{});
+  else generic(Lanes<1>{});
+}
+
+template <class T>
+void attention_backward_own(Cuda cuda, AttentionShape s, Heads<T> dq, Heads<T> dk, Heads<T> dv,
+                            Heads<const T> d_o, Heads<const T> q, Heads<const T> k, Heads<const T> v,
+                            Heads<const T> o, const acc<T>* lse) {
+  check(s);
+  if (s.batch == 0) return;
+  const auto scale = static_cast<float>(s.scale());
+  const DeviceScratch scratch(s.batch * s.heads * s.queries * sizeof(float));
+  float* delta = scratch.as<float>();
+  const auto generic = [&]<int V>(Lanes<V>) {
+    if (s.queries > 0)
+      launch<attention_dq_generic<T, V>>(ceil_div(s.batch * s.heads * s.queries, kGenericWarps),
+                                         32 * kGenericWarps, generic_bytes(generic_dq_floats(s.head_dim)),
+                                         cuda.stream, s, dq, delta, d_o, q, k, v, o, lse, scale);
+    launch<attention_dkv_generic<T, V>>(ceil_div(s.batch * s.heads * s.keys, kGenericWarps),
+                                        32 * kGenericWarps, generic_bytes(generic_dkv_floats(s.head_dim)),
+                                        cuda.stream, s, dk, dv, delta, d_o, q, k, v, lse, scale);
+  };
+  if (rows_in_packs<T>(s, q, k, v, d_o)) generic(Lanes<kPack<T>>{});
+  else generic(Lanes<1>{});
+}
+
+template <class T>
+void attention_forward(Cuda cuda, AttentionShape s, Heads<T> o, acc<T>* lse, Heads<const T> q,
+                       Heads<const T> k, Heads<const T> v) {
+  attention_forward_own(cuda, s, o, lse, q, k, v);
+}
+template <class T>
+void attention_backward(Cuda cuda, AttentionShape s, Heads<T> dq, Heads<T> dk, Heads<T> dv,
+                        Heads<const T> d_o, Heads<const T> q, Heads<const T> k, Heads<const T> v,
+                        Heads<const T> o, const acc<T>* lse) {
+  attention_backward_own(cuda, s, dq, dk, dv, d_o, q, k, v, o, lse);
+}
+
+#define QFM_INSTANTIATE_AS(forward, backward, T)                                                             \
+  template void forward(Cuda, AttentionShape, Heads<T>, acc<T>*, Heads<const T>, Heads<const T>,             \
+                        Heads<const T>);                                                                     \
+  template void backward(Cuda, AttentionShape, Heads<T>, Heads<T>, Heads<T>, Heads<const T>, Heads<const T>, \
+                         Heads<const T>, Heads<const T>, Heads<const T>, const acc<T>*);
+#define QFM_INSTANTIATE(T)                                     \
+  QFM_INSTANTIATE_AS(attention_forward, attention_backward, T) \
+  QFM_INSTANTIATE_AS(attention_forward_own, attention_backward_own, T)
+QFM_INSTANTIATE(float)
+QFM_INSTANTIATE(bf16)
+#undef QFM_INSTANTIATE
+#undef QFM_INSTANTIATE_AS
+
+}  // namespace qfm
