@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Runs the README's shell blocks as a reader would type them, in a folder where their example files exist.
+#   tests/readme_commands.sh ROOT     ROOT/build/qfm is built
+# Lines that start a whole build, demo or test run are left to the stages that run them.
+set -euo pipefail
+root=$(cd "$1" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+for entry in build models tools; do ln -s "$root/$entry" "$entry"; done
+mkdir photos
+cp "$root"/tools/demo_photos/*.jpg photos/
+cp photos/cid22_1029604.jpg photo.jpg
+for table in scores test; do
+  echo image,score >$table.csv
+  level=0
+  for photo in photos/*.jpg; do level=$((level + 1)) && echo "$photo,$((1 + level % 5))" >>$table.csv; done
+done
+
+awk '/^```/ {inside = ($0 == "```sh"); next} inside' "$root/README.md" |
+  grep -vE '^(tools/(demo|test|build|walk|device-report|bench)|cmake )' | sed 's/[[:space:]]*#.*//' >commands.sh
+[ "$(grep -c . commands.sh)" -ge 5 ] || { echo "the README has no commands" >&2; exit 1; }
+# Long enough for a person, too long for a test: one epoch of one crop shows that the command line holds.
+sed -i -E 's|^(build/qfm train .*)$|\1 --epochs 1 --crops-per-image 1 --batch 4|' commands.sh
+while read -r line; do
+  [ -n "$line" ] || continue
+  bash -c "$line" >output.txt 2>&1 || { echo "failed: $line" >&2; cat output.txt >&2; exit 1; }
+done <commands.sh
+echo "$(grep -c . commands.sh) commands of the README ran"
