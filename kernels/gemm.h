@@ -47,6 +47,9 @@ template <class T, class Out>
 void gemm(Cpu, GemmShape shape, Out* c, const T* a, const T* b, const GemmEpilogue<T>& epilogue = {});
 template <class T, class Out>
 void gemm(Cuda, GemmShape shape, Out* c, const T* a, const T* b, const GemmEpilogue<T>& epilogue = {});
+// Our own kernel, whatever the table of choices says. T = float, bf16.
+template <class T, class Out>
+void gemm_own(Cuda, GemmShape shape, Out* c, const T* a, const T* b, const GemmEpilogue<T>& epilogue = {});
 
 // Inference packs a weight once. Same bits as gemm with the plain b.
 // Bytes of the packed form of B for this shape's n, k (m does not matter), under the current CPU path.

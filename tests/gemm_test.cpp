@@ -1,45 +1,13 @@
 // Matrix products: every path against the plain code, and the promises about equal bits.
-#include "kernels/gemm.h"
-
 #include <cstdlib>
 
 #include "engine/base/error.h"
-#include "tests/kernel_ops.h"
+#include "tests/gemm_problem.h"
 #include "tests/support.h"
 #include "tests/tolerance.h"
 
 namespace qfm::test {
 namespace {
-
-// The parts of an epilogue, in any combination.
-enum Part { Bias = 1, PreGelu = 2, Gelu = 4, GeluGrad = 8, Scale = 16, Residual = 32, AllParts = 64 };
-
-template <class T>
-struct Problem {
-  GemmShape s;
-  int parts;
-  std::vector<T> a, b, bias, of, scale, residual;
-  Problem(GemmShape s, int parts)
-      : s(s),
-        parts(parts),
-        a(random<T>("a", 0, s.m * s.k, 1)),
-        b(random<T>("b", 1, s.k * s.n, 1)),
-        bias(random<T>("bias", 2, s.n)),
-        of(random<T>("of", 3, s.m * s.n)),
-        scale(random<T>("scale", 4, s.n)),
-        residual(random<T>("residual", 5, s.m * s.n)) {}
-
-  GemmEpilogue<T> epilogue(T* pre_gelu) const {
-    GemmEpilogue<T> e;
-    if (parts & Bias) e.bias = bias.data();
-    if (parts & PreGelu) e.pre_gelu = pre_gelu;
-    e.gelu = parts & Gelu;
-    if (parts & GeluGrad) e.times_gelu_grad_of = of.data();
-    if (parts & Scale) e.scale = scale.data();
-    if (parts & Residual) e.residual = residual.data();
-    return e;
-  }
-};
 
 struct Result {
   Doubles c, pre_gelu;

@@ -1,0 +1,125 @@
+// The end of every matrix product on CUDA: a tile of sums in shared memory becomes elements of C. Included by
+// the products only; the order of the steps is the contract in gemm.h.
+//
+// A thread keeps to kEpiloguePack neighbouring columns, so that it reads bias and scale once, and walks down
+// the rows of its tile, kRowsInFlight at a time: their elements of `residual` and `times_gelu_grad_of` are
+// asked for together and the memory's latency is paid once. Neighbouring threads take neighbouring packs: a
+// warp reads 512 contiguous bytes of shared memory and whole sectors of global memory.
+#pragma once
+#include "engine/base/warp_ops.h"
+#include "kernels/gelu.cuh"
+#include "kernels/gemm.h"
+
+namespace qfm {
+
+constexpr int kEpiloguePack = 4;
+constexpr int kRowsInFlight = 4;
+
+// C (m, n) and what becomes of the sums on their way there.
+template <class T, class Out>
+struct GemmOutput {
+  Out* c;
+  GemmEpilogue<T> epilogue;
+  int64_t m, n;
+  bool in_packs;  // every row of every matrix can be reached in whole packs
+};
+
+template <class T, class Out>
+GemmOutput<T, Out> gemm_output(const GemmShape& s, Out* c, const GemmEpilogue<T>& e) {
+  const auto aligned = [](const auto* p) {
+    return reinterpret_cast<uintptr_t>(p) % (kEpiloguePack * sizeof(*p)) == 0;
+  };
+  return {c, e, s.m, s.n,
+          s.n % kEpiloguePack == 0 && aligned(c) && aligned(e.bias) && aligned(e.pre_gelu) &&
+              aligned(e.times_gelu_grad_of) && aligned(e.scale) && aligned(e.residual)};
+}
+
+// The first `count` elements at p, all of a pack if `whole`; zeros for the rest.
+template <class T>
+__device__ Pack<T, kEpiloguePack> read_pack(const T* p, int count, bool whole) {
+  if (whole) return load<kEpiloguePack>(p);
+  Pack<T, kEpiloguePack> v;
+#pragma unroll
+  for (int x = 0; x < kEpiloguePack; ++x) v.at[x] = x < count ? p[x] : T(0.0f);
+  return v;
+}
+
+template <class T>
+__device__ void write_pack(T* p, const float (&v)[kEpiloguePack], int count, bool whole) {
+  Pack<T, kEpiloguePack> to;
+#pragma unroll
+  for (int x = 0; x < kEpiloguePack; ++x) to.at[x] = T(v[x]);
+  if (whole) store<kEpiloguePack>(p, to);
+#pragma unroll
+  for (int x = 0; x < kEpiloguePack; ++x)
+    if (!whole && x < count) p[x] = to.at[x];
+}
+
+// Rows `row`, row + step, ... of C, `rows` of them (at most kRowsInFlight), columns [column, column + count).
+template <class T, class Out>
+__device__ void finish_rows(const GemmOutput<T, Out>& to, float (&v)[kRowsInFlight][kEpiloguePack],
+                            int64_t row, int step, int rows, int64_t column, int count) {
+  const GemmEpilogue<T>& e = to.epilogue;
+  const bool whole = to.in_packs;
+  const auto at = [&](int r) { return (row + r * step) * to.n + column; };
+  const auto each = [&](auto&& f) {
+#pragma unroll
+    for (int r = 0; r < kRowsInFlight; ++r)
+#pragma unroll
+      for (int x = 0; x < kEpiloguePack; ++x) f(v[r][x], r, x);
+  };
+  // f(v, element of the matrix at the same place)
+  const auto each_with = [&](const T* matrix, auto&& f) {
+    Pack<T, kEpiloguePack> others[kRowsInFlight];
+#pragma unroll
+    for (int r = 0; r < kRowsInFlight; ++r)
+      others[r] = read_pack(matrix + at(r), r < rows ? count : 0, whole && r < rows);
+    each([&](float& s, int r, int x) { f(s, static_cast<float>(others[r].at[x])); });
+  };
+  const auto write = [&](auto* matrix) {
+#pragma unroll
+    for (int r = 0; r < kRowsInFlight; ++r)
+      if (r < rows) write_pack(matrix + at(r), v[r], count, whole);
+  };
+
+  if (e.bias) {
+    const Pack<T, kEpiloguePack> bias = read_pack(e.bias + column, count, whole);
+    each([&](float& s, int, int x) { s += static_cast<float>(bias.at[x]); });
+  }
+  if (e.pre_gelu) write(e.pre_gelu);
+  if (e.gelu) each([](float& s, int, int) { s = gelu(s); });
+  if (e.times_gelu_grad_of) each_with(e.times_gelu_grad_of, [](float& s, float of) { s *= gelu_grad(of); });
+  if (e.scale) {
+    const Pack<T, kEpiloguePack> scale = read_pack(e.scale + column, count, whole);
+    each([&](float& s, int, int x) { s *= static_cast<float>(scale.at[x]); });
+  }
+  if (e.residual) each_with(e.residual, [](float& s, float r) { s += r; });
+  write(to.c);
+}
+
+// Tile (kRows, kColumns) of sums, its rows kStride apart (a multiple of 4), becomes C from (row, column) on;
+// what lies outside C is dropped. By all kThreads of the block, after a barrier.
+template <int kThreads, int kRows, int kColumns, int kStride, class T, class Out>
+__device__ void finish_tile(const GemmOutput<T, Out>& to, const float* tile, int64_t row, int64_t column) {
+  constexpr int kPacks = kColumns / kEpiloguePack, kStep = kThreads / kPacks;
+  static_assert(kThreads % kPacks == 0 && kStride % 4 == 0);
+  const int first = threadIdx.x / kPacks, in_tile = threadIdx.x % kPacks * kEpiloguePack;
+  column += in_tile;
+  const int64_t rows_left = to.m - row, columns_left = to.n - column;
+  if (columns_left <= 0) return;
+  const int end = rows_left < kRows ? static_cast<int>(rows_left) : kRows;
+  const int count = columns_left < kEpiloguePack ? static_cast<int>(columns_left) : kEpiloguePack;
+  for (int i = first; i < end; i += kRowsInFlight * kStep) {
+    float v[kRowsInFlight][kEpiloguePack];
+    const int rows = (end - i + kStep - 1) / kStep;
+#pragma unroll
+    for (int r = 0; r < kRowsInFlight; ++r) {
+      const auto sums = load<kEpiloguePack>(tile + (r < rows ? i + r * kStep : i) * kStride + in_tile);
+#pragma unroll
+      for (int x = 0; x < kEpiloguePack; ++x) v[r][x] = sums.at[x];
+    }
+    finish_rows(to, v, row + i, kStep, rows, column, count);
+  }
+}
+
+}  // namespace qfm
