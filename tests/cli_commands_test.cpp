@@ -2,9 +2,9 @@
 #include <cmath>
 #include <filesystem>
 
+#include "engine/base/sha256.h"
 #include "engine/safetensors.h"
 #include "tests/run_qfm.h"
-#include "tools/sha256.h"
 
 namespace qfm::test {
 namespace {

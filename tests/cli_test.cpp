@@ -3,8 +3,8 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "engine/base/sha256.h"
 #include "tests/run_qfm.h"
-#include "tools/sha256.h"
 
 namespace qfm::test {
 namespace {

@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 
+#include "engine/base/sha256.h"
 #include "engine/base/threads.h"
 #include "models/checkpoint.h"
 #include "tools/command.h"
@@ -9,7 +10,6 @@
 #include "tools/photo_options.h"
 #include "tools/photos.h"
 #include "tools/results.h"
-#include "tools/sha256.h"
 #include "tools/version.h"
 
 namespace qfm {

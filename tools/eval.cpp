@@ -3,12 +3,12 @@
 #include <memory>
 
 #include "engine/base/io.h"
+#include "engine/base/sha256.h"
 #include "tools/command.h"
 #include "tools/console.h"
 #include "tools/eval_report.h"
 #include "tools/photo_options.h"
 #include "tools/photos.h"
-#include "tools/sha256.h"
 #include "tools/version.h"
 #include "train/dataset.h"
 #include "train/evaluate.h"

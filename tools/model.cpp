@@ -3,11 +3,11 @@
 #include <memory>
 #include <set>
 
+#include "engine/base/sha256.h"
 #include "models/checkpoint.h"
 #include "tools/command.h"
 #include "tools/console.h"
 #include "tools/results.h"
-#include "tools/sha256.h"
 
 namespace qfm {
 namespace {

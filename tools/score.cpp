@@ -5,13 +5,13 @@
 #include <memory>
 #include <optional>
 
+#include "engine/base/sha256.h"
 #include "engine/base/threads.h"
 #include "tools/command.h"
 #include "tools/console.h"
 #include "tools/photo_options.h"
 #include "tools/photos.h"
 #include "tools/results.h"
-#include "tools/sha256.h"
 #include "tools/version.h"
 #include "train/predict.h"
 

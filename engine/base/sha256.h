@@ -1,4 +1,4 @@
-// SHA-256 (FIPS 180-4): names the exact bytes of a model in results.
+// SHA-256 (FIPS 180-4): names the exact bytes of a model or a split in results.
 #pragma once
 #include <array>
 #include <bit>
