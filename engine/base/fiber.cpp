@@ -17,6 +17,7 @@
 #endif
 
 // The calling convention lets a call destroy every register but these six, so nothing else needs to be kept.
+// A jump, not ret: the processor would predict that ret goes back to whoever called last.
 extern "C" void qfm_switch_stack(void** save, void* load);
 asm(R"(
 .text
@@ -36,7 +37,8 @@ qfm_switch_stack:
   popq %r12
   popq %rbx
   popq %rbp
-  ret
+  popq %rcx
+  jmp *%rcx
 .size qfm_switch_stack, .-qfm_switch_stack
 )");
 
@@ -64,14 +66,14 @@ void FiberStacks::forget() const {
 #endif
 }
 
-Fiber Fiber::start(char* bottom, void (*entry)()) {
+Fiber Fiber::start(char* bottom, size_t size, void (*entry)()) {
   // What qfm_switch_stack pops: six registers and where to return; above it 8 bytes that keep the alignment
   // of a call.
-  auto* top = reinterpret_cast<uint64_t*>(bottom + FiberStacks::kSize) - 8;
+  auto* top = reinterpret_cast<uint64_t*>(bottom + size) - 8;
   std::fill(top, top + 8, 0);
   top[6] = reinterpret_cast<uint64_t>(entry);
   Fiber f;
-  f.stack_pointer = top, f.bottom = bottom, f.size = FiberStacks::kSize;
+  f.stack_pointer = top, f.bottom = bottom, f.size = size;
   return f;
 }
 

@@ -15,6 +15,8 @@ class FiberStacks {
   // Makes room for n stacks; moves none that runs. Throws OutOfMemory.
   void reserve(size_t n);
   char* bottom(size_t i) const { return base_ + i * kStride + kGuard; }
+  // Bytes of stack i: they end at different lines of the caches, which else all map to the same few.
+  static constexpr size_t size(size_t i) { return kSize - i % 64 * 576; }
   // After fibers were dropped in the middle of a function: forgets what ASan thinks lies on their stacks.
   void forget() const;
 
@@ -32,9 +34,8 @@ struct Fiber {
   size_t size = 0;
   void* shadow = nullptr;  // ASan's
 
-  // A new one that starts in entry(), which must not return, on the stack [bottom, bottom +
-  // FiberStacks::kSize).
-  static Fiber start(char* bottom, void (*entry)());
+  // A new one that starts in entry(), which must not return, on the stack [bottom, bottom + size).
+  static Fiber start(char* bottom, size_t size, void (*entry)());
   // First statement of entry: learns the stack of the flow that resumed it.
   static void entered(Fiber& from);
 };

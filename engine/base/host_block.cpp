@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 #include <numeric>
 #include <utility>
@@ -13,7 +14,8 @@ thread_local Block block;
 namespace {
 
 bool same_place(Where a, Where b) {
-  return a.line() == b.line() && a.column() == b.column() && std::strcmp(a.file_name(), b.file_name()) == 0;
+  return a.line() == b.line() && a.column() == b.column() &&
+         (a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0);
 }
 
 // Pieces are heap blocks of their exact size, so that ASan sees an index past the end.
@@ -67,9 +69,10 @@ void Block::prepare() {
   threads_.resize(n);
   warps_.resize((n + 31) / 32);
   std::iota(warps_.begin(), warps_.end(), 0u);
+  waiting_.assign(warps_.size(), 0);
   for (size_t i = 0; i < n; ++i) {
     Thread& t = threads_[i];
-    t.fiber = Fiber::start(stacks_.bottom(i), &fiber_main);
+    t.fiber = Fiber::start(stacks_.bottom(i), stacks_.size(i), &fiber_main);
     t.index = dim3(i % size.x, i / size.x % size.y, i / size.x / size.y);
     t.state = State::Ready;
     t.copies.clear();
@@ -112,7 +115,8 @@ bool Block::run_warp(uint32_t warp) {
 
 template <class Items>
 void Block::shuffle(Items& items) {
-  for (size_t i = items.size(); i > 1; --i) std::swap(items[i - 1], items[next_random(random_) % i]);
+  for (size_t i = items.size(); i > 1; --i)
+    std::swap(items[i - 1], items[(next_random(random_) >> 32) * i >> 32]);
 }
 
 void Block::fiber_main() {
@@ -132,16 +136,10 @@ void Block::wait(State state, Where where) {
   switch_fiber(running_->fiber, scheduler_);
 }
 
-// The thread that is `lane` in the same warp; null past the end of the block.
-Thread* Block::lane_thread(const Thread& of, int lane) {
-  const size_t i = ((&of - threads_.data()) & ~size_t{31}) + lane;
-  return i < threads_.size() ? &threads_[i] : nullptr;
-}
-
-// Whether t waits in the collective that `self` has come to.
-bool Block::arrived(const Thread* t, const Thread& self) const {
-  return t && t->state == State::Collective && t->mask == self.mask && t->what == self.what &&
-         (self.what != host_cuda::Collective::Work || same_place(t->where, self.where));
+// Whether t, which waits in a collective, waits in the one that `self` has come to.
+bool Block::arrived(const Thread& t, const Thread& self) {
+  return t.mask == self.mask && t.what == self.what &&
+         (self.what != host_cuda::Collective::Work || same_place(t.where, self.where));
 }
 
 uint64_t Block::collective(host_cuda::Collective what, uint32_t mask, uint64_t value, int source,
@@ -151,12 +149,18 @@ uint64_t Block::collective(host_cuda::Collective what, uint32_t mask, uint64_t v
             place(where));
   self.what = what, self.mask = mask, self.value = value, self.source = source, self.where = where;
   self.state = State::Collective;
-  for (uint32_t rest = mask; rest != 0; rest &= rest - 1) {
-    if (arrived(lane_thread(self, __builtin_ctz(rest)), self)) continue;
+  uint32_t& waiting = waiting_[thread() / 32];
+  waiting |= 1u << lane();
+  Thread* warp = &self - lane();
+  bool last = (waiting & mask) == mask;
+  for (uint32_t rest = last ? mask : 0; rest != 0; rest &= rest - 1)
+    last &= arrived(warp[std::countr_zero(rest)], self);
+  if (last) {
+    complete(warp, mask);
+    waiting &= ~mask;
+  } else {
     wait(State::Collective, where);
-    return self.value;
   }
-  complete(mask);
   return self.value;
 }
 
@@ -166,32 +170,28 @@ void Block::whole_warp(WarpWork* work, void* mine, Where where) {
 }
 
 // The last arriver works for all.
-void Block::complete(uint32_t mask) {
-  Thread& self = *running_;
-  if (self.what == host_cuda::Collective::Work) complete_work();
+void Block::complete(Thread* warp, uint32_t mask) {
+  const host_cuda::Collective what = running_->what;
   uint64_t before[32] = {};
   uint64_t ballot = 0;
   for (uint32_t rest = mask; rest != 0; rest &= rest - 1) {
-    const int lane = __builtin_ctz(rest);
-    before[lane] = lane_thread(self, lane)->value;
+    const int lane = std::countr_zero(rest);
+    before[lane] = warp[lane].value;
     ballot |= uint64_t{before[lane] != 0} << lane;
   }
+  if (what == host_cuda::Collective::Work) {
+    void* lanes[32];
+    for (int i = 0; i < 32; ++i) lanes[i] = reinterpret_cast<void*>(before[i]);
+    running_->work(lanes);
+  }
   for (uint32_t rest = mask; rest != 0; rest &= rest - 1) {
-    Thread& t = *lane_thread(self, __builtin_ctz(rest));
-    QFM_CHECK(t.what != host_cuda::Collective::Shuffle || mask >> t.source & 1, here(), "lane ",
-              __builtin_ctz(rest), " shuffles from lane ", t.source, ", which the mask lacks, at ",
+    Thread& t = warp[std::countr_zero(rest)];
+    QFM_CHECK(what != host_cuda::Collective::Shuffle || mask >> t.source & 1, here(), "lane ",
+              std::countr_zero(rest), " shuffles from lane ", t.source, ", which the mask lacks, at ",
               place(t.where));
-    t.value = t.what == host_cuda::Collective::Shuffle  ? before[t.source]
-              : t.what == host_cuda::Collective::Ballot ? ballot
-                                                        : 0;
+    t.value = what == host_cuda::Collective::Shuffle ? before[t.source] : ballot;
     t.state = State::Ready;
   }
-}
-
-void Block::complete_work() {
-  void* lanes[32];
-  for (int i = 0; i < 32; ++i) lanes[i] = reinterpret_cast<void*>(lane_thread(*running_, i)->value);
-  running_->work(lanes);
 }
 
 void Block::check_shared(const void* p, size_t bytes, const char* what, Where where) const {

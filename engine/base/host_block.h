@@ -87,13 +87,11 @@ class Block {
   bool run_warp(uint32_t warp);
   template <class Items>
   void shuffle(Items& items);
-  bool arrived(const Thread* t, const Thread& self) const;
-  void complete(uint32_t mask);
-  void complete_work();
+  static bool arrived(const Thread& t, const Thread& self);
+  void complete(Thread* warp, uint32_t mask);
   void wait(State state, Where where);
   void check_copies_waited() const;
   std::string stuck() const;
-  Thread* lane_thread(const Thread& of, int lane);
   std::string thread_list(const std::vector<size_t>& ids) const;
 
   const Launch* launch_ = nullptr;  // null: no block runs
@@ -101,7 +99,8 @@ class Block {
   uint64_t random_ = 0;
   bool late_copies_ = false;
   std::vector<Thread> threads_;
-  std::vector<uint32_t> warps_;
+  std::vector<uint32_t> warps_;    // in the order in which they run
+  std::vector<uint32_t> waiting_;  // of each warp, the lanes that wait in a collective
   Thread* running_ = nullptr;
   Fiber scheduler_;
   FiberStacks stacks_;

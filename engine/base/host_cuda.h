@@ -46,8 +46,8 @@ void set_seed(uint64_t seed);
 
 // What the macros and functions below stand on; called by a running kernel only.
 void barrier(Where where);
-// Waits for all lanes of mask. Sync returns 0, Ballot one bit per lane whose value is not 0, Shuffle the
-// value of lane `source`. All lanes must ask for the same. Work is whole_warp's.
+// Waits for all lanes of mask. Ballot returns one bit per lane whose value is not 0, Shuffle the value of lane
+// `source`. All lanes must ask for the same. Work is whole_warp's.
 enum class Collective : uint8_t { Sync, Ballot, Shuffle, Work };
 uint64_t collective(Collective what, uint32_t mask, uint64_t value, int source, Where where);
 int lane();
