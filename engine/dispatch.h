@@ -37,11 +37,11 @@ void dispatch_cpu_dtype(const Op& op, DType dtype, F&& f) {
 }
 }  // namespace detail
 
-// For operations that have no CUDA kernel yet: a CUDA tensor throws.
+// For what only the CPU does: a CUDA tensor throws.
 template <class F>
 void dispatch_cpu(Op op, const Tensor& x, F&& f) {
   const ProfileScope scope(op);
-  QFM_CHECK(x.device() == cpu_device, op.name, ": not yet on ", name_of(x.device()));
+  QFM_CHECK(x.device() == cpu_device, op.name, ": not on ", name_of(x.device()));
   detail::dispatch_cpu_dtype(op, x.dtype(), f);
 }
 
@@ -51,14 +51,11 @@ void dispatch(Op op, const Tensor& x, F&& f) {
   const ProfileScope scope(op);
   if (x.device() == cpu_device) return detail::dispatch_cpu_dtype(op, x.dtype(), f);
 #if defined(QFM_CUDA_DEVICE) || defined(QFM_CUDA_HOST)
-  switch (x.dtype()) {
-    case DType::F32:
-      return f(Cuda{}, float{});
-    case DType::BF16:
-      return f(Cuda{}, bf16{});
-    default:
-      QFM_FAIL(op.name, ": no CUDA kernel for ", name_of(x.dtype()));
-  }
+  const Cuda on{cuda::compute_stream()};
+  if (x.dtype() == DType::F32) f(on, float{});
+  else if (x.dtype() == DType::BF16) f(on, bf16{});
+  else QFM_FAIL(op.name, ": no CUDA kernel for ", name_of(x.dtype()));
+  if (profiling() && !cuda::capturing()) cuda::synchronize();  // the op's time, not that of its launch
 #else
   QFM_FAIL(op.name, ": ", cuda::unavailable_reason());
 #endif

@@ -1,20 +1,79 @@
-// The one door to CUDA. Three worlds, picked by CMake: QFM_CUDA_DEVICE (nvcc, a GPU), QFM_CUDA_HOST (the same kernels
-// run on the CPU by fibers, see host_cuda.h) or neither (every call throws or returns null).
+// The one door to CUDA. Three worlds, picked by CMake: QFM_CUDA_DEVICE (nvcc, a GPU), QFM_CUDA_HOST (the same
+// kernels run on the CPU by fibers, see host_cuda.h) or neither (every call throws or returns null).
+//
+// All tensor operations run on one compute stream, in the order in which they are issued. One thread at a
+// time issues them. A status that is not success is an Error "cuda: CALL: reason".
 #pragma once
 #include <cstddef>
+#include <memory>
+#include <string>
 
 namespace qfm::cuda {
 
 // True when kernels can run: a GPU with a working driver, or the host layer.
 bool available() noexcept;
-// Why not ("no GPU: ..."), for a message; empty when available.
+// Why not, and what to do ("no GPU: ..."), for a message; empty when available.
 const char* unavailable_reason() noexcept;
+// Which GPU serves; to be said before anything else is asked of it. Throws Error for an index that does not
+// exist.
+void select_device(int index);
+std::string device_name();
 
 void* system_allocate(size_t bytes) noexcept;  // null: no memory, or no CUDA
 void system_release(void* p) noexcept;
-// Synchronous; either side may be on the device. Throws Error.
+// Page-locked memory of the host, which a GPU reads and writes while kernels run. Null: none to be had.
+void* pinned_allocate(size_t bytes) noexcept;
+void pinned_release(void* p) noexcept;
+
+void* compute_stream();
+
+// In the order of `stream`. Memory of the host must be pinned, and stay as it is until the copy is done.
+void copy_async(void* dst, const void* src, size_t bytes, void* stream);
+void zero_async(void* dst, size_t bytes, void* stream);
+// In the order of the compute stream, done on return; either side may be any memory of the host.
 void copy(void* dst, const void* src, size_t bytes);
-void zero(void* dst, size_t bytes);
+// Waits for the compute stream. Throws Error for what went wrong in its kernels.
 void synchronize();
+
+// A stream beside the compute stream: copies on it overlap with kernels. In host-CUDA they happen as late as
+// they may, so that a missing wait shows.
+class Stream {
+ public:
+  Stream();
+  ~Stream();
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+  void* get() const { return stream_; }
+
+ private:
+  void* stream_;
+};
+
+// A place in the work of a stream.
+class Event {
+ public:
+  Event();
+  ~Event();
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  void record(void* stream);
+  // What is issued to `stream` from now on waits for the place recorded last (none: waits for nothing).
+  void wait(void* stream) const;
+  // The calling thread waits.
+  void synchronize() const;
+
+ private:
+  void* event_;
+};
+
+// Work of the compute stream, recorded instead of done: kernels and copies with their arguments by value.
+// What graph.h is made of. While a capture lasts, everything that would wait for the stream throws Error.
+bool capturing() noexcept;
+void begin_capture();
+struct Captured;  // owned by the caller, see release_captured
+// Ends the capture; keep = false throws the work away and returns null, and never throws.
+Captured* end_capture(bool keep);
+void launch_captured(Captured* work);
+void release_captured(Captured* work) noexcept;
 
 }  // namespace qfm::cuda

@@ -2,6 +2,8 @@
 // program).
 #include <cuda_runtime_api.h>
 
+#include <atomic>
+#include <cstdlib>
 #include <string>
 
 #include "engine/base/cuda.h"
@@ -18,13 +20,13 @@ std::string version(int v) { return concat(v / 1000, ".", v % 1000 / 10); }
 std::string find_reason() {
   int driver = 0, runtime = 0, devices = 0;
   if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
-    return "no GPU: no NVIDIA driver is installed";
+    return "no GPU: no NVIDIA driver is installed; install one, or use --device cpu";
   if (cudaRuntimeGetVersion(&runtime) == cudaSuccess && driver / 1000 < runtime / 1000)
     return concat("no GPU: the driver serves CUDA ", version(driver), ", this program needs ",
-                  version(runtime), ": update the driver");
+                  version(runtime), ": update the driver, or use --device cpu");
   const cudaError_t status = cudaGetDeviceCount(&devices);
-  if (status != cudaSuccess) return concat("no GPU: ", cudaGetErrorString(status));
-  return devices > 0 ? "" : "no GPU: the driver lists none";
+  if (status != cudaSuccess) return concat("no GPU: ", cudaGetErrorString(status), "; use --device cpu");
+  return devices > 0 ? "" : "no GPU: the driver lists none; use --device cpu";
 }
 
 const std::string& reason() {
@@ -32,7 +34,37 @@ const std::string& reason() {
   return text;
 }
 
+// A kernel that failed is noticed by whoever waits next. With this set every launch waits, and names its own.
+bool one_at_a_time() {
+  static const bool on = [] {
+    const char* v = std::getenv("QFM_CUDA_SYNC");
+    return v && *v && *v != '0';
+  }();
+  return on;
+}
+
+cudaStream_t as_stream(void* p) { return static_cast<cudaStream_t>(p); }
+cudaEvent_t as_event(void* p) { return static_cast<cudaEvent_t>(p); }
+
+std::atomic<bool> in_capture{false};
+
+void refuse_capture(const char* what) {
+  QFM_CHECK(!in_capture, "cuda: ", what, ": a graph is being captured, nothing can wait for its work");
+}
+
+void wait(cudaStream_t stream) {
+  const cudaError_t status = cudaStreamSynchronize(stream);
+  if (status == cudaErrorIllegalAddress || status == cudaErrorLaunchFailure ||
+      status == cudaErrorMisalignedAddress)
+    check(status, "a kernel failed (QFM_CUDA_SYNC=1 names it)");
+  check(status, "cudaStreamSynchronize");
+}
+
 }  // namespace
+
+struct Captured {
+  cudaGraphExec_t graph;
+};
 
 bool available() noexcept { return reason().empty(); }
 const char* unavailable_reason() noexcept { return reason().c_str(); }
@@ -44,6 +76,25 @@ void check(cudaError_t status, const char* what) {
   QFM_FAIL("cuda: ", what, ": ", cudaGetErrorString(status), " (", cudaGetErrorName(status), ")");
 }
 
+void select_device(int index) {
+  QFM_CHECK(available(), reason());
+  int count = 0;
+  check(cudaGetDeviceCount(&count), "cudaGetDeviceCount");
+  QFM_CHECK(index >= 0 && index<count, "no GPU ", index, ": this machine has number 0", count> 1
+                ? concat(" to ", count - 1)
+                : "",
+            " only");
+  check(cudaSetDevice(index), "cudaSetDevice");
+}
+
+std::string device_name() {
+  int index = 0;
+  cudaDeviceProp properties;
+  check(cudaGetDevice(&index), "cudaGetDevice");
+  check(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
+  return properties.name;
+}
+
 void* system_allocate(size_t bytes) noexcept {
   void* p = nullptr;
   if (!available() || cudaMalloc(&p, bytes) == cudaSuccess) return p;
@@ -53,26 +104,121 @@ void* system_allocate(size_t bytes) noexcept {
 void system_release(void* p) noexcept {
   if (cudaFree(p) != cudaSuccess) cudaGetLastError();
 }
+void* pinned_allocate(size_t bytes) noexcept {
+  void* p = nullptr;
+  if (!available() || cudaMallocHost(&p, bytes) == cudaSuccess) return p;
+  cudaGetLastError();
+  return nullptr;
+}
+void pinned_release(void* p) noexcept {
+  if (cudaFreeHost(p) != cudaSuccess) cudaGetLastError();
+}
 
+// Of the kind that work on the default stream (Cuda{} of a test) waits for, and the other way round.
+void* compute_stream() {
+  static cudaStream_t stream = [] {
+    cudaStream_t s = nullptr;
+    check(cudaStreamCreate(&s), "cudaStreamCreate");
+    return s;
+  }();
+  return stream;
+}
+
+void copy_async(void* dst, const void* src, size_t bytes, void* stream) {
+  check(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDefault, as_stream(stream)), "cudaMemcpyAsync");
+}
+void zero_async(void* dst, size_t bytes, void* stream) {
+  check(cudaMemsetAsync(dst, 0, bytes, as_stream(stream)), "cudaMemsetAsync");
+}
 void copy(void* dst, const void* src, size_t bytes) {
-  check(cudaMemcpy(dst, src, bytes, cudaMemcpyDefault), "cudaMemcpy");
-  synchronize();  // a copy from one place on the device to another returns early
+  refuse_capture("copy");
+  copy_async(dst, src, bytes, compute_stream());
+  wait(as_stream(compute_stream()));
 }
-void zero(void* dst, size_t bytes) {
-  check(cudaMemset(dst, 0, bytes), "cudaMemset");
-  synchronize();
+void synchronize() {
+  refuse_capture("synchronize");
+  wait(as_stream(compute_stream()));
 }
-void synchronize() { check(cudaDeviceSynchronize(), "cudaDeviceSynchronize"); }
+
+Stream::Stream() : stream_(nullptr) {
+  cudaStream_t s = nullptr;
+  check(cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  stream_ = s;
+}
+Stream::~Stream() {
+  if (cudaStreamSynchronize(as_stream(stream_)) != cudaSuccess ||
+      cudaStreamDestroy(as_stream(stream_)) != cudaSuccess)
+    cudaGetLastError();
+}
+
+Event::Event() : event_(nullptr) {
+  cudaEvent_t e = nullptr;
+  check(cudaEventCreateWithFlags(&e, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+  event_ = e;
+}
+Event::~Event() {
+  if (cudaEventDestroy(as_event(event_)) != cudaSuccess) cudaGetLastError();
+}
+void Event::record(void* stream) {
+  refuse_capture("event");
+  check(cudaEventRecord(as_event(event_), as_stream(stream)), "cudaEventRecord");
+}
+void Event::wait(void* stream) const {
+  refuse_capture("event");
+  check(cudaStreamWaitEvent(as_stream(stream), as_event(event_), 0), "cudaStreamWaitEvent");
+}
+void Event::synchronize() const {
+  refuse_capture("event");
+  check(cudaEventSynchronize(as_event(event_)), "cudaEventSynchronize");
+}
+
+bool capturing() noexcept { return in_capture; }
+
+// Relaxed: memory may be asked for while work is captured.
+void begin_capture() {
+  refuse_capture("begin_capture");
+  check(cudaStreamBeginCapture(as_stream(compute_stream()), cudaStreamCaptureModeRelaxed),
+        "cudaStreamBeginCapture");
+  in_capture = true;
+}
+
+Captured* end_capture(bool keep) {
+  in_capture = false;
+  cudaGraph_t graph = nullptr;
+  cudaError_t status = cudaStreamEndCapture(as_stream(compute_stream()), &graph);
+  cudaGraphExec_t executable = nullptr;
+  if (status == cudaSuccess && keep) status = cudaGraphInstantiate(&executable, graph, 0);
+  if (graph) cudaGraphDestroy(graph);
+  if (!keep) {
+    cudaGetLastError();
+    return nullptr;
+  }
+  check(status, "capture of a graph");
+  return new Captured{executable};
+}
+
+void launch_captured(Captured* work) {
+  refuse_capture("launch_captured");
+  check(cudaGraphLaunch(work->graph, as_stream(compute_stream())), "cudaGraphLaunch");
+}
+void release_captured(Captured* work) noexcept {
+  // A replay may still run, and its memory is about to be used by others.
+  if (cudaStreamSynchronize(as_stream(compute_stream())) != cudaSuccess ||
+      cudaGraphExecDestroy(work->graph) != cudaSuccess)
+    cudaGetLastError();
+  delete work;
+}
+
+void allow_shared_memory(const void* kernel, const char* signature, size_t bytes) {
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+        concat("shared memory of ", kernel_name(signature)).c_str());
+}
 
 void launch(const void* kernel, const char* signature, dim3 grid, dim3 block, size_t shared_bytes,
             void* stream, void** parameters) {
-  constexpr size_t kUnasked = 48 << 10;
-  if (shared_bytes > kUnasked)
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(shared_bytes)),
-          concat("shared memory of ", kernel_name(signature)).c_str());
-  const cudaError_t status =
-      cudaLaunchKernel(kernel, grid, block, parameters, shared_bytes, static_cast<cudaStream_t>(stream));
+  cudaError_t status = cudaLaunchKernel(kernel, grid, block, parameters, shared_bytes, as_stream(stream));
+  if (status == cudaSuccess && one_at_a_time() && !in_capture)
+    status = cudaStreamSynchronize(as_stream(stream));
   if (status != cudaSuccess) check(status, concat("launch of ", kernel_name(signature)).c_str());
 }
 

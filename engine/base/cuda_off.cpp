@@ -3,13 +3,41 @@
 #include "engine/base/error.h"
 
 namespace qfm::cuda {
+namespace {
+
+constexpr const char* kReason = "this build has no CUDA (configure with -DQFM_CUDA=device; it needs nvcc)";
+[[noreturn]] void fail() { QFM_FAIL("cuda: ", kReason); }
+
+}  // namespace
 
 bool available() noexcept { return false; }
-const char* unavailable_reason() noexcept { return "this build has no CUDA"; }
+const char* unavailable_reason() noexcept { return kReason; }
+void select_device(int) { fail(); }
+std::string device_name() { fail(); }
+
 void* system_allocate(size_t) noexcept { return nullptr; }
 void system_release(void*) noexcept {}
-void copy(void*, const void*, size_t) { QFM_FAIL("cuda: this build has no CUDA"); }
-void zero(void*, size_t) { QFM_FAIL("cuda: this build has no CUDA"); }
-void synchronize() { QFM_FAIL("cuda: this build has no CUDA"); }
+void* pinned_allocate(size_t) noexcept { return nullptr; }
+void pinned_release(void*) noexcept {}
+
+void* compute_stream() { fail(); }
+void copy_async(void*, const void*, size_t, void*) { fail(); }
+void zero_async(void*, size_t, void*) { fail(); }
+void copy(void*, const void*, size_t) { fail(); }
+void synchronize() { fail(); }
+
+Stream::Stream() { fail(); }
+Stream::~Stream() = default;
+Event::Event() { fail(); }
+Event::~Event() = default;
+void Event::record(void*) { fail(); }
+void Event::wait(void*) const { fail(); }
+void Event::synchronize() const { fail(); }
+
+bool capturing() noexcept { return false; }
+void begin_capture() { fail(); }
+Captured* end_capture(bool) { return nullptr; }
+void launch_captured(Captured*) { fail(); }
+void release_captured(Captured*) noexcept {}
 
 }  // namespace qfm::cuda

@@ -1,34 +1,16 @@
 #include "engine/base/host_cuda.h"
 
 #include <atomic>
-#include <cstdlib>
-#include <cstring>
 
-#include "engine/base/cuda.h"
 #include "engine/base/host_block.h"
 #include "engine/base/threads.h"
-
-namespace qfm::cuda {
-
-bool available() noexcept { return true; }
-const char* unavailable_reason() noexcept { return ""; }
-// A fresh block is NaN in every float format.
-void* system_allocate(size_t bytes) noexcept {
-  void* p = nullptr;
-  if (posix_memalign(&p, 256, bytes) != 0) return nullptr;
-  return std::memset(p, 0xff, bytes);
-}
-void system_release(void* p) noexcept { std::free(p); }
-void copy(void* dst, const void* src, size_t bytes) { std::memcpy(dst, src, bytes); }
-void zero(void* dst, size_t bytes) { std::memset(dst, 0, bytes); }
-void synchronize() {}
-
-}  // namespace qfm::cuda
 
 namespace qfm::host_cuda {
 namespace {
 
 std::atomic<uint64_t> schedule_seed{1};
+
+}  // namespace
 
 void check_sizes(const Launch& l) {
   const auto name = [&] { return "host-CUDA: launch of " + cuda::kernel_name(l.signature) + ": "; };
@@ -41,8 +23,6 @@ void check_sizes(const Launch& l) {
             "a block of (", l.block.x, ",", l.block.y, ",", l.block.z, ") threads");
   QFM_CHECK(l.shared_bytes <= kMaxShared, name(), l.shared_bytes, " bytes of shared memory, at most 227 KB");
 }
-
-}  // namespace
 
 void set_seed(uint64_t seed) { schedule_seed.store(seed); }
 

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <source_location>
 #include <tuple>
 #include <type_traits>
@@ -39,6 +40,11 @@ struct Launch {
 // Runs all blocks, on the pool of threads, and returns when they are done. Throws Error for what a GPU would
 // refuse (sizes) or leave undefined; the kernel's writes so far stay.
 void run(const Launch& launch);
+// Throws Error for a grid, a block or shared memory that a GPU would refuse.
+void check_sizes(const Launch& launch);
+// False: the stream does its work later, or a graph is being captured; queue() then keeps the arguments.
+bool runs_at_once(void* stream);
+void queue(const Launch& launch, void* stream, std::shared_ptr<const void> arguments);
 
 // Seed of the orders in which blocks and threads run from now on. Results of a correct kernel do not depend
 // on it.
@@ -143,12 +149,14 @@ T __shfl_up_sync(uint32_t mask, T value, int delta, int width = 32,
 namespace qfm {
 
 template <auto kernel, class... Arguments>
-void launch(dim3 grid, dim3 block, size_t shared_bytes, void* /*stream*/, const Arguments&... arguments) {
+void launch(dim3 grid, dim3 block, size_t shared_bytes, void* stream, const Arguments&... arguments) {
   using Parameters = decltype(host_cuda::parameters_of(kernel));
   const Parameters parameters(arguments...);
-  host_cuda::run({__PRETTY_FUNCTION__, grid, block, shared_bytes,
-                  [](const void* p) { std::apply(kernel, *static_cast<const Parameters*>(p)); },
-                  &parameters});
+  const host_cuda::Launch launch{
+      __PRETTY_FUNCTION__, grid, block, shared_bytes,
+      [](const void* p) { std::apply(kernel, *static_cast<const Parameters*>(p)); }, &parameters};
+  if (host_cuda::runs_at_once(stream)) host_cuda::run(launch);
+  else host_cuda::queue(launch, stream, std::make_shared<const Parameters>(parameters));
 }
 
 }  // namespace qfm

@@ -12,6 +12,7 @@
 #else
 #include <cuda_runtime.h>
 
+#include <atomic>
 #include <cstdint>
 #include <tuple>
 #include <utility>
@@ -27,10 +28,12 @@ namespace cuda {
 
 // Throws Error "cuda: WHAT: reason (cudaErrorName)" unless status is cudaSuccess.
 void check(cudaError_t status, const char* what);
-// Shared memory beyond 48 KB is asked for where needed. signature: a function signature with "kernel = NAME"
-// in it.
+// signature: a function signature with "kernel = NAME" in it.
 void launch(const void* kernel, const char* signature, dim3 grid, dim3 block, size_t shared_bytes,
             void* stream, void** parameters);
+
+// A kernel may use up to 48 KB of dynamic shared memory, more only once it has been allowed.
+void allow_shared_memory(const void* kernel, const char* signature, size_t bytes);
 
 template <class... Parameters>
 std::tuple<Parameters...> parameters_of(void (*)(Parameters...));
@@ -40,6 +43,11 @@ std::tuple<Parameters...> parameters_of(void (*)(Parameters...));
 template <auto kernel, class... Arguments>
 void launch(dim3 grid, dim3 block, size_t shared_bytes, void* stream, const Arguments&... arguments) {
   const char* signature = __PRETTY_FUNCTION__;
+  static std::atomic<size_t> allowed{48 << 10};  // of this kernel: asked for once, not by every launch
+  if (shared_bytes > allowed.load(std::memory_order_relaxed)) {
+    cuda::allow_shared_memory(reinterpret_cast<const void*>(kernel), signature, shared_bytes);
+    allowed.store(shared_bytes, std::memory_order_relaxed);
+  }
   decltype(cuda::parameters_of(kernel)) parameters(arguments...);
   std::apply(
       [&](auto&... parameter) {

@@ -54,26 +54,18 @@ class CachingAllocator {
     QFM_CHECK(size >= bytes, "memory: ", bytes, " bytes is too large");
     std::lock_guard lock(mutex_);
     ++count_.allocations;
-    void* p = ordered_failure() ? nullptr : take(size);
+    void* p = ordered_failure() ? nullptr : pool_ ? take_for_pool(size) : take(size);
     if (!p)
       throw OutOfMemory(concat("out of memory on ", name_of(device_), ": ", bytes, " bytes wanted, ",
                                count_.live, " in use"),
                         __FILE__, __LINE__);
-    count_.live += size;
-    count_.peak = std::max(count_.peak, count_.live);
     return p;
   }
 
   void put(void* p, size_t bytes) noexcept {
-    const size_t size = rounded(bytes);
     std::lock_guard lock(mutex_);
-    count_.live -= size;
-    try {
-      free_[size].push_back(p);
-      count_.cached += size;
-    } catch (...) {  // no room for the list entry: give the block back instead
-      system_put(device_, p);
-    }
+    if (const auto block = pooled_.find(p); block != pooled_.end()) block->second.free = true;
+    else put_locked(p, rounded(bytes));
   }
 
   void trim() noexcept {
@@ -89,21 +81,75 @@ class CachingAllocator {
     count_.peak = count_.live;
   }
 
- private:
-  void* take(size_t size) {
-    auto it = free_.find(size);
-    if (it != free_.end() && !it->second.empty()) {
-      void* p = it->second.back();
-      it->second.pop_back();
-      count_.cached -= size;
-      return p;
+  // From now on memory is taken for `pool`; null: for nobody.
+  void use_pool(const MemoryPool* pool) {
+    std::lock_guard lock(mutex_);
+    QFM_CHECK(!pool || !pool_, "memory: two pools in use at once");
+    pool_ = pool;
+  }
+  void drop_pool(const MemoryPool* pool) noexcept {
+    std::lock_guard lock(mutex_);
+    for (auto it = pooled_.begin(); it != pooled_.end();) {
+      const auto [p, block] = *it;
+      if (block.pool != pool) {
+        ++it;
+        continue;
+      }
+      it = pooled_.erase(it);
+      if (block.free) put_locked(p, block.size);
     }
-    void* p = system_get(device_, size);
-    if (!p) {
-      trim_locked();
-      p = system_get(device_, size);
+  }
+
+ private:
+  struct PooledBlock {
+    const MemoryPool* pool;
+    size_t size;
+    bool free;
+  };
+
+  void* take_for_pool(size_t size) {
+    for (auto& [p, block] : pooled_)
+      if (block.pool == pool_ && block.size == size && block.free) {
+        block.free = false;
+        return p;
+      }
+    void* p = take(size);
+    if (!p) return nullptr;
+    try {
+      pooled_.emplace(p, PooledBlock{pool_, size, false});
+    } catch (...) {
+      put_locked(p, size);
+      throw;
     }
     return p;
+  }
+  void* take(size_t size) {
+    void* p = nullptr;
+    const auto it = free_.find(size);
+    if (it != free_.end() && !it->second.empty()) {
+      p = it->second.back();
+      it->second.pop_back();
+      count_.cached -= size;
+    } else {
+      p = system_get(device_, size);
+      if (!p && !pool_) {  // giving memory back waits for the device, which a capture cannot
+        trim_locked();
+        p = system_get(device_, size);
+      }
+      if (!p) return nullptr;
+    }
+    count_.live += size;
+    count_.peak = std::max(count_.peak, count_.live);
+    return p;
+  }
+  void put_locked(void* p, size_t size) noexcept {
+    count_.live -= size;
+    try {
+      free_[size].push_back(p);
+      count_.cached += size;
+    } catch (...) {  // no room for the list entry: give the block back instead
+      system_put(device_, p);
+    }
   }
   void trim_locked() noexcept {
     for (auto& [size, blocks] : free_)
@@ -115,6 +161,8 @@ class CachingAllocator {
   Device device_;
   std::mutex mutex_;
   std::unordered_map<size_t, std::vector<void*>> free_;
+  std::unordered_map<void*, PooledBlock> pooled_;
+  const MemoryPool* pool_ = nullptr;
   MemoryCount count_;
 };
 
@@ -152,13 +200,25 @@ void fail_allocation(uint64_t n) { failure_countdown.store(n); }
 void copy_bytes(Device to, void* dst, Device from, const void* src, size_t bytes) {
   if (bytes == 0) return;
   if (to.kind == Device::Kind::Cpu && from.kind == Device::Kind::Cpu) std::memcpy(dst, src, bytes);
+  else if (to == from) cuda::copy_async(dst, src, bytes, cuda::compute_stream());
   else cuda::copy(dst, src, bytes);
 }
 void zero_bytes(Device device, void* dst, size_t bytes) {
   if (bytes == 0) return;
   if (device.kind == Device::Kind::Cpu) std::memset(dst, 0, bytes);
-  else cuda::zero(dst, bytes);
+  else cuda::zero_async(dst, bytes, cuda::compute_stream());
 }
+
+MemoryPool::~MemoryPool() { allocator(cuda_device).drop_pool(this); }
+MemoryPool::Scope::Scope(MemoryPool& pool) { allocator(cuda_device).use_pool(&pool); }
+MemoryPool::Scope::~Scope() { allocator(cuda_device).use_pool(nullptr); }
+
+PinnedBuffer::PinnedBuffer(size_t bytes)
+    : bytes_(bytes), data_(ordered_failure() ? nullptr : cuda::pinned_allocate(std::max<size_t>(bytes, 1))) {
+  if (!data_)
+    throw OutOfMemory(concat("out of page-locked memory: ", bytes, " bytes wanted"), __FILE__, __LINE__);
+}
+PinnedBuffer::~PinnedBuffer() { cuda::pinned_release(data_); }
 
 Scratch::Scratch(size_t bytes) : mark_block_(arena.block), mark_used_(arena.used) {
   bytes = (bytes + 63) / 64 * 64;

@@ -9,7 +9,8 @@ namespace qfm {
 
 // Blocks are aligned to 64 bytes (CPU) and handed back to a free list for their exact rounded size; when the
 // system has no more, the free lists are emptied and the request tried again. Contents are not initialised.
-// Throws OutOfMemory. release(nullptr) is fine; release never throws.
+// CUDA memory is reused in the order of the compute stream: it may be released as soon as the last kernel
+// that uses it has been launched. Throws OutOfMemory. release(nullptr) is fine; release never throws.
 void* allocate(Device device, size_t bytes);
 void release(Device device, void* block, size_t bytes) noexcept;
 // Gives cached free blocks back to the system.
@@ -27,12 +28,50 @@ void reset_peak(Device device);
 // For tests: the n-th allocation from now (1 = the next), on any device, throws OutOfMemory, once. 0 cancels.
 void fail_allocation(uint64_t n);
 
-// Copies between devices; returns when the copy is done.
+// Copies between devices, in the order of the compute stream; to or from the CPU it returns when the copy is
+// done.
 void copy_bytes(Device to, void* dst, Device from, const void* src, size_t bytes);
 void zero_bytes(Device device, void* dst, size_t bytes);
 
-// Device memory for one CUDA kernel's partial results, from the caching allocator. It may go out of scope as soon
-// as the kernel has been launched: blocks are reused in the order of the stream. Not initialised. Throws
+// What a CUDA graph was captured with: while a Scope lives, CUDA memory comes from the pool's own blocks,
+// else from the cache or the system, and stays with the pool until the pool is destroyed (all of it counts as
+// in use). Blocks that a tensor still holds then become ordinary ones. One scope at a time.
+class MemoryPool {
+ public:
+  MemoryPool() = default;
+  ~MemoryPool();
+  MemoryPool(const MemoryPool&) = delete;
+  MemoryPool& operator=(const MemoryPool&) = delete;
+
+  class Scope {
+   public:
+    explicit Scope(MemoryPool& pool);
+    ~Scope();
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+  };
+};
+
+// Page-locked memory of the host, for copies that overlap with kernels. Throws OutOfMemory.
+class PinnedBuffer {
+ public:
+  explicit PinnedBuffer(size_t bytes);
+  ~PinnedBuffer();
+  PinnedBuffer(const PinnedBuffer&) = delete;
+  PinnedBuffer& operator=(const PinnedBuffer&) = delete;
+  size_t bytes() const { return bytes_; }
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+
+ private:
+  size_t bytes_;
+  void* data_;
+};
+
+// Device memory for one CUDA kernel's partial results, from the caching allocator. It may go out of scope as
+// soon as the kernel has been launched: blocks are reused in the order of the stream. Not initialised. Throws
 // OutOfMemory.
 class DeviceScratch {
  public:
