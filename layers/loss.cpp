@@ -5,21 +5,9 @@
 #include "kernels/loss.h"
 
 namespace qfm {
-namespace {
 
-// Loss kernels give value and gradient at once; the backward only scales by the upstream gradient.
-template <class Kernel>
-Var with_gradient(const char* name, const Var& prediction, const Tensor& target, Kernel&& kernel) {
-  const Tensor& p = prediction.value;
-  QFM_CHECK(p.shape() == target.shape() && p.dtype() == target.dtype() && p.numel() > 0, name,
-            ": prediction is ", p.shape(), " ", name_of(p.dtype()), ", target is ", target.shape(), " ",
-            name_of(target.dtype()));
-  const Tensor loss = acc_like(p, {1}), grad = like(p);
-  dispatch_cpu({name}, p, [&](auto dev, auto t) {
-    using T = decltype(t);
-    kernel(dev, ptr<acc<T>>(loss), ptr<T>(grad), ptr<const T>(p), ptr<const T>(target), p.numel());
-  });
-  return record(name, loss, {prediction}, [name, grad](const Tensor& dy) -> Grads {
+Var loss_with_gradient(const char* name, const Tensor& loss, const Var& x, const Tensor& grad) {
+  return record(name, loss, {x}, [name, grad](const Tensor& dy) -> Grads {
     const double upstream = dy.to(cpu_device).to(DType::F64).span<double>()[0];
     const Tensor dx = like(grad);
     dispatch_cpu({name}, grad, [&](auto dev, auto t) {
@@ -30,21 +18,37 @@ Var with_gradient(const char* name, const Var& prediction, const Tensor& target,
   });
 }
 
+namespace {
+
+template <class Kernel>
+Var mean_loss(const char* name, const Var& prediction, const Tensor& target, Kernel&& kernel) {
+  const Tensor& p = prediction.value;
+  QFM_CHECK(p.shape() == target.shape() && p.dtype() == target.dtype() && p.numel() > 0, name,
+            ": prediction is ", p.shape(), " ", name_of(p.dtype()), ", target is ", target.shape(), " ",
+            name_of(target.dtype()));
+  const Tensor loss = acc_like(p, {1}), grad = like(p);
+  dispatch_cpu({name}, p, [&](auto dev, auto t) {
+    using T = decltype(t);
+    kernel(dev, ptr<acc<T>>(loss), ptr<T>(grad), ptr<const T>(p), ptr<const T>(target), p.numel());
+  });
+  return loss_with_gradient(name, loss, prediction, grad);
+}
+
 }  // namespace
 
 Var smooth_l1(const Var& prediction, const Tensor& target, double beta) {
   QFM_CHECK(beta > 0, "smooth_l1: beta is ", beta);
-  return with_gradient("smooth_l1", prediction, target,
-                       [beta](auto dev, auto* loss, auto* grad, const auto* p, const auto* t, int64_t n) {
-                         smooth_l1(dev, loss, grad, p, t, beta, n);
-                       });
+  return mean_loss("smooth_l1", prediction, target,
+                   [beta](auto dev, auto* loss, auto* grad, const auto* p, const auto* t, int64_t n) {
+                     smooth_l1(dev, loss, grad, p, t, beta, n);
+                   });
 }
 
 Var mse(const Var& prediction, const Tensor& target) {
-  return with_gradient("mse", prediction, target,
-                       [](auto dev, auto* loss, auto* grad, const auto* p, const auto* t, int64_t n) {
-                         mse(dev, loss, grad, p, t, n);
-                       });
+  return mean_loss("mse", prediction, target,
+                   [](auto dev, auto* loss, auto* grad, const auto* p, const auto* t, int64_t n) {
+                     mse(dev, loss, grad, p, t, n);
+                   });
 }
 
 }  // namespace qfm

@@ -4,6 +4,9 @@
 
 namespace qfm {
 
+// A loss (1) whose kernel gave d loss / d x at once: the backward only scales that by the upstream gradient.
+Var loss_with_gradient(const char* name, const Tensor& loss, const Var& x, const Tensor& grad);
+
 // Mean over all elements of d^2 / (2 beta) where |d| < beta, |d| - beta / 2 elsewhere, d = prediction -
 // target. Equal shapes; no gradient to the target.
 Var smooth_l1(const Var& prediction, const Tensor& target, double beta = 1.0);

@@ -7,7 +7,9 @@
 #include "layers/layerscale.h"
 #include "layers/linear.h"
 #include "layers/loss.h"
+#include "layers/method_loss.h"
 #include "layers/mlp.h"
+#include "layers/noise.h"
 #include "layers/patch_embed.h"
 #include "layers/similarity.h"
 #include "layers/tokens.h"
@@ -108,6 +110,57 @@ void add_tokens(std::vector<OpCase>& t) {
                49});
 }
 
+// A constant in the accumulation type of x, as weights and factors are.
+Tensor constant(const Var& v, const Var& x) {
+  return v.value.to(cpu_device).to(acc_of(x.value.dtype())).to(x.value.device());
+}
+
+void add_method(std::vector<OpCase>& t) {
+  t.push_back({"perturb",
+               {x({3, 7, 13}), fixed({3, 7, 13}), fixed({3})},
+               [](const In& v) { return perturb(v[0], v[1].value, constant(v[2], v[0])); },
+               1});
+  for (int64_t n : {1, 13, 197})
+    t.push_back({concat("weighted_smooth_l1 ", n),
+                 {{{n}, false, true, 3.0}, fixed({n}), fixed({n})},
+                 [](const In& v) { return weighted_smooth_l1(v[0], v[1].value, constant(v[2], v[0])); },
+                 n});
+  for (auto [b, r, d] : {std::array<int64_t, 3>{1, 1, 2}, {5, 6, 24}, {2, 197, 13}})
+    t.push_back({concat("cosine_distance ", b, "x", r, "x", d),
+                 {x({b, r, d}), fixed({b, r, d}), fixed({b})},
+                 [](const In& v) { return cosine_distance(v[0], v[1].value, constant(v[2], v[0])); },
+                 b * r * d});
+  const auto gates = [](Shape s) { return OpInput{s, false, true, 0.1, 0.6}; };
+  for (auto [b, d] : {std::array<int64_t, 2>{1, 1}, {5, 13}, {3, 197}})
+    t.push_back({concat("selection_loss ", b, "x", d),
+                 {gates({b, d}), {{d}, false, false, 0.2, 1.0}},
+                 [](const In& v) { return selection_loss(v[0], constant(v[1], v[0])); },
+                 b * d});
+  t.push_back({"selection_loss of a noise's variances",
+               {gates({5, 13}), fixed({5, 7, 13}), fixed({5})},
+               [](const In& v) {
+                 const Tensor partner = Tensor::from(std::vector<int32_t>{3, -1, 0, 9, -1}, {5});
+                 const DType a = acc_of(v[0].value.dtype());
+                 const Tensor weight = match_weights(partner.to(v[0].value.device()), a);
+                 return selection_loss(v[0], noise_variance(v[1].value, constant(v[2], v[0]), weight));
+               },
+               5 * 7 * 13});
+  t.push_back({"ntxent",
+               {x({6, 13})},
+               [](const In& v) { return ntxent(v[0], {1, 0, 3, 2, 5, 4}, 0.2); },
+               6 * 13});
+  t.push_back({"score_contrast",
+               {x({7, 13})},
+               [](const In& v) { return score_contrast(v[0], {0, .04, .5, .52, .55, .9, .2}, .05, 0.2); },
+               7 * 13});
+  t.push_back({"weighted_total",
+               {x({7, 13}), x({13}), fixed({7, 13}), fixed({13})},
+               [](const In& v) {
+                 return weighted_total({{mse(v[0], v[2].value), 1}, {smooth_l1(v[1], v[3].value), 0.25}});
+               },
+               91});
+}
+
 Tensor random_tensor(const OpInput& in, uint32_t index, const std::string& name) {
   Rng rng(2024, name, index);
   Tensor t(in.shape, DType::F32);
@@ -120,7 +173,7 @@ Tensor random_tensor(const OpInput& in, uint32_t index, const std::string& name)
 const std::vector<OpCase>& op_cases() {
   static const std::vector<OpCase> table = [] {
     std::vector<OpCase> t;
-    add_linear(t), add_norms(t), add_attention(t), add_pointwise(t), add_tokens(t);
+    add_linear(t), add_norms(t), add_attention(t), add_pointwise(t), add_tokens(t), add_method(t);
     return t;
   }();
   return table;

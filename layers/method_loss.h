@@ -1,0 +1,32 @@
+// The losses of the method (method.md 5, 6, 10): scalars (shape (1)) in the accumulation type of their input.
+// Weights are constants in that type; 0 leaves a photo out.
+#pragma once
+#include <utility>
+#include <vector>
+
+#include "engine/autograd.h"
+
+namespace qfm {
+
+// sum_i weight_i SmoothL1(prediction_i - target_i), all (B).
+Var weighted_smooth_l1(const Var& prediction, const Tensor& target, const Tensor& weight, double beta = 1.0);
+
+// sum_b weight_b mean_r (1 - cos(a_br, c_br)): a, c (B, R, D) or (B, D), weight (B). No gradient to c.
+Var cosine_distance(const Var& a, const Tensor& c, const Tensor& weight, double eps = 1e-8);
+
+// sum_d mean_i(h_id^2) v_d / sum_d v_d, h_i = g_i / mean_d g_id: gates (B, D), variances (D) without
+// gradient; 0 where all variances are. Least where the gates are closed on the channels that move.
+Var selection_loss(const Var& gates, const Tensor& variance);
+
+// Contrastive losses over rows h (n, D), u = h / |h|: cross-entropy of the softmax over j != i of u_i . u_j /
+// temperature to
+//   ntxent          the row's pair, pair[i]; mean over the rows
+//   score_contrast  evenly all j != i with |score_i - score_j| <= tau; mean over the rows that have such, 0
+//   if none
+Var ntxent(const Var& h, const std::vector<int64_t>& pair, double temperature);
+Var score_contrast(const Var& h, const std::vector<double>& scores, double tau, double temperature);
+
+// sum_k weight_k loss_k of scalars. One loss of weight 1 is returned as it is.
+Var weighted_total(const std::vector<std::pair<Var, double>>& losses);
+
+}  // namespace qfm
