@@ -1,7 +1,10 @@
 // Attention on CUDA; the contract is in attention.h.
+#include <algorithm>
+
 #include "engine/base/error.h"
 #include "engine/base/memory.h"
 #include "kernels/attention.h"
+#include "kernels/attention_forward.cuh"
 #include "kernels/attention_generic.cuh"
 
 namespace qfm {
@@ -25,6 +28,31 @@ bool rows_in_packs(const AttentionShape& s, const Views&... views) {
          ((views.ld % kPack<T> == 0 && reinterpret_cast<uintptr_t>(views.data) % 16 == 0) && ...);
 }
 
+// bf16 rows that cp.async can copy, and enough queries for the 16 of a warp.
+template <class T, class... Views>
+bool fits_tensor_cores(const AttentionShape& s, const Views&... views) {
+  return std::is_same_v<T, bf16> && s.head_dim <= 64 && s.queries >= 12 && rows_in_packs<T>(s, views...);
+}
+
+// One block for a whole head where the heads fill the GPU, more where they are few: the bits are the same.
+template <int D>
+void forward_on_tensor_cores(Cuda cuda, const AttentionShape& s, Heads<bf16> o, float* lse,
+                             Heads<const bf16> q, Heads<const bf16> k, Heads<const bf16> v) {
+  constexpr int64_t kFull = 3 * 132;  // blocks that an H100 runs at once
+  const auto scale = static_cast<float>(s.scale());
+  const int64_t heads = s.batch * s.heads, query_blocks = ceil_div(s.queries, 16);
+  const int64_t most_parts = ceil_div(query_blocks, kForwardWarps);
+  if (s.keys > 16 * (kWholeBlocks - kWholeMaskedBlocks) && s.keys <= 16 * kWholeBlocks) {
+    const int64_t parts = std::min(most_parts, ceil_div(kFull, heads));
+    launch<attention_forward_whole<D>>(heads * parts, 32 * kForwardWarps, forward_whole_bytes(D), cuda.stream,
+                                       s, o, lse, q, k, v, scale, static_cast<int>(parts),
+                                       static_cast<int>(16 * ceil_div(query_blocks, parts)));
+  } else {
+    launch<attention_forward_tiled<D>>(heads * most_parts, 32 * kForwardWarps, forward_tiled_bytes(D),
+                                       cuda.stream, s, o, lse, q, k, v, scale, static_cast<int>(most_parts));
+  }
+}
+
 size_t generic_bytes(int64_t floats) { return kGenericWarps * floats * sizeof(float); }
 
 }  // namespace
@@ -34,6 +62,12 @@ void attention_forward_own(Cuda cuda, AttentionShape s, Heads<T> o, acc<T>* lse,
                            Heads<const T> k, Heads<const T> v) {
   check(s);
   if (s.batch * s.queries == 0) return;
+  if constexpr (std::is_same_v<T, bf16>)
+    if (fits_tensor_cores<T>(s, o, q, k, v)) {
+      if (s.head_dim <= 32) forward_on_tensor_cores<32>(cuda, s, o, lse, q, k, v);
+      else forward_on_tensor_cores<64>(cuda, s, o, lse, q, k, v);
+      return;
+    }
   const auto scale = static_cast<float>(s.scale());
   const auto generic = [&]<int V>(Lanes<V>) {
     launch<attention_forward_generic<T, V>>(

@@ -10,27 +10,11 @@
 // head, then from the L1 and L2 caches for the other queries), 0.3 MFLOP a head: bound by memory, 15 ns a
 // head at 3.35 TB/s. The dot products read 16 bytes a lane where rows are aligned (V = 8).
 #pragma once
-#include "engine/base/warp_ops.h"
-#include "kernels/attention.h"
+#include "kernels/attention_tile.cuh"
 
 namespace qfm::attention {
 
 constexpr int kGenericWarps = 4;  // of a block
-constexpr float kLog2e = 1.4426950408889634f;
-
-__device__ inline int lane_id() { return static_cast<int>(threadIdx.x) % 32; }
-__device__ inline int warp_id() { return static_cast<int>(threadIdx.x) / 32; }
-
-__device__ inline float warp_max(float v) {
-  for (int distance = 16; distance > 0; distance /= 2) v = fmaxf(v, __shfl_xor_sync(kWholeWarp, v, distance));
-  return v;
-}
-
-// Row `token` of head `head` = image * heads + (head of the image).
-template <class T>
-__device__ T* row_of(Heads<T> x, const AttentionShape& s, int64_t tokens, int64_t head, int64_t token) {
-  return x.data + (head / s.heads * tokens + token) * x.ld + head % s.heads * s.head_dim;
-}
 
 // x . row, n elements; x is shared by the warp.
 template <int V, class T>
@@ -81,15 +65,16 @@ __global__ void __launch_bounds__(32 * kGenericWarps)
     attention_forward_generic(AttentionShape s, Heads<T> o, float* lse, Heads<const T> q, Heads<const T> k,
                               Heads<const T> v, float scale) {
   DYN_SHARED(float, shared);
-  const int64_t row = int64_t{blockIdx.x} * kGenericWarps + warp_id();
+  const uint32_t row = blockIdx.x * kGenericWarps + warp_id();
   if (row >= s.batch * s.heads * s.queries) return;  // a whole warp; there is no block barrier
-  const int64_t head = row / s.queries;
+  const auto queries = static_cast<uint32_t>(s.queries);
+  const uint32_t head = row / queries, query = row % queries;
   const int d = static_cast<int>(s.head_dim), lane = lane_id();
   const float to_log2 = scale * kLog2e;  // p = e^(scale score - ...) = 2^(to_log2 score - ...)
   float* own_q = shared + warp_id() * generic_forward_floats(d);
   float *sum_pv = own_q + d, *p = sum_pv + d;
 
-  load_row(own_q, row_of(q, s, s.queries, head, row % s.queries), 1, d);
+  load_row(own_q, row_of(q, s, s.queries, head, query), 1, d);
   clear_row(sum_pv, d);
   __syncwarp();
   float top = -INFINITY, sum = 0;
@@ -105,7 +90,7 @@ __global__ void __launch_bounds__(32 * kGenericWarps)
     add_rows(sum_pv, fade, p, row_of(v, s, s.keys, head, first), v.ld, count, d);
     __syncwarp();
   }
-  store_row(row_of(o, s, s.queries, head, row % s.queries), sum_pv, 1 / sum, d);
+  store_row(row_of(o, s, s.queries, head, query), sum_pv, 1 / sum, d);
   if (lse && lane == 0) lse[row] = fmaf(top, scale, logf(sum));
 }
 
@@ -116,9 +101,10 @@ __global__ void __launch_bounds__(32 * kGenericWarps)
                          Heads<const T> k, Heads<const T> v, Heads<const T> o, const float* lse,
                          float scale) {
   DYN_SHARED(float, shared);
-  const int64_t row = int64_t{blockIdx.x} * kGenericWarps + warp_id();
+  const uint32_t row = blockIdx.x * kGenericWarps + warp_id();
   if (row >= s.batch * s.heads * s.queries) return;
-  const int64_t head = row / s.queries, query = row % s.queries;
+  const auto queries = static_cast<uint32_t>(s.queries);
+  const uint32_t head = row / queries, query = row % queries;
   const int d = static_cast<int>(s.head_dim), lane = lane_id();
   const float to_log2 = scale * kLog2e;
   float* own_q = shared + warp_id() * generic_dq_floats(d);
@@ -154,9 +140,10 @@ __global__ void __launch_bounds__(32 * kGenericWarps)
                           Heads<const T> q, Heads<const T> k, Heads<const T> v, const float* lse,
                           float scale) {
   DYN_SHARED(float, shared);
-  const int64_t row = int64_t{blockIdx.x} * kGenericWarps + warp_id();
+  const uint32_t row = blockIdx.x * kGenericWarps + warp_id();
   if (row >= s.batch * s.heads * s.keys) return;
-  const int64_t head = row / s.keys, key = row % s.keys;
+  const auto keys = static_cast<uint32_t>(s.keys);
+  const uint32_t head = row / keys, key = row % keys;
   const int d = static_cast<int>(s.head_dim), lane = lane_id();
   const float to_log2 = scale * kLog2e;
   float* own_k = shared + warp_id() * generic_dkv_floats(d);

@@ -2,6 +2,7 @@
 // twin for host-CUDA.
 #pragma once
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <initializer_list>
 #include <type_traits>
@@ -54,6 +55,17 @@ __device__ inline float warp_sum(float v) {
 __device__ inline float warp_max(float v) {
   for (int distance = 16; distance > 0; distance /= 2) v = fmaxf(v, __shfl_xor_sync(kWholeWarp, v, distance));
   return v;
+}
+
+// 2^x by the special function unit, to about 2 ulp; results below 2^-126 are 0 on a GPU.
+__device__ inline float fast_exp2(float x) {
+#ifdef QFM_CUDA_HOST
+  return std::exp2(x);
+#else
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#endif
 }
 
 // Two bf16 in a register, as the matrix instructions take them; rounds to nearest even.
