@@ -1,13 +1,12 @@
 #include "kernels/loss.h"
 
-#include <cmath>
-
+#include "kernels/loss_point.h"
 #include "kernels/run.h"
 
 namespace qfm {
 namespace {
 
-// point(d, grad) is one element's loss and writes its derivative; both then get divided by n.
+// point(d, slope) is one element's loss and writes its derivative; both then get divided by n.
 template <class T, class F>
 void mean_loss(acc<T>* loss, T* grad, const T* prediction, const T* target, int64_t n, F&& point) {
   const double scale = 1.0 / static_cast<double>(std::max<int64_t>(1, n));
@@ -27,23 +26,12 @@ void mean_loss(acc<T>* loss, T* grad, const T* prediction, const T* target, int6
 
 template <class T>
 void smooth_l1(Cpu, acc<T>* loss, T* grad, const T* prediction, const T* target, double beta, int64_t n) {
-  mean_loss(loss, grad, prediction, target, n, [=](double d, double& slope) {
-    const double size = std::fabs(d);
-    if (size < beta) {
-      slope = d / beta;
-      return d * d / (2 * beta);
-    }
-    slope = d > 0 ? 1 : d < 0 ? -1 : d;  // d itself: 0, or a NaN to be seen
-    return size - beta / 2;
-  });
+  mean_loss(loss, grad, prediction, target, n, SmoothL1Point{beta});
 }
 
 template <class T>
 void mse(Cpu, acc<T>* loss, T* grad, const T* prediction, const T* target, int64_t n) {
-  mean_loss(loss, grad, prediction, target, n, [](double d, double& slope) {
-    slope = 2 * d;
-    return d * d;
-  });
+  mean_loss(loss, grad, prediction, target, n, MsePoint{});
 }
 
 #define QFM_INSTANTIATE(T)                                                        \

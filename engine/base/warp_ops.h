@@ -47,7 +47,8 @@ __device__ inline int lane_id() { return threadIdx.x % 32; }
 __device__ inline int warp_id() { return threadIdx.x / 32; }
 
 // The sum over the lanes of a whole warp, the same bits in each.
-__device__ inline float warp_sum(float v) {
+template <class A>
+__device__ A warp_sum(A v) {
   for (int distance = 16; distance > 0; distance /= 2) v += __shfl_xor_sync(kWholeWarp, v, distance);
   return v;
 }
