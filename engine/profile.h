@@ -1,7 +1,9 @@
 // The op profiler: time, FLOPs and bytes per op name. Off unless QFM_PROFILE=1 or a benchmark turns it on.
 #pragma once
 #include <chrono>
+#include <cstdint>
 #include <string>
+#include <vector>
 
 namespace qfm {
 
@@ -15,6 +17,12 @@ struct Op {
 bool profiling();
 void set_profiling(bool on);
 void reset_profile();
+struct ProfileRow {
+  std::string name;
+  uint64_t calls = 0;
+  double seconds = 0, flops = 0, bytes = 0;  // of all calls
+};
+std::vector<ProfileRow> profile_rows();  // by name
 // A table, most time first: op, calls, ms, share, GFLOP/s, GB/s. Empty when nothing was recorded.
 std::string profile_report();
 

@@ -165,5 +165,35 @@ TEST_CASE("bench counts what the mathematics needs") {
   check_refused(bench().run({"bench", "model", "--only", "nothing", "-o", folder / "b.txt"}), 2, ".json");
 }
 
+TEST_CASE("the plan of a training step adds up to what the mathematics needs, for any batch") {
+  const TemporaryFolder folder;
+  const auto matrix_gflop = [&](const std::string& batch) {
+    const std::string path = folder / (batch + ".json");
+    CHECK(bench()
+              .run({"bench", "kernels", "--plan", "--arch", "vit-tiny", "--batch", batch, "-o", path})
+              .code == 0);
+    double flops = 0;
+    const auto report = nlohmann::json::parse(content(path));
+    for (const auto& row : report["rows"]) {
+      const auto name = row["name"].get<std::string>();
+      if (name.starts_with("linear") || name.starts_with("attention")) flops += row["flops"].get<double>();
+    }
+    return flops / 1e9;
+  };
+  // 7.46 for the backbone and 3 x 0.036 for the panel decoder, an image.
+  CHECK(matrix_gflop("1") == doctest::Approx(7.46 + 3 * 0.036).epsilon(0.005));
+  CHECK(matrix_gflop("28") == doctest::Approx(28 * (7.46 + 3 * 0.036)).epsilon(0.005));
+}
+
+TEST_CASE("bench kernels times a kernel") {
+  const auto outcome = bench().run(
+      {"bench", "kernels", "--device", "cpu", "--arch", "vit-tiny", "--batch", "1", "--only", "qkv.dw"});
+  CHECK(outcome.code == 0);
+  CHECK(outcome.out.find("576x192x197") != std::string::npos);
+  const auto none = bench().run({"bench", "kernels", "--device", "cpu", "--only", "nothing"});
+  CHECK(none.code == 1);
+  CHECK(none.talk() == std::vector<std::string>{"qfm: --only nothing: no kernel has this in its name"});
+}
+
 }  // namespace
 }  // namespace qfm::test

@@ -112,14 +112,18 @@ void add_bench(CLI::App& parent, const RegisterAction& on) {
       if (!options->arch.empty()) as_usage("--arch", [&] { model_config(options->arch); });
       return run(*options, apply(options->common));
     });
+    return std::pair(app, options);
   };
   add("model", "Forward passes, per image", bench_model);
 #ifndef QFM_DEPLOY
   add("train", "Whole training steps, per image: forward, backward, clipping, AdamW", bench_train);
   add("decode", "From the bytes of a 1024 x 768 photo to crops, on one thread",
       [](const BenchOptions& options, Placement) { return bench_decode(options); });
+  const auto [kernels, kernel_options] = add("kernels", "Each kernel of a transformer alone", bench_kernels);
+  kernels->add_flag(
+      "--plan", kernel_options->plan,
+      "Instead of times: FLOPs, bytes and floors of every op of a training step, for an H100 and an H200");
 #endif
-  add_planned(*bench, "kernels", on);
   add_planned(*bench, "tune", on);
 }
 

@@ -16,6 +16,7 @@ struct BenchOptions {
   CommonOptions common;
   std::string only, arch, output;
   int64_t batch = 0;  // 0: those of the benchmark
+  bool plan = false;  // of kernels: costs and floors instead of times
 };
 
 // Milliseconds.
@@ -68,6 +69,7 @@ int bench_model(const BenchOptions& options, Placement where);
 #ifndef QFM_DEPLOY
 int bench_train(const BenchOptions& options, Placement where);
 int bench_decode(const BenchOptions& options);
+int bench_kernels(const BenchOptions& options, Placement where);
 #endif
 
 }  // namespace qfm
