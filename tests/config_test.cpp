@@ -125,7 +125,7 @@ TEST_CASE("values that make no sense are refused with the flag's name") {
            {"device", "gpu", "is none of auto"},
            {"device", "cuda:", "is none of auto"},
            {"dtype", "int8", "is none of f32"},
-           {"data", "live:x", "not built yet"},
+           {"data", "life:x", "did you mean 'live'?"},
            {"match", "matched", "not built yet"},
            {"adversarial", "4", "not built yet"},
            {"memory", "8", "not built yet"},

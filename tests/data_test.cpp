@@ -1,7 +1,6 @@
-// Data sets: the manifest fixtures, broken tables, splits, and seeded damage to tables.
+// Manifests: columns, folds, what is wrong with a table, splitting, and seeded damage to tables.
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "engine/base/io.h"
@@ -11,17 +10,10 @@
 #include "train/dataset.h"
 
 using namespace qfm;
-using nlohmann::json;
 using namespace std::string_literals;
 using test::contains, test::message_of;
 
 namespace {
-
-json golden_json(const std::string& name) {
-  std::ifstream file(test::golden_path(name));
-  REQUIRE(file);
-  return json::parse(file);
-}
 
 // A folder with images a.png, b.png, ... (empty files: nothing here opens them) and a table.
 struct TableFolder {
@@ -46,46 +38,6 @@ struct TableFolder {
 };
 
 }  // namespace
-
-TEST_CASE("manifests are read as expected.json says") {
-  const json expected = golden_json("datasets/expected.json");
-  CHECK(expected["sets"].size() == 3);
-  for (const auto& set : expected["sets"]) {
-    CAPTURE(set["id"].get<std::string>());
-    const auto data = load_dataset(test::golden_path("datasets/" + set["labels"].get<std::string>()));
-    CHECK(data.higher_is_better == set["higher_is_better"].get<bool>());
-    CHECK(data.range_observed);
-    REQUIRE(data.samples.size() == set["count"].get<size_t>());
-    for (size_t i = 0; i < data.samples.size(); ++i) {
-      const auto& sample = data.samples[i];
-      const auto& item = set["items"][i];
-      const auto text = [&](const char* key) {
-        return item.contains(key) && !item[key].is_null() ? item[key].get<std::string>() : std::string();
-      };
-      CHECK(sample.name == item["path"].get<std::string>());
-      CHECK(std::filesystem::exists(sample.path));
-      CHECK(sample.score == item["score"].get<double>());
-      CHECK(sample.std.has_value() == !item["std"].is_null());
-      if (sample.std) CHECK(*sample.std == item["std"].get<double>());
-      CHECK(sample.reference == text("reference"));
-      CHECK(sample.split == text("split"));
-    }
-  }
-}
-
-TEST_CASE("broken manifests are refused as broken.json says") {
-  const json expected = golden_json("datasets/broken/broken.json");
-  CHECK(expected["cases"].size() == 8);
-  for (const auto& broken : expected["cases"]) {
-    CAPTURE(broken["id"].get<std::string>());
-    const auto path = test::golden_path("datasets/" + broken["root"].get<std::string>() + "/manifest.csv");
-    const auto message = message_of([&] { load_dataset(path); });
-    REQUIRE(message.starts_with(path + ": "));
-    for (const auto& part : broken["message_should_name"]) CHECK(contains(message, part.get<std::string>()));
-    if (broken.contains("row")) CHECK(contains(message, "row " + std::to_string(broken["row"].get<int>())));
-    if (broken["expect"] == "report") CHECK(contains(message, "(1 bad row of "));
-  }
-}
 
 TEST_CASE("what is wrong with a table is said in one line") {
   const TableFolder t;
@@ -119,15 +71,16 @@ TEST_CASE("what is wrong with a table is said in one line") {
   CHECK(contains(t.refusal("image,score\n\"new\nline.png\",1\n"), "(new?line.png)"));
   CHECK(contains(t.refusal(std::string(5000, ',')), "more than 4096 fields"));
   CHECK(contains(message_of([&] { load_dataset(t.folder / "none.csv"); }), "none.csv: No such file"));
-  CHECK(contains(message_of([&] { load_dataset(t.folder.path.string()); }), "not a regular file"));
+  CHECK(contains(message_of([&] { load_dataset(t.folder.path.string()); }), "a folder; --data takes a table"));
 }
 
 TEST_CASE("columns: names, order, letter case and folds") {
-  const TableFolder t;
+  const TableFolder t(8);
   const std::string table =
-      "id,MOS,fold,Image\n1,0.5,train,a.png\n2, +2e-1 ,val,b.png\n3,x,test,c.png\n4,0.75,train,d.png";
+      "id,MOS,fold,Image\n1,0.5,train,a.png\n2, +2e-1 ,val,b.png\n3,x,test,c.png\n4,0.75,train,d.png\n"
+      "5,0.7,train,e.png\n6,0.3,val,f.png\n7,0.3,val,g.png\n8,1,few,h.png";
   const auto train = t.load(table, {.fold = "fold=train"});
-  REQUIRE(train.samples.size() == 2);
+  REQUIRE(train.samples.size() == 3);
   CHECK(train.samples[1].name == "d.png");
   CHECK(train.range.low == 0.5);
   CHECK(train.range.high == 0.75);
@@ -135,28 +88,30 @@ TEST_CASE("columns: names, order, letter case and folds") {
   CHECK(train.unscaled(train.scaled(0.7)) == doctest::Approx(0.7));
   CHECK(t.load(table, {.fold = "fold=val"}).samples[0].score == 0.2);
   CHECK(contains(t.refusal(table, {.fold = "fold=Train"}),
-                 "none of 4 rows has fold=Train (found: test, train, val)"));
+                 "none of 8 rows has fold=Train (found: few, test, train, val)"));
   CHECK(contains(t.refusal(table, {.fold = "folds=train"}),
                  "no column folds (found: id, MOS, fold, Image); did you mean 'fold'?"));
   CHECK(contains(message_of([&] { t.load(table, {.fold = "fold"}); }), "'fold' is not COLUMN=VALUE"));
+  CHECK(contains(message_of([&] { t.load(table, {.fold = "fold=few"}); }), "1 photo, at least 3 are needed"));
 
-  const auto dmos = t.load("path,dmos\na.png,3\nb.png,4\n", {.scale = Range{0, 10}});
+  const auto dmos = t.load("path,dmos\na.png,3\nb.png,4\nc.png,5\n", {.scale = Range{0, 10}});
   CHECK(dmos.higher_is_better);
   CHECK_FALSE(dmos.range_observed);
   CHECK(dmos.scaled(3) == 30);
-  CHECK_FALSE(t.load("path,dmos\na.png,3\n", {.lower_is_better = true}).higher_is_better);
-  const auto flat = t.load("path,dmos\na.png,3\nb.png,3\n");
+  CHECK_FALSE(t.load("path,dmos\na.png,3\nb.png,4\nc.png,5\n", {.lower_is_better = true}).higher_is_better);
+  const auto flat = t.load("path,dmos\na.png,3\nb.png,3\nc.png,3\n");
   CHECK(contains(message_of([&] { flat.scaled(3); }), "--scale LO:HI"));
-  CHECK(t.load("image,score\r\ra.png,1\rb.png,2").samples.size() == 2);  // CR alone ends a line too
+  CHECK(t.load("image,score\r\ra.png,1\rb.png,2\rc.png,3").samples.size() == 3);  // CR alone ends a line too
 }
 
 TEST_CASE("images are found beside the table, in images/ there, or under --root") {
-  const TableFolder beside, within(2, "images");
-  CHECK(beside.load("image,score\na.png,1\n").samples[0].path == beside.folder / "a.png");
-  CHECK(within.load("image,score\na.png,1\n").samples[0].path == within.folder / "images/a.png");
-  const auto rooted = beside.load("image,score\nb.png,1\n", {.root = within.folder / "images"});
-  CHECK(rooted.samples[0].path == within.folder / "images/b.png");
-  CHECK(contains(beside.refusal("image,score\nc.png,1\n", {.root = within.folder / "images"}),
+  const TableFolder beside, within(3, "images");
+  const std::string table = "image,score\na.png,1\nb.png,2\nc.png,3\n";
+  CHECK(beside.load(table).samples[0].path == beside.folder / "a.png");
+  CHECK(within.load(table).samples[0].path == within.folder / "images/a.png");
+  const auto rooted = beside.load(table, {.root = within.folder / "images"});
+  CHECK(rooted.samples[1].path == within.folder / "images/b.png");
+  CHECK(contains(beside.refusal("image,score\nd.png,1\n", {.root = within.folder / "images"}),
                  "in " + within.folder.path.string()));
 }
 
@@ -165,15 +120,6 @@ TEST_CASE("the BIQ2021 table by fold") {
   if (path.empty()) QFM_SKIP("no data/biq2021");
   CHECK(load_dataset(path, {.fold = "fold=train"}).samples.size() == 2439);
   CHECK(load_dataset(path, {.fold = "fold=val"}).samples.size() == 561);
-}
-
-TEST_CASE("native layouts answer one clear line") {
-  for (const auto& layout : native_layouts())
-    CHECK(
-        contains(message_of([&] { load_dataset(std::string(layout.name) + ":/data/x"); }), "not built yet"));
-  CHECK(contains(message_of([] { load_dataset("koniq:/data/x"); }), "did you mean 'koniq10k'?"));
-  CHECK(contains(message_of([] { load_dataset("tid2031:/data/x"); }), "did you mean 'tid2013'?"));
-  CHECK(native_layouts().size() == 8);
 }
 
 TEST_CASE("split_fraction: seeded, disjoint in references, complete, in order") {

@@ -6,7 +6,8 @@ jobs=$(nproc)
 say() { printf '\n== %s\n' "$*" >&2; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
 
-needed="g++ cmake ninja-build libstb-dev libjpeg62-turbo-dev libcli11-dev nlohmann-json3-dev libdnnl-dev doctest-dev"
+needed="g++ cmake ninja-build libstb-dev libjpeg62-turbo-dev libcli11-dev nlohmann-json3-dev libdnnl-dev doctest-dev
+  libmatio-dev libzip-dev libpugixml-dev"
 
 # Installs what is missing of the given Debian packages; asks for root only when something is.
 install_missing() {

@@ -2,25 +2,33 @@
 
 #include <charconv>
 #include <cmath>
+#include <sstream>
 
 #include "engine/base/error.h"
 #include "engine/base/io.h"
 
 namespace qfm {
+namespace {
 
-CsvReader::CsvReader(const std::string& path) : path_(path) {
+// The text of a table without its byte order mark.
+std::string read_table_text(const std::string& path) {
   const auto bytes = read_file(path, size_t{64} << 20);
-  text_.assign(bytes.begin(), bytes.end());
-  QFM_CHECK(!text_.starts_with("\xFF\xFE") && !text_.starts_with("\xFE\xFF"), path,
+  std::string text(bytes.begin(), bytes.end());
+  QFM_CHECK(!text.starts_with("\xFF\xFE") && !text.starts_with("\xFE\xFF"), path,
             ": UTF-16 text, a table must be UTF-8");
-  const size_t zero = text_.find('\0');
+  const size_t zero = text.find('\0');
   QFM_CHECK(zero == std::string::npos, path, ": not a text table (a zero byte at ", zero, ")");
-  if (text_.starts_with("\xEF\xBB\xBF")) at_ = 3;
+  if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);
+  return text;
 }
 
-std::string CsvReader::place() const {
+}  // namespace
+
+std::string RowReader::place() const {
   return row_ <= 0 ? path_ + ": header" : concat(path_, ": row ", row_);
 }
+
+CsvReader::CsvReader(const std::string& path) : RowReader(path), text_(read_table_text(path)) {}
 
 bool CsvReader::line_end() {
   if (text_[at_] != '\r' && text_[at_] != '\n') return false;
@@ -66,6 +74,22 @@ bool CsvReader::next(std::vector<std::string>& fields) {
     if (at_ >= text_.size() || line_end()) return true;
     ++at_;  // the comma
   }
+}
+
+WordReader::WordReader(const std::string& path, std::vector<std::string> header)
+    : RowReader(path), header_(std::move(header)), text_(read_table_text(path)) {}
+
+bool WordReader::next(std::vector<std::string>& fields) {
+  fields.clear();
+  if (row_ < 0) fields = header_;
+  while (fields.empty() && at_ < text_.size()) {
+    const size_t end = std::min(text_.find_first_of("\r\n", at_), text_.size());
+    std::istringstream line(text_.substr(at_, end - at_));
+    for (std::string word; line >> word;) fields.push_back(std::move(word));
+    at_ = end + 1;
+  }
+  if (!fields.empty()) ++row_;
+  return !fields.empty();
 }
 
 std::string shown(std::string_view text) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <map>
 
 #include "engine/base/error.h"
@@ -9,6 +10,8 @@
 #include "engine/base/suggest.h"
 #include "train/csv.h"
 #include "train/manifest.h"
+#include "train/native.h"
+#include "train/split.h"
 
 namespace qfm {
 namespace {
@@ -35,31 +38,47 @@ double checked_width(const Dataset& dataset) {
   return width;
 }
 
-}  // namespace
-
-const std::vector<NativeLayout>& native_layouts() {
-  static const std::vector<NativeLayout> layouts = {
-      {"live", nullptr},  {"csiq", nullptr},     {"tid2013", nullptr}, {"kadid10k", nullptr},
-      {"livec", nullptr}, {"koniq10k", nullptr}, {"flive", nullptr},   {"spaq", nullptr}};
-  return layouts;
+// A table of the user's own; one that is none may belong to a set of the field.
+Dataset load_table(const std::string& path, const DatasetOptions& options) {
+  try {
+    std::error_code error;
+    QFM_CHECK(!std::filesystem::is_directory(path, error), path,
+              ": a folder; --data takes a table, or NAME:FOLDER for a set of the field");
+    return load_manifest(path, options);
+  } catch (const Error& error) {
+    const std::string hint = layout_hint(path);
+    if (hint.empty()) throw;
+    throw Error(error.what() + hint, __FILE__, __LINE__);
+  }
 }
+
+}  // namespace
 
 void check_dataset_name(const std::string& data) {
   const auto name = set_name(data);
   if (name.empty()) return;
-  const NativeLayout* layout = find_layout(name);
   std::vector<std::string_view> names;
   for (const auto& known : native_layouts()) names.push_back(known.name);
-  QFM_CHECK(layout, data, ": no data set is called '", name, "'", did_you_mean(name, names));
-  QFM_CHECK(layout->load, data, ": the native layout of ", name,
-            " is not built yet: give a manifest CSV instead");
+  QFM_CHECK(find_layout(name), data, ": no data set is called '", name, "'", did_you_mean(name, names));
 }
 
 Dataset load_dataset(const std::string& data, const DatasetOptions& options) {
   check_dataset_name(data);
   const auto name = set_name(data);
-  if (name.empty()) return load_manifest(data, options);
-  return find_layout(name)->load(data.substr(name.size() + 1), options);
+  Dataset set = name.empty() ? load_table(data, options)
+                             : load_native(*find_layout(name), data.substr(name.size() + 1), options);
+  set.name = data;
+  if (set.published) set.higher_is_better = set.published->higher_is_better;
+  QFM_CHECK(!options.lower_is_better || !set.published || !set.higher_is_better, data, ": scores of ",
+            set.published->name, " are higher for better photos; --lower-is-better is wrong");
+  if (options.lower_is_better) set.higher_is_better = false;
+  if (!options.split.empty()) assign_split(set, read_split(options.split), options.problems);
+  if (!options.part.empty()) set = part_of(set, options.part);
+  const size_t least = options.problems ? 0 : 3;
+  QFM_CHECK(set.samples.size() >= least, data, ": ", set.samples.size(),
+            set.samples.size() == 1 ? " photo" : " photos",
+            options.part.empty() ? "" : " in part " + options.part, ", at least 3 are needed");
+  return set;
 }
 
 double Dataset::scaled(double score) const { return (score - range.low) / checked_width(*this) * 100; }

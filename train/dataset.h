@@ -1,4 +1,4 @@
-// Scored photos: native layouts of known sets (NAME:FOLDER) and plain manifests (a CSV file).
+// Scored photos: sets of the field in their own layouts (NAME:FOLDER) and plain tables (a CSV file).
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -14,13 +14,16 @@ struct Range {
 };
 
 struct Sample {
-  std::string path;           // of the image file, which was there when the set was read
-  std::string name;           // as in the label table
+  std::string path;  // of the image file, which was there when the set was read
+  // As in the label table; of a set in its own layout: relative to its folder, as on disk.
+  std::string name;
   double score = 0;           // as in the label table: finite
-  std::optional<double> std;  // of the opinions about this photo
+  std::optional<double> std;  // of the opinions about this photo, as in the label table (KonIQ-10k: of 1..5)
   std::string reference;      // photos of equal reference show one scene; empty = unknown
   std::string split;          // empty = not given
 };
+
+struct NativeLayout;
 
 struct Dataset {
   std::string name;  // as the user gave it
@@ -28,6 +31,9 @@ struct Dataset {
   Range range;                  // of the labels
   bool range_observed = false;  // nobody declared it: it is the least and the largest label of these samples
   bool higher_is_better = true;
+  const NativeLayout* published =
+      nullptr;               // the set of the field that this is; null: photos of the user's own
+  std::string split_sha256;  // of the split file that was applied; empty: none was
 
   // Label to 0-100 and back, linearly over `range`; the direction stays, nothing is clipped.
   // Throw Error where range has no width (observed on labels that are all equal).
@@ -35,28 +41,44 @@ struct Dataset {
   double unscaled(double value) const;
 };
 
+// A row of a label table that cannot be used.
+struct RowProblem {
+  int64_t row;         // from 1, the header not counted
+  std::string image;   // as in the table; empty where it names none
+  std::string reason;  // "score 'abc' is not a number"
+  bool missing_file = false;
+};
+
 struct DatasetOptions {
   std::string root = {};  // images of a manifest are relative to it; empty: to the manifest's folder
   std::string fold = {};  // COLUMN=VALUE: only the rows with exactly that text; empty: all rows
   std::optional<Range> scale = {};  // the declared label range
   bool lower_is_better = false;
+  std::string split = {};  // a file of `qfm data split` (train/split.h) that says each sample's part
+  std::string part = {};   // of the split: only these samples; empty: all
+  // Where bad rows are put, and left out, instead of refusing the table; null: they refuse it.
+  std::vector<RowProblem>* problems = nullptr;
 };
 
-// `data` is NAME:FOLDER (one of native_layouts) or the path of a manifest: a header with one of image, path
-// and one of score, mos, dmos, optionally std, reference, split (letter case ignored), and any other columns.
-// A manifest says nothing of direction: higher is better, whatever the column is called, unless the options
-// say otherwise. An image NAME is root/NAME; without a root FOLDER/NAME beside the manifest, or where there
-// is none FOLDER/images/NAME. Policy: one bad row refuses the table. Error "PATH: row 7 (a.png): score 'abc'
-// is not a number (1 bad row of 300)".
+// `data` is NAME:FOLDER (one of native_layouts) or the path of a table: a manifest or a meta_info table of
+// pyiqa (train/manifest.h). Policy: one bad row refuses the table, Error "PATH: row 7 (a.png): score 'abc' is
+// not a number (1 bad row of 300)"; so does a set of fewer than 3 photos. Where the layout of another set is
+// found, the Error says what to type.
 Dataset load_dataset(const std::string& data, const DatasetOptions& options = {});
 
-// A loader of a set in the layout in which its authors publish it.
+// A set of the field in the layout in which its authors publish it.
 struct NativeLayout {
-  std::string_view name;
-  Dataset (*load)(const std::string& folder, const DatasetOptions& options);  // null: not built yet
+  std::string_view name;                 // of NAME:FOLDER
+  std::string_view pyiqa;                // X of pyiqa's meta_info_XDataset.csv
+  std::vector<std::string_view> tables;  // label files, relative to FOLDER: any of them tells this layout
+  int64_t photos, references;            // as published; 0 references: it has none
+  Range range;                           // of the published scores
+  bool higher_is_better;
+  // Name, range, direction and split of the result are load_dataset's business.
+  Dataset (*read)(const std::string& folder, const DatasetOptions& options);
 };
 const std::vector<NativeLayout>& native_layouts();
-// Throws Error when `data` is NAME:FOLDER with a NAME that is unknown or not built yet (a usage error).
+// Throws Error when `data` is NAME:FOLDER with an unknown NAME (a usage error).
 void check_dataset_name(const std::string& data);
 
 // Part for training and part for validation: round(fraction * groups) groups of equal reference (a photo

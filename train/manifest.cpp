@@ -1,187 +1,90 @@
 #include "train/manifest.h"
 
-#include <algorithm>
 #include <filesystem>
-#include <map>
-#include <set>
 
 #include "engine/base/error.h"
-#include "engine/base/suggest.h"
-#include "train/csv.h"
+#include "train/label_table.h"
+#include "train/native.h"
 
 namespace qfm {
 namespace {
 
 namespace fs = std::filesystem;
-using Fields = std::vector<std::string>;
-constexpr size_t absent = static_cast<size_t>(-1);
 
-std::string lower(std::string text) {
-  for (char& c : text)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  return text;
-}
-
-std::string join(const std::vector<std::string>& words) {
-  std::string list;
-  for (const auto& word : words) list += (list.empty() ? "" : ", ") + word;
-  return list;
-}
-
-// The one column called by one of `names`; `absent` where there is none. Throws Error for two.
-size_t find_column(const CsvReader& csv, const Fields& header, const std::vector<std::string>& names) {
-  size_t found = absent;
-  for (size_t i = 0; i < header.size(); ++i) {
-    if (std::find(names.begin(), names.end(), header[i]) == names.end()) continue;
-    QFM_CHECK(found == absent, csv.path(), ": columns ", found + 1, " and ", i + 1, " (", header[found], ", ",
-              header[i], ") both could be the ", names[0]);
-    found = i;
-  }
-  return found;
-}
-
-size_t need_column(const CsvReader& csv, const Fields& header, const std::vector<std::string>& names) {
-  const size_t found = find_column(csv, header, names);
-  if (found != absent) return found;
-  std::string hint;
-  for (size_t i = 0; i < names.size() && hint.empty(); ++i) hint = did_you_mean(names[i], header);
-  if (header.size() == 1 && header[0].find_first_of(";\t") != std::string::npos)
-    hint = "; fields of a manifest are separated by commas";
-  QFM_FAIL(csv.path(), ": no column ", join(names), " (found: ", shown(join(header)), ")", hint);
-}
-
-struct Columns {
-  size_t image, score, std, reference, split, fold = absent;
-  std::string fold_value;
-  size_t count;
-};
-
-Columns find_columns(const CsvReader& csv, const Fields& header, const std::string& fold) {
-  Fields names;
-  for (const auto& name : header) names.push_back(lower(name));
-  Columns columns{};
-  columns.image = need_column(csv, names, {"image", "path"});
-  columns.score = need_column(csv, names, {"score", "mos", "dmos"});
-  columns.std = find_column(csv, names, {"std"});
-  columns.reference = find_column(csv, names, {"reference"});
-  columns.split = find_column(csv, names, {"split"});
-  columns.count = header.size();
-  columns.fold = absent;
-  if (!fold.empty()) {
-    const auto [column, value] = parse_fold(fold);
-    columns.fold = need_column(csv, header, {column});
-    columns.fold_value = value;
-  }
-  return columns;
-}
-
-// Where the image is (train/dataset.h says the order), or empty.
-std::string find_image(const std::string& name, const fs::path& folder, const std::string& root) {
+// Where the image of a manifest is (the header says the order).
+FoundImage find_image(const std::string& name, const fs::path& folder, const std::string& root) {
   const auto there = [](const fs::path& path) {
     std::error_code error;
     return fs::is_regular_file(path, error);
   };
-  if (!root.empty()) return there(fs::path(root) / name) ? (fs::path(root) / name).string() : "";
-  if (there(folder / name)) return (folder / name).string();
-  return there(folder / "images" / name) ? (folder / "images" / name).string() : "";
+  if (!root.empty()) return {name, there(fs::path(root) / name) ? (fs::path(root) / name).string() : ""};
+  if (there(folder / name)) return {name, (folder / name).string()};
+  return {name, there(folder / "images" / name) ? (folder / "images" / name).string() : ""};
 }
 
-class ManifestReader {
- public:
-  ManifestReader(const std::string& path, const DatasetOptions& options)
-      : csv_(path), folder_(fs::path(path).parent_path()), options_(options) {}
+// X of meta_info_XDataset.csv; nullopt for other names.
+std::optional<std::string> pyiqa_set(const fs::path& path) {
+  const std::string name = path.filename().string(), begin = "meta_info_", end = "Dataset.csv";
+  if (!name.starts_with(begin) || !name.ends_with(".csv")) return std::nullopt;
+  const bool usual = name.size() > begin.size() + end.size() && name.ends_with(end);
+  return usual ? name.substr(begin.size(), name.size() - begin.size() - end.size()) : "";
+}
 
-  Dataset read() {
-    Fields fields;
-    QFM_CHECK(csv_.next(fields), csv_.path(), ": empty, expected a header with columns image and score");
-    columns_ = find_columns(csv_, fields, options_.fold);
-    while (csv_.next(fields)) add(fields);
-    const int64_t rows = std::max<int64_t>(csv_.row(), 0);
-    QFM_CHECK(bad_ == 0, first_problem_, " (", bad_, bad_ == 1 ? " bad row of " : " bad rows of ", rows, ")");
-    QFM_CHECK(rows > 0, csv_.path(), ": a header but no rows");
-    QFM_CHECK(!samples_.empty(), csv_.path(), ": none of ", rows, " rows has ", options_.fold,
-              " (found: ", shown(join({fold_values_.begin(), fold_values_.end()})), ")");
-    return dataset();
-  }
+const NativeLayout* layout_of_pyiqa(const std::string& set) {
+  for (const auto& layout : native_layouts())
+    if (layout.pyiqa == set) return &layout;
+  return nullptr;
+}
 
- private:
-  void add(const Fields& fields) {
-    try {
-      QFM_CHECK(fields.size() == columns_.count, fields.size(), fields.size() == 1 ? " field, " : " fields, ",
-                "the header has ", columns_.count);
-      if (columns_.fold != absent && fields[columns_.fold] != columns_.fold_value) {
-        if (fold_values_.size() < 16) fold_values_.insert(fields[columns_.fold]);
-        return;
-      }
-      samples_.push_back(sample(fields));
-    } catch (const Error& problem) {
-      if (bad_++ > 0) return;
-      const bool named = columns_.image < fields.size() && !fields[columns_.image].empty();
-      first_problem_ =
-          concat(csv_.place(), named ? " (" + shown(fields[columns_.image]) + ")" : "", ": ", problem.what());
-    }
-  }
+std::string split_name(const std::string& text) {
+  if (text == "0") return "train";
+  if (text == "1") return "val";
+  return text == "2" ? "test" : text;
+}
 
-  Sample sample(const Fields& fields) {
-    const auto optional = [&](size_t column) { return column == absent ? std::string() : fields[column]; };
-    Sample s;
-    s.name = fields[columns_.image];
-    QFM_CHECK(!s.name.empty(), "no image name");
-    s.score = number("score ", fields[columns_.score]);
-    if (const auto& scale = options_.scale)
-      QFM_CHECK(s.score >= scale->low && s.score <= scale->high, "score ", s.score,
-                " is outside the label range ", scale->low, ":", scale->high);
-    if (const auto text = optional(columns_.std); !text.empty()) {
-      s.std = number("std ", text);
-      QFM_CHECK(*s.std >= 0, "std ", *s.std, " is negative");
-    }
-    s.reference = optional(columns_.reference);
-    s.split = optional(columns_.split);
-    s.path = find_image(s.name, folder_, options_.root);
-    QFM_CHECK(!s.path.empty(), "no such image file ",
-              options_.root.empty() ? "beside the table or in images/ there" : "in " + options_.root);
-    const auto [earlier, fresh] =
-        row_of_.try_emplace(fs::path(s.path).lexically_normal().string(), csv_.row());
-    QFM_CHECK(fresh, "the same image as row ", earlier->second);
-    return s;
-  }
+Dataset load_plain(CsvReader& csv, const Header& header, const DatasetOptions& options) {
+  const TableFormat format{{"image", "path"}, {"score", "mos", "dmos"}, {"std"}, {"reference"}, {"split"}};
+  const fs::path folder = fs::path(csv.path()).parent_path();
+  const auto find = [&](const std::string& image) { return find_image(image, folder, options.root); };
+  return read_rows(csv, header, format,
+                   options.root.empty() ? "beside the table or in images/ there" : "in " + options.root, find,
+                   options);
+}
 
-  static double number(const char* what, const std::string& text) {
-    try {
-      return parse_number(text);
-    } catch (const Error& problem) {
-      QFM_FAIL(what, problem.what());
-    }
-  }
-
-  Dataset dataset() {
-    Dataset set;
-    set.name = csv_.path();
-    set.samples = std::move(samples_);
-    set.higher_is_better = !options_.lower_is_better;
-    set.range_observed = !options_.scale;
-    const auto [least, most] =
-        std::minmax_element(set.samples.begin(), set.samples.end(),
-                            [](const Sample& a, const Sample& b) { return a.score < b.score; });
-    set.range = options_.scale.value_or(Range{least->score, most->score});
-    return set;
-  }
-
-  CsvReader csv_;
-  fs::path folder_;
-  const DatasetOptions& options_;
-  Columns columns_{};
-  std::vector<Sample> samples_;
-  std::map<std::string, int64_t> row_of_;
-  std::set<std::string> fold_values_;
-  int64_t bad_ = 0;
-  std::string first_problem_;
-};
+Dataset load_pyiqa(CsvReader& csv, const Header& header, const std::string& set_name,
+                   const DatasetOptions& options) {
+  const NativeLayout* published = layout_of_pyiqa(set_name);
+  const bool live_challenge = published && published->name == "livec";
+  TableFormat format{
+      {"dist_name", "img_name", "image name", "name"}, {"mos", "dmos"}, {"std"}, {"ref_name"}, {"split"}};
+  format.adapt = [&](int64_t row, LabelRow& text) {
+    text.reference = lower_stem(text.reference);
+    text.split = split_name(text.split);
+    return !(live_challenge && is_livec_training_image(row, text.image));
+  };
+  ImageFolder images(options.root.empty() ? fs::path(csv.path()).parent_path().string() : options.root);
+  Dataset set = read_rows(
+      csv, header, format, "in " + images.where(),
+      [&](const std::string& image) { return images.find(image); }, options);
+  // Its table of LIVE has the scores before realignment, on a range of their own.
+  if (published && published->name != "live" && !options.scale)
+    set.range = published->range, set.range_observed = false;
+  set.published = published;
+  set.higher_is_better = set_name != "LIVEMD";  // of the eight: load_dataset knows
+  return set;
+}
 
 }  // namespace
 
 Dataset load_manifest(const std::string& path, const DatasetOptions& options) {
-  return ManifestReader(path, options).read();
+  CsvReader csv(path);
+  std::vector<std::string> columns;
+  QFM_CHECK(csv.next(columns), path, ": empty, expected a header with columns image and score");
+  const Header header(path, columns);
+  const auto set_name = pyiqa_set(path);
+  if (set_name || header.find({"dist_name"}) != Header::npos || header.find({"img_name"}) != Header::npos)
+    return load_pyiqa(csv, header, set_name.value_or(""), options);
+  return load_plain(csv, header, options);
 }
 
 }  // namespace qfm
