@@ -219,10 +219,21 @@ TEST_CASE("host-CUDA: a cp.async lands at once on odd seeds, on even ones when i
   });
 }
 
-enum class CopyFault { None, Unwaited, Uncommitted, ShortWait, MisalignedTo, MisalignedFrom, Outside, Row };
+enum class CopyFault {
+  None,
+  Pack,
+  Unwaited,
+  Uncommitted,
+  ShortWait,
+  MisalignedTo,
+  MisalignedFrom,
+  Outside,
+  Row
+};
 
 __global__ void copy_fault_kernel(CopyFault fault, const float* x) {
   SHARED(Pack4, tile, [8]);
+  if (fault == CopyFault::Pack && threadIdx.x == 35) load<2>(x + 3);
   float* to = tile[threadIdx.x % 4].at + (fault == CopyFault::MisalignedTo && threadIdx.x == 35);
   alignas(16) float local[4];
   if (fault == CopyFault::Outside && threadIdx.x == 35) to = local;
@@ -247,6 +258,7 @@ TEST_CASE("host-CUDA: copies that nobody waits for and wrong addresses are error
     CHECK(contains(unwaited, "host_cuda_test.cpp:"));
     CHECK(contains(fault(CopyFault::Uncommitted), "which it has not committed either"));
     CHECK(contains(fault(CopyFault::ShortWait), "ends before it has waited for its cp_async16"));
+    CHECK(contains(fault(CopyFault::Pack), name + "35: an access of 8 bytes to the misaligned address 0x"));
     CHECK(contains(fault(CopyFault::MisalignedTo),
                    name + "35: cp_async16 to an address that is not a multiple of 16 bytes, at "));
     CHECK(contains(fault(CopyFault::MisalignedFrom),
@@ -289,6 +301,25 @@ TEST_CASE("host-CUDA: sizes that a GPU refuses are errors") {
   CHECK(contains(message_of([&] { launch<nested_kernel>(1, 1, 0, nullptr, &out); }),
                  "is launched by a kernel"));
 }
+
+#ifndef __SANITIZE_ADDRESS__
+__global__ void outside_kernel(int index, int dynamic_index) {
+  SHARED(float, tile, [4]);
+  DYN_SHARED(float, more);
+  (&tile[0])[index] = more[dynamic_index] = 1;
+}
+
+TEST_CASE("host-CUDA: writes around shared memory are errors") {
+  const auto message = [](int index, int dynamic_index) {
+    return message_of([&] { launch<outside_kernel>(1, 1, 12, nullptr, index, dynamic_index); });
+  };
+  const std::string name = "host-CUDA: outside_kernel, block (0,0,0): shared memory around ";
+  CHECK(message(3, 2) == "");
+  for (const int index : {4, 35, -1})
+    CHECK(contains(message(index, 0), name + "tile has been written, declared at "));
+  for (const int index : {3, 34, -1}) CHECK(message(0, index) == name + "the dynamic piece has been written");
+}
+#endif
 
 __global__ void throwing_kernel(int which) {
   __syncthreads();

@@ -8,10 +8,8 @@
 #include "engine/base/rng.h"
 #include "kernels/layernorm.h"
 #include "tests/guarded.h"
+#include "tests/schedules.h"
 #include "tests/support.h"
-#ifdef QFM_CUDA_HOST
-#include "engine/base/host_cuda.h"
-#endif
 
 namespace qfm {
 namespace {
@@ -155,16 +153,8 @@ TEST_CASE_TEMPLATE("layernorm on CUDA gives the same bits every time", T, float,
   for (const Case& c : {Case{197, 192}, Case{300, 13}}) {
     const Problem<T> p(c);
     const Results<T> first = on_cuda(p, c);
-    for (uint64_t seed = 2; seed <= 5; ++seed) {
-#ifdef QFM_CUDA_HOST
-      host_cuda::set_seed(seed);
-#endif
-      CHECK(same_bits(first, on_cuda(p, c)));
-    }
+    test::for_schedules([&] { CHECK(same_bits(first, on_cuda(p, c))); });
   }
-#ifdef QFM_CUDA_HOST
-  host_cuda::set_seed(1);
-#endif
 }
 
 TEST_CASE("layernorm on CUDA: no rows give zero gradients of w and b") {

@@ -6,6 +6,7 @@
 #include "engine/base/rng.h"
 #include "engine/base/warp_ops.h"
 #include "tests/guarded.h"
+#include "tests/schedules.h"
 #include "tests/support.h"
 
 namespace qfm {
@@ -77,10 +78,12 @@ TEST_CASE("warp_ops: mma_bf16 is a (16, 16) by (16, 8) product") {
   const auto a = random_bf16("a", 256), b = random_bf16("b", 128);
   std::vector<float> before(128);
   for (int i = 0; i < 128; ++i) before[i] = 0.37f * i - 20;
-  Guarded<bf16> da(cuda_device, a), db(cuda_device, b);
-  Guarded<float> d(cuda_device, before);
-  launch<mma_kernel>(1, 32, 0, nullptr, d.data(), da.data(), db.data());
-  check_product(d.values(), before, a, b);
+  test::for_schedules([&] {
+    Guarded<bf16> da(cuda_device, a), db(cuda_device, b);
+    Guarded<float> d(cuda_device, before);
+    launch<mma_kernel>(1, 32, 0, nullptr, d.data(), da.data(), db.data());
+    check_product(d.values(), before, a, b);
+  });
 }
 
 TEST_CASE("warp_ops: cp_async16, ldmatrix and mma_bf16 make a product together") {
@@ -89,13 +92,15 @@ TEST_CASE("warp_ops: cp_async16, ldmatrix and mma_bf16 make a product together")
   std::vector<bf16> bt(128);
   for (int k = 0; k < 16; ++k)
     for (int j = 0; j < 8; ++j) bt[j * 16 + k] = b[k * 8 + j];
-  Guarded<bf16> da(cuda_device, a), db(cuda_device, b), dbt(cuda_device, bt);
-  Guarded<float> d(cuda_device, 128), dt(cuda_device, 128);
-  launch<tile_kernel<false>>(1, 32, 0, nullptr, d.data(), da.data(), db.data());
-  launch<tile_kernel<true>>(1, 32, 0, nullptr, dt.data(), da.data(), dbt.data());
   const std::vector<float> zero(128, 0.0f);
-  check_product(d.values(), zero, a, b);
-  check_product(dt.values(), zero, a, b);
+  test::for_schedules([&] {
+    Guarded<bf16> da(cuda_device, a), db(cuda_device, b), dbt(cuda_device, bt);
+    Guarded<float> d(cuda_device, 128), dt(cuda_device, 128);
+    launch<tile_kernel<false>>(1, 32, 0, nullptr, d.data(), da.data(), db.data());
+    launch<tile_kernel<true>>(1, 32, 0, nullptr, dt.data(), da.data(), dbt.data());
+    check_product(d.values(), zero, a, b);
+    check_product(dt.values(), zero, a, b);
+  });
 }
 
 // Element (row, column) of matrix m is 64 m + 8 row + column. out (4 kinds, 32 lanes, 4 registers)
@@ -118,17 +123,19 @@ __global__ void ldmatrix_kernel(uint32_t* out) {
 
 TEST_CASE("warp_ops: every lane gets the elements that the contract of ldmatrix gives it") {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
-  Guarded<uint32_t> out(cuda_device, 4 * 32 * 4);
-  launch<ldmatrix_kernel>(1, 32, 0, nullptr, out.data());
-  const std::vector<uint32_t> r = out.values();
-  for (int kind = 0; kind < 4; ++kind)
-    for (int lane = 0; lane < 32; ++lane)
-      for (int m = 0; m < (kind < 2 ? 4 : 2); ++m) {
-        const int g = lane / 4, t = lane % 4;
-        const uint32_t low = 64 * m + (kind % 2 == 0 ? 8 * g + 2 * t : 8 * (2 * t) + g);
-        const uint32_t high = 64 * m + (kind % 2 == 0 ? 8 * g + 2 * t + 1 : 8 * (2 * t + 1) + g);
-        REQUIRE(r[(kind * 32 + lane) * 4 + m] == (low | high << 16));
-      }
+  test::for_schedules([] {
+    Guarded<uint32_t> out(cuda_device, 4 * 32 * 4);
+    launch<ldmatrix_kernel>(1, 32, 0, nullptr, out.data());
+    const std::vector<uint32_t> r = out.values();
+    for (int kind = 0; kind < 4; ++kind)
+      for (int lane = 0; lane < 32; ++lane)
+        for (int m = 0; m < (kind < 2 ? 4 : 2); ++m) {
+          const int g = lane / 4, t = lane % 4;
+          const uint32_t low = 64 * m + (kind % 2 == 0 ? 8 * g + 2 * t : 8 * (2 * t) + g);
+          const uint32_t high = 64 * m + (kind % 2 == 0 ? 8 * g + 2 * t + 1 : 8 * (2 * t + 1) + g);
+          REQUIRE(r[(kind * 32 + lane) * 4 + m] == (low | high << 16));
+        }
+  });
 }
 
 // Thread t's 16 bytes of each of n stages of x, two copies in flight, summed; zeros for every third thread.
@@ -157,16 +164,18 @@ TEST_CASE("warp_ops: cp_async16 copies or fills with zeros, group after group") 
   for (const int n : {1, 2, 5}) {
     std::vector<float> x(n * 64 * 4);
     for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 1000);
-    Guarded<float> dx(cuda_device, x), out(cuda_device, 64);
-    launch<pipeline_kernel>(1, 64, 0, nullptr, out.data(), dx.data(), n);
-    const std::vector<float> got = out.values();
-    for (int t = 0; t < 64; ++t) {
-      const int from = (t + 1) % 64;
-      float sum = 0;
-      for (int stage = 0; stage < n && from % 3 != 0; ++stage)
-        for (int i = 0; i < 4; ++i) sum += x[(stage * 64 + from) * 4 + i];
-      REQUIRE(got[t] == sum);
-    }
+    test::for_schedules([&] {
+      Guarded<float> dx(cuda_device, x), out(cuda_device, 64);
+      launch<pipeline_kernel>(1, 64, 0, nullptr, out.data(), dx.data(), n);
+      const std::vector<float> got = out.values();
+      for (int t = 0; t < 64; ++t) {
+        const int from = (t + 1) % 64;
+        float sum = 0;
+        for (int stage = 0; stage < n && from % 3 != 0; ++stage)
+          for (int i = 0; i < 4; ++i) sum += x[(stage * 64 + from) * 4 + i];
+        REQUIRE(got[t] == sum);
+      }
+    });
   }
 }
 

@@ -18,29 +18,21 @@ bool same_place(Where a, Where b) {
          (a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0);
 }
 
-// Pieces are heap blocks of their exact size, so that ASan sees an index past the end.
-SharedPiece shared_piece(const void* key, size_t bytes) {
-  void* p = nullptr;
-  if (posix_memalign(&p, 128, std::max<size_t>(bytes, 1)) != 0)
-    throw OutOfMemory("host-CUDA: no memory for shared memory", __FILE__, __LINE__);
-  return {key, bytes, {static_cast<char*>(std::memset(p, 0xff, bytes)), &std::free}};
-}
-
 }  // namespace
 
 std::string Block::here() const {
-  return concat("host-CUDA: ", cuda::kernel_name(launch_->signature), ", block (", index_.x, ",", index_.y,
-                ",", index_.z, "): ");
+  return concat("host-CUDA: ", cuda::kernel_name(launch_->kernel.signature), ", block (", index_.x, ",",
+                index_.y, ",", index_.z, "): ");
 }
 
 void Block::run(const Launch& launch, dim3 index, uint64_t seed, bool late_copies) {
-  QFM_CHECK(!launch_, "host-CUDA: ", cuda::kernel_name(launch.signature), " is launched by a kernel");
+  QFM_CHECK(!launch_, "host-CUDA: ", cuda::kernel_name(launch.kernel.signature), " is launched by a kernel");
   launch_ = &launch, index_ = index, random_ = seed, late_copies_ = late_copies;
   struct AtEnd {
     Block& b;
     ~AtEnd() {
       b.launch_ = nullptr;
-      b.static_.clear();
+      b.shared_.clear();
     }
   } at_end{*this};
   prepare();
@@ -52,7 +44,7 @@ void Block::run(const Launch& launch, dim3 index, uint64_t seed, bool late_copie
         return t.state == s && (s == State::Done || same_place(t.where, threads_[0].where));
       });
     };
-    if (all(State::Done)) return;
+    if (all(State::Done)) return check_bands();
     if (!all(State::Barrier)) break;
     for (Thread& t : threads_) t.state = State::Ready;
   }
@@ -65,7 +57,7 @@ void Block::prepare() {
   const dim3 size = launch_->block;
   const size_t n = size_t{size.x} * size.y * size.z;
   stacks_.reserve(n);
-  dynamic_ = shared_piece(nullptr, launch_->shared_bytes);
+  shared_.start(launch_->shared_bytes);
   threads_.resize(n);
   warps_.resize((n + 31) / 32);
   std::iota(warps_.begin(), warps_.end(), 0u);
@@ -195,15 +187,16 @@ void Block::complete(Thread* warp, uint32_t mask) {
 }
 
 void Block::check_shared(const void* p, size_t bytes, const char* what, Where where) const {
-  const auto address = reinterpret_cast<uintptr_t>(p);
-  const auto holds = [&](const SharedPiece& piece) {
-    const auto begin = reinterpret_cast<uintptr_t>(piece.data.get());
-    return address >= begin && address + bytes <= begin + piece.bytes;
-  };
-  QFM_CHECK(holds(dynamic_) || std::any_of(static_.begin(), static_.end(), holds), here(), "thread ",
-            thread(), ": ", what, " an address outside the shared memory of the block, at ", place(where));
-  QFM_CHECK(address % bytes == 0, here(), "thread ", thread(), ": ", what,
+  QFM_CHECK(shared_.holds(p, bytes), here(), "thread ", thread(), ": ", what,
+            " an address outside the shared memory of the block, at ", place(where));
+  QFM_CHECK(reinterpret_cast<uintptr_t>(p) % bytes == 0, here(), "thread ", thread(), ": ", what,
             " an address that is not a multiple of ", bytes, " bytes, at ", place(where));
+}
+
+void Block::check_bands() const {
+  for (const SharedPiece& piece : shared_.pieces())
+    QFM_CHECK(!piece.damaged(), here(), "shared memory around ", piece.name, " has been written",
+              piece.key ? ", declared at " + place(piece.where) : "");
 }
 
 namespace {
@@ -242,17 +235,13 @@ void Block::check_copies_waited() const {
 }
 
 void* Block::static_shared(const void* key, const char* name, size_t bytes, Where where) {
-  size_t total = bytes;
-  for (const SharedPiece& piece : static_) {
-    if (piece.key == key) return piece.data.get();
-    total += piece.bytes;
-  }
+  if (void* p = shared_.find(key)) return p;
+  const size_t total = shared_.static_bytes() + bytes;
   QFM_CHECK(total <= kMaxStaticShared, here(), "static shared memory is ", total, " bytes with ", name,
             ", at most 48 KB: use DYN_SHARED, at ", place(where));
   QFM_CHECK(total + launch_->shared_bytes <= kMaxShared, here(), "shared memory is ",
             total + launch_->shared_bytes, " bytes with ", name, ", at most 227 KB, at ", place(where));
-  static_.push_back(shared_piece(key, bytes));
-  return static_.back().data.get();
+  return shared_.add(key, name, bytes, where);
 }
 
 std::string Block::thread_list(const std::vector<size_t>& ids) const {

@@ -1,14 +1,13 @@
 // Inside host-CUDA only: one block of CUDA threads, run as fibers on one OS thread.
 #pragma once
-#include <cstdlib>
 #include <exception>
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "engine/base/error.h"
 #include "engine/base/fiber.h"
 #include "engine/base/host_cuda.h"
+#include "engine/base/host_shared.h"
 #include "engine/base/kernel_name.h"
 
 namespace qfm::host_cuda {
@@ -52,12 +51,6 @@ struct Thread {
   int commits;
 };
 
-struct SharedPiece {
-  const void* key;
-  size_t bytes;
-  std::unique_ptr<char, decltype(&std::free)> data;
-};
-
 // The one block that runs on this OS thread.
 class Block {
  public:
@@ -74,7 +67,7 @@ class Block {
   int thread() const { return static_cast<int>(running_ - threads_.data()); }
   int lane() const { return thread() & 31; }
   void* static_shared(const void* key, const char* name, size_t bytes, Where where);
-  void* dynamic_shared() { return dynamic_.data.get(); }
+  void* dynamic_shared() { return shared_.dynamic(); }
   // Throws Error unless [p, p + bytes) is shared memory of this block and aligned to `bytes`.
   void check_shared(const void* p, size_t bytes, const char* what, Where where) const;
   // "host-CUDA: KERNEL, block (0,0,0): ", for messages.
@@ -91,6 +84,7 @@ class Block {
   void complete(Thread* warp, uint32_t mask);
   void wait(State state, Where where);
   void check_copies_waited() const;
+  void check_bands() const;
   std::string stuck() const;
   std::string thread_list(const std::vector<size_t>& ids) const;
 
@@ -105,8 +99,7 @@ class Block {
   Fiber scheduler_;
   FiberStacks stacks_;
   std::exception_ptr failure_;
-  std::vector<SharedPiece> static_;
-  SharedPiece dynamic_{nullptr, 0, {nullptr, &std::free}};
+  SharedMemory shared_;
 };
 
 // Of this OS thread.

@@ -9,11 +9,12 @@ namespace qfm::host_cuda {
 namespace {
 
 std::atomic<uint64_t> schedule_seed{1};
+constinit Kernel* kernels = nullptr;
 
 }  // namespace
 
 void check_sizes(const Launch& l) {
-  const auto name = [&] { return "host-CUDA: launch of " + cuda::kernel_name(l.signature) + ": "; };
+  const auto name = [&] { return "host-CUDA: launch of " + cuda::kernel_name(l.kernel.signature) + ": "; };
   const auto within = [](dim3 d, unsigned x, unsigned y, unsigned z) {
     return d.x >= 1 && d.x <= x && d.y >= 1 && d.y <= y && d.z >= 1 && d.z <= z;
   };
@@ -24,10 +25,19 @@ void check_sizes(const Launch& l) {
   QFM_CHECK(l.shared_bytes <= kMaxShared, name(), l.shared_bytes, " bytes of shared memory, at most 227 KB");
 }
 
+Kernel::Kernel(const char* its_signature) : signature(its_signature), next(kernels) { kernels = this; }
+
+std::map<std::string, int64_t> launches() {
+  std::map<std::string, int64_t> counts;
+  for (const Kernel* k = kernels; k; k = k->next) counts[cuda::kernel_name(k->signature)] += k->launches;
+  return counts;
+}
+
 void set_seed(uint64_t seed) { schedule_seed.store(seed); }
 
 void run(const Launch& launch) {
   check_sizes(launch);
+  launch.kernel.launches.fetch_add(1, std::memory_order_relaxed);
   const uint64_t seed = schedule_seed.load();
   const dim3 grid = launch.grid;
   const int64_t blocks = int64_t{grid.x} * grid.y * grid.z;
@@ -55,6 +65,10 @@ void* static_shared(const void* key, const char* name, size_t bytes, Where where
   return block.static_shared(key, name, bytes, where);
 }
 void whole_warp(WarpWork* work, void* mine, Where where) { block.whole_warp(work, mine, where); }
+void misaligned(const void* p, size_t bytes, Where where) {
+  QFM_FAIL(block.here(), "thread ", block.thread(), ": an access of ", bytes,
+           " bytes to the misaligned address ", p, ", at ", place(where));
+}
 void cp_async16(void* shared, const void* global, bool valid, Where where) {
   block.cp_async16(shared, global, valid, where);
 }

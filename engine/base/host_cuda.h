@@ -4,11 +4,14 @@
 // leave undefined is an Error that names kernel, block, threads and source lines. Not emulated: speed,
 // overlap, weak memory order.
 #pragma once
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <source_location>
+#include <string>
 #include <tuple>
 #include <type_traits>
 
@@ -29,9 +32,26 @@ namespace qfm::host_cuda {
 
 using Where = std::source_location;
 
-// A kernel call whose types are erased. signature: a function signature with "kernel = NAME" in it.
+// A kernel that this program can launch. Each lists itself before main, so that tests can ask which never
+// ran.
+struct Kernel {
+  const char* signature;  // of a function, with "kernel = NAME" in it
+  std::atomic<int64_t> launches = 0;
+  Kernel* next;
+  explicit Kernel(const char* its_signature);
+};
+template <auto kernel>
+const char* signature() {
+  return __PRETTY_FUNCTION__;
+}
+template <auto kernel>
+inline Kernel registered{signature<kernel>()};
+// Launches so far by the kernel's name with its template's arguments: "add_kernel<float, 4>".
+std::map<std::string, int64_t> launches();
+
+// A kernel call whose types are erased.
 struct Launch {
-  const char* signature;
+  Kernel& kernel;
   dim3 grid, block;
   size_t shared_bytes;
   void (*call)(const void* arguments);
@@ -52,14 +72,18 @@ void set_seed(uint64_t seed);
 
 // What the macros and functions below stand on; called by a running kernel only.
 void barrier(Where where);
-// Waits for all lanes of mask. Ballot returns one bit per lane whose value is not 0, Shuffle the value of lane
-// `source`. All lanes must ask for the same. Work is whole_warp's.
+// Waits for all lanes of mask. Ballot returns one bit per lane whose value is not 0, Shuffle the value of
+// lane `source`. All lanes must ask for the same. Work is whole_warp's.
 enum class Collective : uint8_t { Sync, Ballot, Shuffle, Work };
 uint64_t collective(Collective what, uint32_t mask, uint64_t value, int source, Where where);
 int lane();
 // A collective of all 32 lanes, called in one place: the last to arrive calls work with what each brought.
 using WarpWork = void(void* const (&lanes)[32]);
 void whole_warp(WarpWork* work, void* mine, Where where);
+[[noreturn]] void misaligned(const void* p, size_t bytes, Where where);
+inline void check_aligned(const void* p, size_t bytes, Where where) {
+  if (reinterpret_cast<uintptr_t>(p) % bytes != 0) misaligned(p, bytes, where);
+}
 // Software bodies of warp_ops.h.
 void cp_async16(void* shared, const void* global, bool valid, Where where);
 void cp_async_commit();
@@ -153,8 +177,12 @@ void launch(dim3 grid, dim3 block, size_t shared_bytes, void* stream, const Argu
   using Parameters = decltype(host_cuda::parameters_of(kernel));
   const Parameters parameters(arguments...);
   const host_cuda::Launch launch{
-      __PRETTY_FUNCTION__, grid, block, shared_bytes,
-      [](const void* p) { std::apply(kernel, *static_cast<const Parameters*>(p)); }, &parameters};
+      host_cuda::registered<kernel>,
+      grid,
+      block,
+      shared_bytes,
+      [](const void* p) { std::apply(kernel, *static_cast<const Parameters*>(p)); },
+      &parameters};
   if (host_cuda::runs_at_once(stream)) host_cuda::run(launch);
   else host_cuda::queue(launch, stream, std::make_shared<const Parameters>(parameters));
 }

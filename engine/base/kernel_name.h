@@ -5,7 +5,8 @@
 
 namespace qfm::cuda {
 
-// "void launch(...) [with auto kernel = qfm::{anonymous}::scale<float, 4>; ...]" -> "scale<float, 4>"
+// "void launch(...) [with auto kernel = qfm::{anonymous}::scale<float, 4>; ...]" -> "scale<float, 4>";
+// without namespaces
 inline std::string kernel_name(std::string_view signature) {
   constexpr std::string_view mark = "kernel = ";
   const size_t begin = signature.find(mark);
@@ -14,7 +15,10 @@ inline std::string kernel_name(std::string_view signature) {
   name = name.substr(0, name.find_first_of(";]"));
   const size_t scope = name.substr(0, name.find('<')).rfind("::");
   if (scope != std::string_view::npos) name.remove_prefix(scope + 2);
-  return std::string(name);
+  std::string text(name);
+  for (const std::string_view part : {"qfm::", "{anonymous}::", "<unnamed>::"})
+    for (size_t at; (at = text.find(part)) != std::string::npos;) text.erase(at, part.size());
+  return text;
 }
 
 }  // namespace qfm::cuda

@@ -14,7 +14,8 @@ namespace qfm {
 
 inline constexpr unsigned kWholeWarp = 0xffffffffu;
 
-// Up to 16 bytes that move by one instruction. Memory is read and written through it by assignment.
+// Up to 16 bytes that move by one instruction, so they must be aligned to their size. Memory is read and
+// written through it by assignment.
 template <class T, int n>
 struct alignas(n * sizeof(T)) Pack {
   T at[n];
@@ -22,11 +23,17 @@ struct alignas(n * sizeof(T)) Pack {
 template <class T>
 constexpr int kPack = 16 / sizeof(T);
 template <int n, class T>
-__device__ Pack<T, n> load(const T* p) {
+__device__ Pack<T, n> load(const T* p QFM_WHERE) {
+#ifdef QFM_CUDA_HOST
+  host_cuda::check_aligned(p, sizeof(Pack<T, n>), where);
+#endif
   return *reinterpret_cast<const Pack<T, n>*>(p);
 }
 template <int n, class T>
-__device__ void store(T* p, const Pack<T, n>& v) {
+__device__ void store(T* p, const Pack<T, n>& v QFM_WHERE) {
+#ifdef QFM_CUDA_HOST
+  host_cuda::check_aligned(p, sizeof(Pack<T, n>), where);
+#endif
   *reinterpret_cast<Pack<T, n>*>(p) = v;
 }
 
