@@ -1,9 +1,11 @@
 // Matrix product with what surrounds it in a transformer: C = epilogue(A B).
 //
 // Every element of C is one chain over k = 0 .. K-1 in acc<T>, started from zero (fused multiply-adds in the
-// vector code, multiply and add in the plain one), whatever the tile, the row or column tail, the number of
-// threads or the other rows: a row of a batch of 8 has the same bits as the same row alone. (The oneDNN path
-// does not promise that.)
+// vector code and in our CUDA kernel, multiply and add in the plain one), whatever the tile, the row or
+// column tail, the number of threads or the other rows: a row of a batch of 8 has the same bits as the same
+// row alone. (Vendor libraries do not promise that.) Two departures on CUDA: with trans_a, a weight gradient,
+// k may be cut into parts, fixed by the shape, whose sums are added in order; and the tensor cores that
+// multiply bf16 add 16 products at a time.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -15,23 +15,26 @@ namespace qfm {
 constexpr int kEpiloguePack = 4;
 constexpr int kRowsInFlight = 4;
 
-// C (m, n) and what becomes of the sums on their way there.
-template <class T, class Out>
+// C (m, n) and what becomes of the sums on their way there. C is one of the two; blocks with blockIdx.y = y
+// write the y-th of several.
+template <class T>
 struct GemmOutput {
-  Out* c;
+  T* c;
+  acc<T>* acc_c;
   GemmEpilogue<T> epilogue;
   int64_t m, n;
   bool in_packs;  // every row of every matrix can be reached in whole packs
 };
 
 template <class T, class Out>
-GemmOutput<T, Out> gemm_output(const GemmShape& s, Out* c, const GemmEpilogue<T>& e) {
+GemmOutput<T> gemm_output(const GemmShape& s, Out* c, const GemmEpilogue<T>& e) {
   const auto aligned = [](const auto* p) {
     return reinterpret_cast<uintptr_t>(p) % (kEpiloguePack * sizeof(*p)) == 0;
   };
-  return {c, e, s.m, s.n,
-          s.n % kEpiloguePack == 0 && aligned(c) && aligned(e.bias) && aligned(e.pre_gelu) &&
-              aligned(e.times_gelu_grad_of) && aligned(e.scale) && aligned(e.residual)};
+  const bool in_packs = s.n % kEpiloguePack == 0 && aligned(c) && aligned(e.bias) && aligned(e.pre_gelu) &&
+                        aligned(e.times_gelu_grad_of) && aligned(e.scale) && aligned(e.residual);
+  if constexpr (std::is_same_v<T, Out>) return {c, nullptr, e, s.m, s.n, in_packs};
+  else return {nullptr, c, e, s.m, s.n, in_packs};
 }
 
 // The first `count` elements at p, all of a pack if `whole`; zeros for the rest.
@@ -44,41 +47,47 @@ __device__ Pack<T, kEpiloguePack> read_pack(const T* p, int count, bool whole) {
   return v;
 }
 
+__device__ inline Pack<float, kEpiloguePack> rounded(const float (&v)[kEpiloguePack], float) {
+  return {{v[0], v[1], v[2], v[3]}};
+}
+__device__ inline Pack<bf16, kEpiloguePack> rounded(const float (&v)[kEpiloguePack], bf16) {
+  const Pack<uint32_t, 2> pairs{{pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3])}};
+  return load<kEpiloguePack>(reinterpret_cast<const bf16*>(&pairs));
+}
+
 template <class T>
 __device__ void write_pack(T* p, const float (&v)[kEpiloguePack], int count, bool whole) {
-  Pack<T, kEpiloguePack> to;
-#pragma unroll
-  for (int x = 0; x < kEpiloguePack; ++x) to.at[x] = T(v[x]);
+  const Pack<T, kEpiloguePack> to = rounded(v, T{});
   if (whole) store<kEpiloguePack>(p, to);
 #pragma unroll
   for (int x = 0; x < kEpiloguePack; ++x)
     if (!whole && x < count) p[x] = to.at[x];
 }
 
-// Rows `row`, row + step, ... of C, `rows` of them (at most kRowsInFlight), columns [column, column + count).
-template <class T, class Out>
-__device__ void finish_rows(const GemmOutput<T, Out>& to, float (&v)[kRowsInFlight][kEpiloguePack],
-                            int64_t row, int step, int rows, int64_t column, int count) {
+// Rows `row`, row + step, ... of C, `rows` of them (at most kRows), columns [column, column + count).
+template <int kRows, class T>
+__device__ void finish_rows(const GemmOutput<T>& to, float (&v)[kRows][kEpiloguePack], int64_t row, int step,
+                            int rows, int64_t column, int count) {
   const GemmEpilogue<T>& e = to.epilogue;
   const bool whole = to.in_packs;
   const auto at = [&](int r) { return (row + r * step) * to.n + column; };
   const auto each = [&](auto&& f) {
 #pragma unroll
-    for (int r = 0; r < kRowsInFlight; ++r)
+    for (int r = 0; r < kRows; ++r)
 #pragma unroll
       for (int x = 0; x < kEpiloguePack; ++x) f(v[r][x], r, x);
   };
   // f(v, element of the matrix at the same place)
   const auto each_with = [&](const T* matrix, auto&& f) {
-    Pack<T, kEpiloguePack> others[kRowsInFlight];
+    Pack<T, kEpiloguePack> others[kRows];
 #pragma unroll
-    for (int r = 0; r < kRowsInFlight; ++r)
+    for (int r = 0; r < kRows; ++r)
       others[r] = read_pack(matrix + at(r), r < rows ? count : 0, whole && r < rows);
     each([&](float& s, int r, int x) { f(s, static_cast<float>(others[r].at[x])); });
   };
   const auto write = [&](auto* matrix) {
 #pragma unroll
-    for (int r = 0; r < kRowsInFlight; ++r)
+    for (int r = 0; r < kRows; ++r)
       if (r < rows) write_pack(matrix + at(r), v[r], count, whole);
   };
 
@@ -94,27 +103,30 @@ __device__ void finish_rows(const GemmOutput<T, Out>& to, float (&v)[kRowsInFlig
     each([&](float& s, int, int x) { s *= static_cast<float>(scale.at[x]); });
   }
   if (e.residual) each_with(e.residual, [](float& s, float r) { s += r; });
-  write(to.c);
+  const int64_t part = blockIdx.y * to.m * to.n;
+  if (to.c) write(to.c + part);
+  else write(to.acc_c + part);
 }
 
-// Tile (kRows, kColumns) of sums, its rows kStride apart (a multiple of 4), becomes C from (row, column) on;
-// what lies outside C is dropped. By all kThreads of the block, after a barrier.
-template <int kThreads, int kRows, int kColumns, int kStride, class T, class Out>
-__device__ void finish_tile(const GemmOutput<T, Out>& to, const float* tile, int64_t row, int64_t column) {
-  constexpr int kPacks = kColumns / kEpiloguePack, kStep = kThreads / kPacks;
-  static_assert(kThreads % kPacks == 0 && kStride % 4 == 0);
+// A tile of sums, its rows Tile::kSumStride apart (a multiple of 4), becomes C from (row, column) on; what
+// lies outside C is dropped. By all threads of the block, after a barrier.
+template <class Tile, class T>
+__device__ void finish_tile(const GemmOutput<T>& to, const float* tile, int64_t row, int64_t column) {
+  constexpr int kPacks = Tile::kN / kEpiloguePack, kStep = Tile::kThreads / kPacks;
+  static_assert(Tile::kThreads % kPacks == 0 && Tile::kSumStride % 4 == 0);
   const int first = threadIdx.x / kPacks, in_tile = threadIdx.x % kPacks * kEpiloguePack;
   column += in_tile;
   const int64_t rows_left = to.m - row, columns_left = to.n - column;
   if (columns_left <= 0) return;
-  const int end = rows_left < kRows ? static_cast<int>(rows_left) : kRows;
+  const int end = rows_left < Tile::kM ? static_cast<int>(rows_left) : Tile::kM;
   const int count = columns_left < kEpiloguePack ? static_cast<int>(columns_left) : kEpiloguePack;
   for (int i = first; i < end; i += kRowsInFlight * kStep) {
     float v[kRowsInFlight][kEpiloguePack];
     const int rows = (end - i + kStep - 1) / kStep;
 #pragma unroll
     for (int r = 0; r < kRowsInFlight; ++r) {
-      const auto sums = load<kEpiloguePack>(tile + (r < rows ? i + r * kStep : i) * kStride + in_tile);
+      const auto sums =
+          load<kEpiloguePack>(tile + (r < rows ? i + r * kStep : i) * Tile::kSumStride + in_tile);
 #pragma unroll
       for (int x = 0; x < kEpiloguePack; ++x) v[r][x] = sums.at[x];
     }

@@ -1,4 +1,5 @@
 // kernels/gemm.cu, on a GPU or in host-CUDA, against the plain functions in double.
+#include <cmath>
 #include <cstring>
 
 #include "engine/base/cuda.h"
@@ -99,6 +100,26 @@ TEST_CASE("gemm on CUDA equals the plain functions in double, in every size and 
   compare_all_types({197, 32, 197, false, true}, 0);
 }
 
+TEST_CASE("gemm on CUDA: large products, whose tiles are large too") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  const int64_t m = 132 * 128 - 5;  // a tile for every SM of the GPU that cuts are made for
+  compare_with_plain<bf16, bf16>({m, 24, 72, false, true}, Bias | Gelu | PreGelu);
+  compare_with_plain<bf16, bf16>({m, 24, 136, false, false}, GeluGrad);
+  compare_with_plain<bf16, float>({m - 3, 24, 40, true, false}, SumA);
+  compare_with_plain<float, float>({m, 20, 68, false, true}, Bias | Residual | Scale);
+  compare_with_plain<float, float>({m, 20, 100, false, false}, GeluGrad);
+  compare_with_plain<float, float>({m - 3, 20, 36, true, false}, SumA);
+}
+
+TEST_CASE("gemm on CUDA: weight gradients are added up from parts of k") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  compare_all_types({72, 40, 1031, true, false}, SumA);
+  compare_all_types({13, 37, 1031, true, false}, SumA);
+  compare_all_types({72, 40, 800, true, false}, AllParts - 1);
+  compare_all_types({24, 0, 600, true, false}, SumA);
+  compare_with_plain<bf16, float>({16, 24, 132 * 256 + 8, true, false}, SumA);
+}
+
 TEST_CASE("gemm on CUDA equals the plain functions in every epilogue") {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
   for (int parts = 0; parts < AllParts; ++parts) {
@@ -133,14 +154,14 @@ void check_bits(GemmShape s, int parts) {
 TEST_CASE("gemm on CUDA gives the same bits every time") {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
   check_bits<float, float>({150, 72, 136, false, true}, Bias | Gelu | PreGelu);
-  check_bits<float, float>({37, 29, 150, true, false}, SumA);
+  check_bits<float, float>({40, 28, 600, true, false}, SumA);
   check_bits<bf16, bf16>({150, 72, 136}, GeluGrad | Residual);
-  check_bits<bf16, float>({37, 29, 150, true, false}, SumA);
+  check_bits<bf16, float>({37, 29, 600, true, false}, SumA);
 }
 
 template <class T>
-void check_rows(int64_t n, int64_t k) {
-  const int64_t tokens = 197, batch = 2;
+void check_rows(int64_t tokens, int64_t n, int64_t k) {
+  const int64_t batch = 2;
   const Problem<T> whole({batch * tokens, n, k, false, true}, Bias | Residual);
   const auto all = on_cuda<T, T>(whole).c;
   for (int64_t rows : {tokens, int64_t{1}}) {
@@ -155,8 +176,26 @@ void check_rows(int64_t n, int64_t k) {
 
 TEST_CASE("gemm on CUDA: an image has the same bits alone and in a batch") {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
-  check_rows<float>(45, 64);
-  check_rows<bf16>(48, 72);
+  check_rows<float>(197, 45, 64);
+  check_rows<bf16>(197, 48, 72);
+  check_rows<bf16>(132 * 64, 24, 40);  // large tiles in the batch, small ones alone
+}
+
+TEST_CASE("gemm on CUDA: in F32 every sum is one chain of fused multiply-adds") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  for (const GemmShape& s : {GemmShape{67, 72, 108, false, true}, {5, 13, 107}, {40, 36, 200, true, false}}) {
+    const Problem<float> p(s, 0);
+    std::vector<float> expected;
+    for (int64_t i = 0; i < s.m; ++i)
+      for (int64_t j = 0; j < s.n; ++j) {
+        float sum = 0;
+        for (int64_t q = 0; q < s.k; ++q)
+          sum = std::fma(p.a[s.trans_a ? q * s.m + i : i * s.k + q],
+                         p.b[s.trans_b ? j * s.k + q : q * s.n + j], sum);
+        expected.push_back(sum);
+      }
+    CHECK(on_cuda<float, float>(p).c == expected);
+  }
 }
 
 TEST_CASE("gemm on CUDA: what the contract does not cover is refused") {
