@@ -154,6 +154,16 @@ double rmse(Values prediction, Values label) {
   return std::sqrt(sum / static_cast<double>(label.size()));
 }
 
+std::optional<Interval> percentile_interval(const std::vector<std::optional<double>>& drawn,
+                                            double confidence) {
+  std::vector<double> defined;
+  for (const auto& value : drawn)
+    if (value) defined.push_back(*value);
+  if (2 * defined.size() < drawn.size() || defined.empty()) return std::nullopt;
+  std::sort(defined.begin(), defined.end());
+  return Interval{quantile(defined, (1 - confidence) / 2), quantile(defined, (1 + confidence) / 2)};
+}
+
 std::optional<Interval> bootstrap(Values prediction, Values label, const Statistic& statistic, uint64_t seed,
                                   double confidence, int resamples) {
   check_pairs(prediction, label);
@@ -171,12 +181,7 @@ std::optional<Interval> bootstrap(Values prediction, Values label, const Statist
     }
     drawn[static_cast<size_t>(r)] = statistic(x, y);
   });
-  std::vector<double> defined;
-  for (const auto& value : drawn)
-    if (value) defined.push_back(*value);
-  if (2 * defined.size() < drawn.size()) return std::nullopt;
-  std::sort(defined.begin(), defined.end());
-  return Interval{quantile(defined, (1 - confidence) / 2), quantile(defined, (1 + confidence) / 2)};
+  return percentile_interval(drawn, confidence);
 }
 
 Agreement agreement(Values prediction, Values label, uint64_t seed) {

@@ -9,6 +9,7 @@
 #include <functional>
 #include <optional>
 #include <span>
+#include <vector>
 
 namespace qfm {
 
@@ -39,6 +40,9 @@ std::optional<LogisticFit> fit_logistic(Values prediction, Values label);
 struct Interval {
   double low, high;
 };
+// Between two quantiles of resampled values; nullopt when more than half of them are undefined.
+std::optional<Interval> percentile_interval(const std::vector<std::optional<double>>& drawn,
+                                            double confidence);
 using Statistic = std::function<std::optional<double>(Values, Values)>;
 // Percentile bootstrap over pairs; the same for any number of threads. Resamples where the statistic is
 // undefined are left out; nullopt when they are more than half.
