@@ -134,9 +134,9 @@ void load_params(ParamSet& params, const SafeTensors& file, const std::string& p
     if (p.name().compare(0, prefix.size(), prefix) != 0) continue;
     const std::string name = p.name().substr(prefix.size());
     wanted.insert(name);
-    if (!file.has(name)) missing.push_back(name);
-    else if (const auto it = instead.find(name);
-             !((it == instead.end() ? file.entry(name).shape : it->second.shape()) == p.shape()))
+    const auto it = instead.find(name);
+    if (it == instead.end() && !file.has(name)) missing.push_back(name);
+    else if (!((it == instead.end() ? file.entry(name).shape : it->second.shape()) == p.shape()))
       misshapen.push_back(concat(name, " ", file.entry(name).shape, " instead of ", p.shape()));
   }
   for (const auto& [name, entry] : file.entries())

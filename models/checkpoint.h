@@ -52,8 +52,8 @@ LoadedModel load_model(const std::string& path, Device device, DType compute, bo
 ModelConfig timm_config(const SafeTensors& file);
 
 // Fills the backbone from a timm checkpoint (names without prefix; its classification head `head.*` is left
-// out), or the whole model from one of ours. Strict like load_model. A position embedding of another grid is
-// interpolated.
+// out), or the whole model from one of ours. Strict like load_model, but for a position embedding of another
+// grid, which is interpolated, and a checkpoint without a feature selection head, which leaves the model's as it is.
 void init_from(QfmIqm& model, const std::string& path);
 
 // (1, [1 +] gh*gw, D) -> the same for a grid of `rows` x `cols`: antialiased bicubic (a = -0.5), as timm's
@@ -62,7 +62,7 @@ Tensor interpolate_pos_embed(const Tensor& pos, int64_t rows, int64_t cols, bool
 
 // Copies tensors of `file` into the masters, `prefix` + file name = parameter name; strict: one Error names
 // every missing, extra and misshapen tensor. `skip(name)` says what the file may have and the model not;
-// `instead` replaces tensors of the file by name.
+// `instead` replaces tensors of the file, or those that it lacks, by name.
 void load_params(ParamSet& params, const SafeTensors& file, const std::string& prefix,
                  bool (*skip)(const std::string&), const std::map<std::string, Tensor>& instead = {});
 

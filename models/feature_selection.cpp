@@ -14,6 +14,13 @@ Var FeatureSelection::operator()(const Var& patches) const {
   return sigmoid(fc2(gelu(fc1(norm(mean_tokens(patches))))));
 }
 
+Tensor FeatureSelection::neutral_gate() const {
+  const NoGrad inference;
+  const int64_t width = norm.bias.shape()[0];
+  const Var gates = sigmoid(fc2(gelu(fc1(Var(norm.bias.value().reshape({1, width}))))));
+  return gates.value.reshape({width}).to(cpu_device).to(DType::F32);
+}
+
 void FeatureSelection::init(uint64_t seed) {
   norm.init();
   fill_xavier_uniform(fc1.weight, seed), fill(fc1.bias, 0.0);

@@ -63,14 +63,18 @@ ModelConfig timm_config(const SafeTensors& file) {
 
 void init_from(QfmIqm& model, const std::string& path) {
   const SafeTensors file = SafeTensors::open(path);
-  if (file.metadata().count("qfm"))
+  if (file.metadata().count("qfm")) {
+    auto instead = resampled(model, file, "vit.pos_embed");
+    for (const Param& p : model.params.params())
+      if (p.name().rfind("select.", 0) == 0 && !file.has("select.norm.weight"))
+        instead.emplace(p.name(), p.master().clone());
     load_params(
-        model.params, file, "", [](const std::string&) { return false; },
-        resampled(model, file, "vit.pos_embed"));
-  else
+        model.params, file, "", [](const std::string&) { return false; }, instead);
+  } else {
     load_params(
         model.params, file, "vit.", [](const std::string& name) { return name.rfind("head.", 0) == 0; },
         resampled(model, file, "pos_embed"));
+  }
 }
 
 Tensor interpolate_pos_embed(const Tensor& pos, int64_t rows, int64_t cols, bool has_cls) {

@@ -10,7 +10,7 @@
 #include "engine/base/io.h"
 #include "engine/base/memory.h"
 #include "engine/base/threads.h"
-#include "tests/toy.h"
+#include "tests/runs.h"
 #include "train/evaluate.h"
 #include "train/optimizer.h"
 #include "train/trainer.h"
@@ -20,11 +20,6 @@ using namespace qfm::test;
 using nlohmann::json;
 
 namespace {
-
-std::string bytes_of(const std::string& path) {
-  const auto bytes = read_file(path);
-  return {bytes.begin(), bytes.end()};
-}
 
 bool same_bits(const Tensor& a, const Tensor& b) {
   return a.shape() == b.shape() && a.dtype() == b.dtype() && std::memcmp(a.raw(), b.raw(), a.bytes()) == 0;
@@ -199,41 +194,6 @@ TEST_CASE("a step that is not finite throws and changes no parameter") {
 // ---------------------------------------------------------------------------------------------------
 
 namespace {
-
-// The log without what the clock says.
-std::string timeless_log(const TrainConfig& config) {
-  std::istringstream lines(bytes_of(config.out + "/log.jsonl"));
-  std::string line, kept;
-  while (std::getline(lines, line)) {
-    json entry = json::parse(line);
-    entry.erase("images_per_s"), entry.erase("seconds");
-    kept += entry.dump() + "\n";
-  }
-  return kept;
-}
-
-void check_equal_runs(const TrainConfig& a, const TrainConfig& b) {
-  for (const std::string file : {"/last.safetensors", "/best.safetensors"}) {
-    const bool same = bytes_of(a.out + file) == bytes_of(b.out + file);
-    CHECK_MESSAGE(same, b.out << file);
-  }
-  CHECK(timeless_log(a) == timeless_log(b));
-  const auto x = SafeTensors::open(a.out + "/state.safetensors"),
-             y = SafeTensors::open(b.out + "/state.safetensors");
-  REQUIRE(x.entries().size() == y.entries().size());
-  for (const auto& [name, entry] : x.entries()) CHECK_MESSAGE(x.bytes(name) == y.bytes(name), name);
-}
-
-// Runs until `steps` updates are done in all.
-TrainResult train_until(TrainConfig config, int64_t steps, double checkpoint_seconds = 300) {
-  int64_t done = 0;
-  TrainHooks hooks;
-  hooks.checkpoint_seconds = checkpoint_seconds;
-  hooks.command = config.resume ? "qfm train --resume" : "qfm train";
-  hooks.progress = [&](const TrainProgress& p) { done = p.step; };
-  hooks.should_stop = [&] { return done >= steps; };
-  return train(config, hooks);
-}
 
 constexpr int64_t kAll = 12;  // steps of a toy run
 

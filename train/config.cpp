@@ -166,6 +166,13 @@ void validate(const TrainConfig& config) {
   QFM_CHECK(!config.out.empty(), "--out is missing: the folder of the run");
   QFM_CHECK(config.protocol != "paper" || !config.val.empty(),
             "--protocol paper picks the best epoch on --val: give it");
+  const bool matching = config.match != "off";
+  const bool method = config.select || matching || config.w_contrast > 0;
+  QFM_CHECK(!method || config.labels == "scaled",
+            "--labels raw: the method's weights and distances are for scaled labels");
+  QFM_CHECK(config.adversarial == 0 || matching, "--adversarial searches the noise of --match: give it");
+  QFM_CHECK(!matching || config.epochs >= 2, "--match: its memory only fills in the first epoch, --epochs is ",
+            config.epochs);
 }
 
 std::string to_json(const TrainConfig& config) {

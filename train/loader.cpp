@@ -24,6 +24,10 @@ int64_t Loader::batches_per_epoch() const {
   return std::max<int64_t>(1, pairs / options_.batch);
 }
 
+int64_t Loader::batch_size() const {
+  return std::min(options_.batch, static_cast<int64_t>(paths_.size()) * options_.crops_per_image);
+}
+
 // A permutation of all pairs (Fisher and Yates), pair = photo * crops_per_image + crop.
 std::shared_ptr<const std::vector<uint32_t>> Loader::order(int64_t epoch) const {
   const std::lock_guard lock(order_mutex_);
@@ -52,8 +56,8 @@ void Loader::draw_sample(float* out, int64_t epoch, int64_t pair) const {
 
 Batch Loader::batch(int64_t epoch, int64_t index) const {
   const auto pairs = order(epoch);
-  const int64_t size = std::min<int64_t>(options_.batch, static_cast<int64_t>(pairs->size()));
-  Batch result{Tensor({size, 3, options_.crop, options_.crop}), Tensor({size}), {}};
+  const int64_t size = batch_size();
+  Batch result{Tensor({size, 3, options_.crop, options_.crop}), Tensor({size}), {}, {}};
   const int64_t values = int64_t{3} * options_.crop * options_.crop;
   for (int64_t i = 0; i < size; ++i) {
     const int64_t pair = (*pairs)[static_cast<size_t>(index * options_.batch + i)];
@@ -61,6 +65,7 @@ Batch Loader::batch(int64_t epoch, int64_t index) const {
     draw_sample(result.images.data<float>() + i * values, epoch, pair);
     result.labels.data<float>()[i] = labels_[static_cast<size_t>(photo)];
     result.photos.push_back(photo);
+    result.samples.push_back(static_cast<uint32_t>(pair));
   }
   return result;
 }

@@ -25,6 +25,7 @@ struct Batch {
   Tensor images;                // (B, 3, crop, crop) F32 on the CPU
   Tensor labels;                // (B) F32 on the CPU
   std::vector<int64_t> photos;  // (B) which photo each row was cut from
+  std::vector<uint32_t> samples;  // (B) which (photo, crop) pair of the epoch it is: names its random streams
 };
 
 // An epoch is a random order of all (photo, crop) pairs, cut in batches; what is left over at its end is
@@ -37,6 +38,7 @@ class Loader {
   Loader(std::vector<std::string> paths, std::vector<float> labels, const LoaderOptions& options);
 
   int64_t batches_per_epoch() const;
+  int64_t batch_size() const;  // rows of every batch
   // A pure function of its arguments. Throws Error "PATH: reason" for a photo that cannot be decoded.
   Batch batch(int64_t epoch, int64_t index) const;
   // Starts the workers: next() will give batches number first .. end - 1 of the run, over the ends of epochs:

@@ -102,12 +102,14 @@ void RunFolder::log(const std::string& line) {
             ": cannot be written: ", n < 0 ? std::strerror(errno) : "the disk is full");
 }
 
-void RunFolder::save(const RunState& state, const ParamSet& params, const Optimizer& optimizer) {
+void RunFolder::save(const RunState& state, const ParamSet& params, const Optimizer& optimizer,
+                     const NamedTensors& more) {
   NamedTensors tensors;
   const auto add = [&](const std::string& name, const Tensor& part) { tensors.emplace_back(name, part); };
   for_slices(params, params.master, "master.", add);
   for_slices(params, optimizer.m, "adam_m.", add);
   for_slices(params, optimizer.v, "adam_v.", add);
+  tensors.insert(tensors.end(), more.begin(), more.end());
   const json entry = {{"format", 1},
                       {"steps", state.steps},
                       {"epochs", state.epochs},
@@ -121,7 +123,7 @@ void RunFolder::save(const RunState& state, const ParamSet& params, const Optimi
                     {{"qfm_state", entry.dump(-1, ' ', false, json::error_handler_t::replace)}});
 }
 
-void RunFolder::restore(RunState& state, ParamSet& params, Optimizer& optimizer) {
+void RunFolder::restore(RunState& state, ParamSet& params, Optimizer& optimizer, const NamedTensors& more) {
   const std::string path = file("state.safetensors");
   const SafeTensors stored = SafeTensors::open(path);
   const auto found = stored.metadata().find("qfm_state");
@@ -144,6 +146,7 @@ void RunFolder::restore(RunState& state, ParamSet& params, Optimizer& optimizer)
   for_slices(params, params.master, "master.", read);
   for_slices(params, optimizer.m, "adam_m.", read);
   for_slices(params, optimizer.v, "adam_v.", read);
+  for (const auto& [name, tensor] : more) read(name, tensor);
   optimizer.steps = state.steps;
   params.sync();
 

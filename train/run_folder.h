@@ -40,9 +40,11 @@ class RunFolder {
   // Appends a line (JSON, without its end) to log.jsonl.
   void log(const std::string& line);
 
-  void save(const RunState& state, const ParamSet& params, const Optimizer& optimizer);
-  // Reads state.safetensors, strictly, and cuts the log back to it.
-  void restore(RunState& state, ParamSet& params, Optimizer& optimizer);
+  // more: whatever else the run must find again, under names of its own.
+  void save(const RunState& state, const ParamSet& params, const Optimizer& optimizer,
+            const NamedTensors& more);
+  // Reads state.safetensors, strictly, `more` in place, and cuts the log back to it.
+  void restore(RunState& state, ParamSet& params, Optimizer& optimizer, const NamedTensors& more);
 
  private:
   void open_log(const std::string& kept);

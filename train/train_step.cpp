@@ -2,16 +2,24 @@
 
 #include <cmath>
 
+#include "engine/dispatch.h"
+#include "kernels/elementwise.h"
+#include "layers/linear.h"
 #include "layers/loss.h"
+#include "layers/method_loss.h"
+#include "layers/noise.h"
+#include "layers/tokens.h"
+#include "models/feature_selection.h"
 
 namespace qfm {
+namespace {
 
-StepResult train_step(QfmIqm& model, Optimizer& optimizer, const Tensor& images, const Tensor& labels,
-                      double lr) {
-  ParamSet& params = model.params;
-  const auto ready = [&](const Tensor& x) { return x.to(params.compute()).to(params.master.device()); };
-  params.zero_grad();
-  const Var loss = smooth_l1(model(ready(images)).score, ready(labels));
+Tensor ready(const Tensor& x, const ParamSet& params) {
+  return x.to(params.compute()).to(params.master.device());
+}
+
+// Backward, clipping and the update, from the loss of gradients that were zero.
+StepResult update(const Var& loss, ParamSet& params, Optimizer& optimizer, double lr) {
   StepResult result{loss.value.to(cpu_device).to(DType::F64).data<double>()[0], 0};
   QFM_CHECK(std::isfinite(result.loss), "the loss is ", result.loss);
   backward(loss);
@@ -19,6 +27,135 @@ StepResult train_step(QfmIqm& model, Optimizer& optimizer, const Tensor& images,
   QFM_CHECK(std::isfinite(result.grad_norm), "the norm of the gradient is ", result.grad_norm);
   optimizer.step(lr, result.grad_norm);
   return result;
+}
+
+// sum += x, elements of the accumulation type.
+void add_to(const Tensor& sum, const Tensor& x) {
+  dispatch_cpu({"gate sum"}, sum, [&](auto dev, auto t) {
+    using T = decltype(t);
+    add<T>(dev, ptr<T>(sum), ptr<const T>(sum), ptr<const T>(x), sum.numel());
+  });
+}
+
+MatchBatch match_batch(const Batch& batch, const std::vector<int64_t>& references) {
+  MatchBatch keys;
+  const auto labels = batch.labels.span<float>();
+  for (size_t i = 0; i < batch.photos.size(); ++i) {
+    const auto photo = static_cast<size_t>(batch.photos[i]);
+    keys.score.push_back(labels[i] / 100);
+    keys.image.push_back(batch.photos[i]);
+    keys.reference.push_back(photo < references.size() ? references[photo] : -1);
+    keys.sample.push_back(batch.samples[i]);
+  }
+  return keys;
+}
+
+}  // namespace
+
+StepResult train_step(QfmIqm& model, Optimizer& optimizer, const Tensor& images, const Tensor& labels,
+                      double lr) {
+  model.params.zero_grad();
+  const Var loss = smooth_l1(model(ready(images, model.params)).score, ready(labels, model.params));
+  return update(loss, model.params, optimizer, lr);
+}
+
+TrainStep::TrainStep(QfmIqm& model, Optimizer& optimizer, MethodOptions options)
+    : model_(model),
+      optimizer_(optimizer),
+      options_(std::move(options)),
+      gate_count_(Tensor::zeros({1}, DType::I64)) {
+  const ParamSet& params = model.params;
+  const VitConfig& vit = model.config.vit;
+  if (options_.match)
+    memory_.emplace(*options_.match, options_.batch, vit.patches(), vit.width, params.compute(),
+                    params.master.device());
+  if (model.select) gate_sum_ = Tensor::zeros({vit.width}, params.master.dtype(), params.master.device());
+}
+
+StepResult TrainStep::operator()(const Batch& batch, uint32_t epoch, double lr) {
+  ParamSet& params = model_.params;
+  params.zero_grad();
+  const QfmIqm::Output out = model_(ready(batch.images, params));
+  const Var loss = loss_of(out, batch, ready(batch.labels, params), epoch);
+  if (model_.select) count_gates(out.gate.value);
+  return update(loss, params, optimizer_, lr);
+}
+
+Var TrainStep::loss_of(const QfmIqm::Output& out, const Batch& batch, const Tensor& labels, uint32_t epoch) {
+  Losses losses{{smooth_l1(out.score, labels), 1}};
+  if (memory_) {
+    const auto noise = memory_->exchange(out.patches.value, match_batch(batch, options_.references), epoch);
+    if (noise) add_consistency(losses, out, *noise, labels);
+  }
+  if (options_.w_contrast > 0) {
+    const auto y = batch.labels.span<float>();
+    std::vector<double> scores;
+    for (float label : y) scores.push_back(label / 100.0);
+    losses.emplace_back(score_contrast(mean_tokens(out.patches), scores, options_.contrast_tau,
+                                       options_.contrast_temperature),
+                        options_.w_contrast);
+  }
+  return weighted_total(losses);
+}
+
+// L_cons = mean over the matched of SmoothL1(f(P'), y) + w_feat (1 - cos(decoder(P'), decoder(P~))); L_sel.
+void TrainStep::add_consistency(Losses& losses, const QfmIqm::Output& out, const SemanticNoise& noise,
+                                const Tensor& labels) const {
+  const Tensor factor = strongest(out, noise);
+  const auto moved = model_.decoder(out.cls, perturb(out.patches, noise.tokens, factor));
+  losses.emplace_back(weighted_smooth_l1(moved.score, labels, noise.weight), options_.w_cons);
+  losses.emplace_back(cosine_distance(moved.tokens, out.tokens.value, noise.weight),
+                      options_.w_cons * options_.w_feat);
+  if (model_.select)
+    losses.emplace_back(selection_loss(out.gate, noise_variance(noise.tokens, factor, noise.weight)),
+                        options_.w_sel);
+}
+
+// The factors (B) of the noise: of the one strength, or of the trial that moves the score most.
+Tensor TrainStep::strongest(const QfmIqm::Output& out, const SemanticNoise& noise) const {
+  const auto factor_of = [&](const Tensor& strength) {
+    return noise_factor(strength, noise.size, noise.noise_size);
+  };
+  if (noise.strengths.size() == 1) return factor_of(noise.strengths[0]);
+  const NoGrad trying;
+  const Tensor best = noise.strengths[0].clone(),
+               change = Tensor::zeros(best.shape(), best.dtype(), best.device());
+  for (const Tensor& trial : noise.strengths) {
+    const auto moved = model_.decoder(out.cls, perturb(out.patches, noise.tokens, factor_of(trial)));
+    keep_stronger(best, change, trial, moved.score.value, out.score.value);
+  }
+  return factor_of(best);
+}
+
+void TrainStep::count_gates(const Tensor& gates) {
+  add_to(gate_sum_, affine_db(gates));
+  gate_count_.span<int64_t>()[0] += gates.dim(0);
+}
+
+std::optional<MatchStatistics> TrainStep::take_match() {
+  return memory_ ? memory_->take_statistics() : std::nullopt;
+}
+
+std::optional<GateStatistics> TrainStep::take_gates() {
+  int64_t& count = gate_count_.span<int64_t>()[0];
+  if (count == 0) return std::nullopt;
+  const Tensor sum = gate_sum_.to(cpu_device).to(DType::F64);
+  GateStatistics result{0, 0, sum.numel()};
+  for (double s : sum.span<double>()) {
+    const double mean = s / static_cast<double>(count);
+    result.mean += mean / static_cast<double>(sum.numel());
+    result.closed += mean < kClosedGate;
+  }
+  gate_sum_.fill_zero(), count = 0;
+  return result;
+}
+
+NamedTensors TrainStep::state() const {
+  NamedTensors tensors;
+  if (memory_) tensors = memory_->state();
+  if (model_.select)
+    tensors.emplace_back("gate.sum", gate_sum_), tensors.emplace_back("gate.count", gate_count_);
+  return tensors;
 }
 
 }  // namespace qfm

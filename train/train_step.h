@@ -1,17 +1,77 @@
 // One update: forward, losses, backward, clipping, AdamW.
 #pragma once
+#include <cstdint>
+#include <optional>
+#include <vector>
+
 #include "models/qfm_iqm.h"
+#include "train/loader.h"
+#include "train/matching.h"
 #include "train/optimizer.h"
 
 namespace qfm {
 
 struct StepResult {
-  double loss;       // SmoothL1 before the update
+  double loss;       // the whole loss before the update
   double grad_norm;  // before clipping
 };
-// Forward, backward, clip, update. images (B, 3, H, W) and labels (B), F32 on the CPU. Throws Error when the
-// loss or the norm is not finite, OutOfMemory when memory ends: no parameter has then changed.
+// The baseline (DEIQT): SmoothL1 alone. images (B, 3, H, W) and labels (B), F32 on the CPU. Throws Error when
+// the loss or the norm is not finite, OutOfMemory when memory ends: no parameter has then changed.
 StepResult train_step(QfmIqm& model, Optimizer& optimizer, const Tensor& images, const Tensor& labels,
                       double lr);
+
+// The method's switches; as they stand here, all off.
+struct MethodOptions {
+  std::optional<MatchOptions> match;
+  double w_cons = 1, w_feat = 0.5, w_sel = 0.1;
+  double w_contrast = 0, contrast_tau = 0.05, contrast_temperature = 0.1;
+  double w_distil = 1;
+  int64_t batch = 0;  // rows of every batch; needed for match
+  std::vector<int64_t> references =
+      {};  // of the photos that Batch::photos names; negative or absent: unknown
+};
+
+// What the gates of an epoch's photos were like; a channel counts as closed below kClosed in the mean over
+// them.
+struct GateStatistics {
+  double mean = 0;
+  int64_t closed = 0, channels = 0;
+};
+
+// The update with the method's losses (method.md 5):
+//   L = SmoothL1(f(P~), y) + w_cons L_cons + w_sel L_sel (+ w_distil L_distil)
+// Each term only where its switch is on; with all off it computes what train_step does, bit for bit. L_sel
+// needs the model's gate and noise.
+class TrainStep {
+ public:
+  // Keeps references to model and optimizer.
+  TrainStep(QfmIqm& model, Optimizer& optimizer, MethodOptions options);
+
+  // epoch from 0. Labels must be on 0-100 where a switch is on. Throws as train_step; what the step remembers
+  // may then have changed.
+  StepResult operator()(const Batch& batch, uint32_t epoch, double lr);
+
+  // Of the epoch so far, then start anew; nullopt where there is nothing to tell.
+  std::optional<MatchStatistics> take_match();
+  std::optional<GateStatistics> take_gates();
+
+  // Tensors that are to be saved, and read back in place.
+  NamedTensors state() const;
+
+ private:
+  using Losses = std::vector<std::pair<Var, double>>;
+  Var loss_of(const QfmIqm::Output& out, const Batch& batch, const Tensor& labels, uint32_t epoch);
+  void add_consistency(Losses& losses, const QfmIqm::Output& out, const SemanticNoise& noise,
+                       const Tensor& labels) const;
+  Tensor strongest(const QfmIqm::Output& out, const SemanticNoise& noise) const;
+  void count_gates(const Tensor& gates);
+
+  QfmIqm& model_;
+  Optimizer& optimizer_;
+  const MethodOptions options_;
+  std::optional<MatchingMemory> memory_;
+  Tensor gate_sum_;    // (D), accumulation type, on the device of the model
+  Tensor gate_count_;  // (1) I64 on the CPU
+};
 
 }  // namespace qfm

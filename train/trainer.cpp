@@ -1,6 +1,7 @@
 #include "train/trainer.h"
 
 #include <chrono>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -25,7 +26,8 @@ double seconds_since(Clock::time_point start) {
 // ---- what is to be done
 // -------------------------------------------------------------------------------------------
 
-// Architecture and preprocessing: of our checkpoint, or fitting timm's, or as asked for.
+// Architecture and preprocessing: of our checkpoint, or fitting timm's, or as asked for. A checkpoint without a
+// feature selection head gets one where --select asks for it; one that has it keeps it.
 ModelInfo starting_info(const TrainConfig& config) {
   ModelInfo info;
   if (config.init.empty()) {
@@ -38,8 +40,8 @@ ModelInfo starting_info(const TrainConfig& config) {
     info = read_model_info(file);
   } else {
     info.config = timm_config(file);
-    info.config.select = config.select;
   }
+  info.config.select = info.config.select || config.select;
   QFM_CHECK(config.arch.empty() || config.arch == info.config.arch, config.init, ": is ", info.config.arch,
             ", not ", config.arch);
   return info;
@@ -61,6 +63,32 @@ LoaderOptions loader_options(const TrainConfig& config, const ModelInfo& info) {
   options.norm = normalisation(info);
   options.seed = static_cast<uint64_t>(config.seed);
   options.workers = static_cast<int>(config.workers);
+  return options;
+}
+
+// Photos of equal reference get equal numbers, -1 without.
+std::vector<int64_t> reference_numbers(const Dataset& set) {
+  std::map<std::string, int64_t> numbers;
+  std::vector<int64_t> result;
+  for (const Sample& sample : set.samples)
+    result.push_back(sample.reference.empty()
+                         ? -1
+                         : numbers.emplace(sample.reference, static_cast<int64_t>(numbers.size())).first->second);
+  return result;
+}
+
+MethodOptions method_options(const TrainConfig& config, const Dataset& train, int64_t batch) {
+  MethodOptions options;
+  options.w_cons = config.w_cons, options.w_feat = config.w_feat, options.w_sel = config.w_sel;
+  options.w_contrast = config.w_contrast, options.contrast_tau = config.tau_q;
+  options.batch = batch, options.references = reference_numbers(train);
+  if (config.match != "off")
+    options.match = {match_mode(config.match),
+                     config.memory,
+                     {static_cast<float>(config.tau_q), static_cast<float>(config.tau_s)},
+                     config.a_max,
+                     config.adversarial,
+                     static_cast<uint64_t>(config.seed)};
   return options;
 }
 
@@ -87,6 +115,7 @@ class Run {
   QfmIqm model_;
   Optimizer optimizer_;
   Loader loader_;
+  TrainStep train_step_;
   const int64_t per_epoch_, steps_;
   const Schedule schedule_;
   std::vector<double> validation_targets_;
@@ -111,6 +140,7 @@ Run::Run(const TrainConfig& config, const TrainHooks& hooks)
       optimizer_(model_.params, {.weight_decay = config.weight_decay, .clip = config.clip}),
       loader_(paths_of(data_.train), as_floats(targets_of(data_.train, data_.train, config.labels == "scaled")),
               loader_options(config, info_)),
+      train_step_(model_, optimizer_, method_options(config, data_.train, loader_.batch_size())),
       per_epoch_(loader_.batches_per_epoch()),
       steps_(per_epoch_ * config.epochs),
       schedule_{schedule_named(config.schedule), config.lr, config.epochs, per_epoch_, config.warmup},
@@ -131,7 +161,7 @@ void Run::open_folder() {
     save();
     return folder_->commit(config_);
   }
-  folder_->restore(state_, model_.params, optimizer_);
+  folder_->restore(state_, model_.params, optimizer_, train_step_.state());
   info_.command = state_.command;
   seconds_before_ = state_.seconds;
   QFM_CHECK(state_.epochs >= 0 && state_.epochs <= config_.epochs &&
@@ -180,7 +210,7 @@ void Run::step() {
   const Batch batch = loader_.next();
   StepResult done;
   try {
-    done = train_step(model_, optimizer_, batch.images, batch.labels, lr);
+    done = train_step_(batch, static_cast<uint32_t>(state_.epochs), lr);
   } catch (const OutOfMemory&) {
     throw;
   } catch (const Error& error) {
@@ -223,6 +253,15 @@ EpochReport Run::validate_epoch() const {
 ordered_json to_json(const EpochReport& report, int64_t step) {
   ordered_json line{{"event", "epoch"}, {"epoch", report.epoch}, {"step", step}, {"loss", report.loss}};
   line["seconds"] = report.seconds;
+  if (report.gates)
+    line["gate"] = {{"mean", report.gates->mean},
+                    {"closed", report.gates->closed},
+                    {"channels", report.gates->channels},
+                    {"collapsed", report.gates->mean < kClosedGate}};
+  if (report.match)
+    line["match"] = {{"rate", report.match->rate},
+                     {"score_distance", report.match->score_distance},
+                     {"cosine", report.match->cosine}};
   if (!report.validation) return line;
   const Agreement& a = *report.validation;
   const auto optional = [](const auto& value) { return value ? ordered_json(*value) : ordered_json(); };
@@ -238,7 +277,8 @@ ordered_json to_json(const EpochReport& report, int64_t step) {
 }
 
 void Run::close_epoch() {
-  const EpochReport report = validate_epoch();
+  EpochReport report = validate_epoch();
+  report.match = train_step_.take_match(), report.gates = train_step_.take_gates();
   if (report.best) {
     state_.best_epoch = state_.epochs;
     state_.best_srcc = report.validation && report.validation->srcc ? *report.validation->srcc : -1;
@@ -256,7 +296,7 @@ void Run::close_epoch() {
 void Run::save() {
   state_.seconds = seconds_before_ + seconds_since(start_);
   save_model(folder_->file("last.safetensors"), model_, info_);
-  folder_->save(state_, model_.params, optimizer_);
+  folder_->save(state_, model_.params, optimizer_, train_step_.state());
   saved_ = Clock::now();
 }
 

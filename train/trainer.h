@@ -26,6 +26,8 @@ struct EpochReport {
   double seconds;                       // since the run began, interruptions left out
   std::optional<Agreement> validation;  // in the unit of the targets
   bool best = false;                    // the highest SRCC on the validation part so far
+  std::optional<MatchStatistics> match = {};  // where noise was searched for in this epoch
+  std::optional<GateStatistics> gates = {};   // with the feature selection head
 };
 
 struct TrainHooks {

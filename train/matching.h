@@ -1,0 +1,91 @@
+// The matching memory and the semantic noise that comes out of it (method.md 4, our reconstruction): training
+// only.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "engine/safetensors.h"
+#include "kernels/matching.h"
+
+namespace qfm {
+
+// Where the noise of a photo comes from: the partner of similar score and least similar semantics; a random
+// partner; nowhere, it is drawn (normal).
+enum class MatchMode { Matched, Random, Gaussian };
+// "matched", "random" or "gaussian". Throws Error otherwise.
+MatchMode match_mode(std::string_view name);
+
+struct MatchOptions {
+  MatchMode mode = MatchMode::Matched;
+  int64_t batches = 4;  // K: how many batches are remembered
+  MatchRule rule;
+  double a_max = 0.5;  // strengths are drawn evenly from 0 to this
+  int64_t trials = 0;  // of the adversarial search (strength and sign); 0: one strength, not searched
+  uint64_t seed = 0;
+};
+
+// What matching knows of the photos of a batch, beside their features.
+struct MatchBatch {
+  std::vector<float> score;               // 0-1
+  std::vector<int64_t> image, reference;  // which photo; which reference, negative: unknown
+  std::vector<uint32_t> sample;           // names the streams of the row's draws, with the epoch
+};
+
+// Noise for a batch of features, on their device; factor_b tokens_b is to be added.
+struct SemanticNoise {
+  Tensor tokens;                  // (B, N, D), 0 where nothing was found
+  Tensor size, noise_size;        // (B) |P_b|, |tokens_b|: a strength a gives the factor a size / noise_size
+  Tensor weight;                  // (B) 1 / found where something was found, else 0
+  std::vector<Tensor> strengths;  // (B) each: the trials of the adversarial search, or the one strength
+};
+
+struct MatchStatistics {
+  double rate = 0;            // share of the photos searched for that found a partner
+  double score_distance = 0;  // mean over the pairs, 0-1
+  double cosine = 0;          // mean over the pairs
+};
+
+// The last K batches: pooled descriptor z = mean_n P_n / its length, gated features P, score, image,
+// reference, age. Search first, then push. The first epoch only fills. Everything that must survive a kill is
+// in state().
+//
+// Draws: the order of tokens, the strength, the random partner and the normal noise of a row come from
+// streams of their own, named (seed, purpose, epoch, sample).
+class MatchingMemory {
+ public:
+  // batch, tokens, width: the shape of the features, always the same. compute: their dtype.
+  MatchingMemory(const MatchOptions& options, int64_t batch, int64_t tokens, int64_t width, DType compute,
+                 Device device);
+
+  // Noise for `patches` (B, N, D), gated, without history, then remembers them. nullopt in epoch 0.
+  std::optional<SemanticNoise> exchange(const Tensor& patches, const MatchBatch& batch, uint32_t epoch);
+
+  // Of the epoch so far, then starts anew; nullopt where nothing was searched for. In mode Gaussian the rate
+  // is 1 and the rest 0.
+  std::optional<MatchStatistics> take_statistics();
+
+  // Tensors that are to be saved, and read back in place.
+  NamedTensors state() const;
+
+ private:
+  Tensor find_partners(const Tensor& z, const MatchBatch& batch, uint32_t epoch);
+  Tensor search(const Tensor& z, const MatchBatch& batch) const;
+  Tensor draw_partners(const MatchBatch& batch, uint32_t epoch) const;
+  Tensor draw_orders(const MatchBatch& batch, uint32_t epoch) const;
+  Tensor draw_normal(const MatchBatch& batch, uint32_t epoch) const;
+  std::vector<Tensor> draw_strengths(const MatchBatch& batch, uint32_t epoch) const;
+  void count(const Tensor& z, const Tensor& partner, const MatchBatch& batch);
+  void push(const Tensor& patches, const Tensor& z, const MatchBatch& batch);
+  int64_t filled() const;
+
+  const MatchOptions options_;
+  const int64_t batch_;
+  Tensor z_, patches_;                      // (K B, D) F32, (K B, N, D); on the device
+  Tensor score_, image_, reference_, age_;  // (K B), on the CPU
+  Tensor pushes_;                           // (1) I64 on the CPU: batches remembered so far
+  Tensor sums_;  // (4) F64 on the CPU: searched for, found, score distances, cosines
+};
+
+}  // namespace qfm
