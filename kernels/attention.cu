@@ -1,9 +1,11 @@
 // Attention on CUDA; the contract is in attention.h.
 #include <algorithm>
 
+#include "engine/base/cuda.h"
 #include "engine/base/error.h"
 #include "engine/base/memory.h"
 #include "kernels/attention.h"
+#include "kernels/attention_backward.cuh"
 #include "kernels/attention_forward.cuh"
 #include "kernels/attention_generic.cuh"
 
@@ -53,6 +55,27 @@ void forward_on_tensor_cores(Cuda cuda, const AttentionShape& s, Heads<bf16> o, 
   }
 }
 
+template <int D>
+void backward_on_tensor_cores(Cuda cuda, const AttentionShape& s, Heads<bf16> dq, Heads<bf16> dk,
+                              Heads<bf16> dv, Heads<const bf16> d_o, Heads<const bf16> q, Heads<const bf16> k,
+                              Heads<const bf16> v, Heads<const bf16> o, const float* lse) {
+  const auto scale = static_cast<float>(s.scale());
+  const int64_t heads = s.batch * s.heads, query_blocks = ceil_div(s.queries, 16),
+                key_blocks = ceil_div(s.keys, 16), longest = std::max(query_blocks, key_blocks);
+  const size_t whole_bytes = backward_whole_bytes(D, s.queries, s.keys);
+  if (longest <= kBackwardBlocks && whole_bytes <= cuda::shared_memory_limit()) {
+    launch<attention_backward_whole<D>>(heads, 32 * longest, whole_bytes, cuda.stream, s, dq, dk, dv, d_o, q,
+                                        k, v, o, lse, scale);
+  } else {
+    const int64_t key_parts = ceil_div(key_blocks, kTiledWarps),
+                  query_parts = ceil_div(query_blocks, kTiledWarps);
+    launch<attention_dkv_tiled<D>>(heads * key_parts, 32 * kTiledWarps, backward_tiled_bytes(D), cuda.stream,
+                                   s, dk, dv, d_o, q, k, v, o, lse, scale, static_cast<int>(key_parts));
+    launch<attention_dq_tiled<D>>(heads * query_parts, 32 * kTiledWarps, backward_tiled_bytes(D), cuda.stream,
+                                  s, dq, d_o, q, k, v, o, lse, scale, static_cast<int>(query_parts));
+  }
+}
+
 size_t generic_bytes(int64_t floats) { return kGenericWarps * floats * sizeof(float); }
 
 }  // namespace
@@ -84,6 +107,12 @@ void attention_backward_own(Cuda cuda, AttentionShape s, Heads<T> dq, Heads<T> d
                             Heads<const T> o, const acc<T>* lse) {
   check(s);
   if (s.batch == 0) return;
+  if constexpr (std::is_same_v<T, bf16>)
+    if (fits_tensor_cores<T>(s, dq, dk, dv, d_o, q, k, v, o)) {
+      if (s.head_dim <= 32) backward_on_tensor_cores<32>(cuda, s, dq, dk, dv, d_o, q, k, v, o, lse);
+      else backward_on_tensor_cores<64>(cuda, s, dq, dk, dv, d_o, q, k, v, o, lse);
+      return;
+    }
   const auto scale = static_cast<float>(s.scale());
   const DeviceScratch scratch(s.batch * s.heads * s.queries * sizeof(float));
   float* delta = scratch.as<float>();

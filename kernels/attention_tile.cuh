@@ -33,7 +33,8 @@ __device__ T* row_of(Heads<T> x, const AttentionShape& s, int64_t tokens, uint32
 
 template <int D>
 constexpr int kTileRow = D + 8;  // elements from a row of a tile to the next
-constexpr int tile_rows(int64_t tokens) { return static_cast<int>((tokens + 15) / 16 * 16); }
+// Tokens rounded up to whole blocks of 16.
+QFM_HD constexpr int whole_blocks(int64_t tokens) { return static_cast<int>((tokens + 15) / 16 * 16); }
 
 // Who shares a task: thread `rank` of `size`.
 struct Team {

@@ -136,9 +136,12 @@ void compare(const Case& c) {
        s.keys, " d ", s.head_dim, " gap ", c.gap, " shift ", c.shift, " spread ", c.spread);
   const Inputs<T> in(c);
   const Result found = on_cuda(c, in), expected = in_double(c, in);
-  const int64_t forward = s.keys + s.head_dim, backward = forward + s.queries;
+  // In bf16 the sums are float; what is rounded on the way to an element is p and o, then delta's o, p, ds
+  // and the gradient. A bound that grows with the sums would hide a wrong mask.
+  const bool narrow = dtype_of<T> == DType::BF16;
+  const int64_t forward = narrow ? 2 : s.keys + s.head_dim, backward = narrow ? 4 : forward + s.queries;
   CHECK(within<T>(found.o, expected.o, forward));
-  CHECK(within<acc<T>>(found.lse, expected.lse, forward));
+  CHECK(within<acc<T>>(found.lse, expected.lse, s.keys + s.head_dim));
   // Together: with one key dq and dk are exactly 0, a scale that no rounding fits.
   CHECK(within<T>(found.gradients(), expected.gradients(), backward));
 }

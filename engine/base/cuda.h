@@ -18,6 +18,8 @@ const char* unavailable_reason() noexcept;
 // exist.
 void select_device(int index);
 std::string device_name();
+// Bytes of shared memory that a block may ask for.
+size_t shared_memory_limit();
 
 void* system_allocate(size_t bytes) noexcept;  // null: no memory, or no CUDA
 void system_release(void* p) noexcept;

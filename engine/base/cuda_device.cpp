@@ -95,6 +95,17 @@ std::string device_name() {
   return properties.name;
 }
 
+size_t shared_memory_limit() {
+  static const int bytes = [] {
+    int index = 0, limit = 0;
+    check(cudaGetDevice(&index), "cudaGetDevice");
+    check(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, index),
+          "cudaDeviceGetAttribute");
+    return limit;
+  }();
+  return static_cast<size_t>(bytes);
+}
+
 void* system_allocate(size_t bytes) noexcept {
   void* p = nullptr;
   if (!available() || cudaMalloc(&p, bytes) == cudaSuccess) return p;

@@ -9,6 +9,7 @@
 
 #include "engine/base/cuda.h"
 #include "engine/base/error.h"
+#include "engine/base/host_block.h"
 #include "engine/base/host_cuda.h"
 
 namespace qfm::cuda {
@@ -63,6 +64,7 @@ bool available() noexcept { return true; }
 const char* unavailable_reason() noexcept { return ""; }
 void select_device(int index) { QFM_CHECK(index == 0, "no GPU ", index, ": host-CUDA has number 0 only"); }
 std::string device_name() { return "host-CUDA"; }
+size_t shared_memory_limit() { return host_cuda::kMaxShared; }
 
 // A fresh block is NaN in every float format.
 void* system_allocate(size_t bytes) noexcept {
