@@ -6,6 +6,7 @@
 #include "engine/base/memory.h"
 #include "kernels/attention.h"
 #include "kernels/attention_backward.cuh"
+#include "kernels/attention_cudnn.h"
 #include "kernels/attention_forward.cuh"
 #include "kernels/attention_generic.cuh"
 
@@ -132,13 +133,14 @@ void attention_backward_own(Cuda cuda, AttentionShape s, Heads<T> dq, Heads<T> d
 template <class T>
 void attention_forward(Cuda cuda, AttentionShape s, Heads<T> o, acc<T>* lse, Heads<const T> q,
                        Heads<const T> k, Heads<const T> v) {
-  attention_forward_own(cuda, s, o, lse, q, k, v);
+  if (!cudnn::attention_forward(cuda, s, o, lse, q, k, v)) attention_forward_own(cuda, s, o, lse, q, k, v);
 }
 template <class T>
 void attention_backward(Cuda cuda, AttentionShape s, Heads<T> dq, Heads<T> dk, Heads<T> dv,
                         Heads<const T> d_o, Heads<const T> q, Heads<const T> k, Heads<const T> v,
                         Heads<const T> o, const acc<T>* lse) {
-  attention_backward_own(cuda, s, dq, dk, dv, d_o, q, k, v, o, lse);
+  if (!cudnn::attention_backward(cuda, s, dq, dk, dv, d_o, q, k, v, o, lse))
+    attention_backward_own(cuda, s, dq, dk, dv, d_o, q, k, v, o, lse);
 }
 
 #define QFM_INSTANTIATE_AS(forward, backward, T)                                                             \

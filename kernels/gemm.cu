@@ -31,6 +31,7 @@
 #include "engine/base/launch.h"
 #include "engine/base/memory.h"
 #include "kernels/gemm.h"
+#include "kernels/gemm_cublas.h"
 #include "kernels/gemm_f32.cuh"
 #include "kernels/gemm_mma.cuh"
 
@@ -148,7 +149,7 @@ void gemm_own(Cuda cuda, GemmShape s, Out* c, const T* a, const T* b, const Gemm
 
 template <class T, class Out>
 void gemm(Cuda cuda, GemmShape s, Out* c, const T* a, const T* b, const GemmEpilogue<T>& e) {
-  gemm_own(cuda, s, c, a, b, e);
+  if (!cublas::gemm(cuda, s, c, a, b, e)) gemm_own(cuda, s, c, a, b, e);
 }
 
 #define QFM_INSTANTIATE(T, Out)                                                              \

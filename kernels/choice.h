@@ -1,0 +1,53 @@
+// Own kernel or the vendor's: read from a table, never measured, while the program works. `qfm bench tune`
+// writes such a table, QFM_CHOICES=FILE reads it.
+#pragma once
+#include <map>
+#include <string>
+
+namespace qfm {
+
+struct Choice {
+  bool vendor = false;
+  int algorithm = 0;  // which of the vendor's suggestions, 0 the first
+  friend bool operator==(const Choice&, const Choice&) = default;
+};
+
+// A text file. What was measured on, `device: NAME`, `cublaslt: 13.1.0`, `cudnn: 9.19.0`; then one line an
+// operation, `KEY = own` or `KEY = vendor N`. Behind a # stands talk. Spaces around : and = do not matter.
+struct ChoiceTable {
+  std::map<std::string, std::string> about;
+  std::map<std::string, Choice> choices;
+
+  // Throws Error "PATH:LINE: reason".
+  static ChoiceTable parse(const std::string& text, const std::string& path);
+  std::string text() const;
+};
+
+// What decides: QFM_PREFER=own|vendor (as far as the vendor has the operation), else the table, else the rule
+// of the caller. All are read once. `deciding` throws Error for a value or a table that cannot be used.
+struct Deciding {
+  enum class Prefer : unsigned char { Table, Own, Vendor } prefer = Prefer::Table;
+  ChoiceTable table;
+  std::string hash;  // SHA-256 of the table's file; empty without one
+};
+const Deciding& deciding();
+// For tests and `bench tune`: replaces it from now on.
+void set_deciding(Deciding by);
+
+// key() is the operation's name in a table; it is not asked for where there is none.
+template <class Key>
+Choice choose(const Key& key, bool vendor_by_rule) {
+  const Deciding& by = deciding();
+  if (by.prefer != Deciding::Prefer::Table) return {by.prefer == Deciding::Prefer::Vendor};
+  if (!by.table.choices.empty())
+    if (const auto at = by.table.choices.find(key()); at != by.table.choices.end()) return at->second;
+  return {vendor_by_rule};
+}
+
+// For the header of results of a CUDA run, which these decide the bits of: "by rule, cublaslt 13.1.0, cudnn
+// absent", "own, ...", "vendor, ...", "table 0a1b..., ...". Without vendors in the build only the first part.
+std::string choices_text();
+// "cublaslt 13.1.0, cudnn absent": opens them. Empty where the build has neither.
+std::string vendors_text();
+
+}  // namespace qfm

@@ -1,0 +1,268 @@
+#include "kernels/gemm_cublas.h"
+
+#include <cublasLt.h>
+
+#include <array>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <tuple>
+#include <vector>
+
+#include "engine/base/error.h"
+#include "engine/base/memory.h"
+#include "kernels/choice.h"
+#include "kernels/gelu.h"
+#include "kernels/gemm_layout.h"
+#include "kernels/reduce.h"
+#include "kernels/vendor.h"
+
+namespace qfm::cublas {
+namespace {
+
+// The functions that we call, and the library's handle. Empty handle: the library does not serve here.
+struct Library {
+  decltype(&cublasLtCreate) create;
+  decltype(&cublasLtGetStatusName) status_name;
+  decltype(&cublasLtMatmul) matmul;
+  decltype(&cublasLtMatmulAlgoGetHeuristic) suggest;
+  decltype(&cublasLtMatmulDescCreate) matmul_create;
+  decltype(&cublasLtMatmulDescDestroy) matmul_destroy;
+  decltype(&cublasLtMatmulDescSetAttribute) matmul_set;
+  decltype(&cublasLtMatrixLayoutCreate) matrix_create;
+  decltype(&cublasLtMatrixLayoutDestroy) matrix_destroy;
+  decltype(&cublasLtMatmulPreferenceCreate) preference_create;
+  decltype(&cublasLtMatmulPreferenceDestroy) preference_destroy;
+  decltype(&cublasLtMatmulPreferenceSetAttribute) preference_set;
+  cublasLtHandle_t handle = nullptr;
+
+  Library() {
+    const VendorLibrary& file = VendorLibrary::of(Vendor::CublasLt);
+    if (!file.open()) return;
+    file.bind(create, "cublasLtCreate"), file.bind(status_name, "cublasLtGetStatusName");
+    file.bind(matmul, "cublasLtMatmul"), file.bind(suggest, "cublasLtMatmulAlgoGetHeuristic");
+    file.bind(matmul_create, "cublasLtMatmulDescCreate");
+    file.bind(matmul_destroy, "cublasLtMatmulDescDestroy");
+    file.bind(matmul_set, "cublasLtMatmulDescSetAttribute");
+    file.bind(matrix_create, "cublasLtMatrixLayoutCreate");
+    file.bind(matrix_destroy, "cublasLtMatrixLayoutDestroy");
+    file.bind(preference_create, "cublasLtMatmulPreferenceCreate");
+    file.bind(preference_destroy, "cublasLtMatmulPreferenceDestroy");
+    file.bind(preference_set, "cublasLtMatmulPreferenceSetAttribute");
+    if (create(&handle) != CUBLAS_STATUS_SUCCESS) handle = nullptr;
+  }
+};
+
+const Library& library() {
+  static const Library opened;
+  return opened;
+}
+
+void check(cublasStatus_t status, const char* what) {
+  QFM_CHECK(status == CUBLAS_STATUS_SUCCESS, "cublaslt: ", what, ": ", library().status_name(status));
+}
+
+bool wants_tf32() {
+  static const bool wanted = [] {
+    const char* value = std::getenv("QFM_TF32");
+    const std::string text = value ? value : "";
+    QFM_CHECK(text.empty() || text == "on" || text == "off", "QFM_TF32=", text, ": expected on or off");
+    return text == "on";
+  }();
+  return wanted;
+}
+
+cudaDataType_t cuda_type(DType t) { return t == DType::BF16 ? CUDA_R_16BF : CUDA_R_32F; }
+
+// Sets one attribute of the type that the header says.
+template <class Attribute, class Descriptor, class Value>
+void set(cublasStatus_t (*setter)(Descriptor, Attribute, const void*, size_t), Descriptor descriptor,
+         Attribute attribute, const Value& value) {
+  check(setter(descriptor, attribute, &value, sizeof(value)), "setting an attribute");
+}
+
+// What cuBLASLt allocates, and how it gives it back.
+template <class Pointer>
+struct Owned {
+  Pointer p = nullptr;
+  cublasStatus_t (*destroy)(Pointer);
+  explicit Owned(cublasStatus_t (*destroy)(Pointer)) : destroy(destroy) {}
+  ~Owned() {
+    if (p) destroy(p);
+  }
+  Owned(const Owned&) = delete;
+  Owned& operator=(const Owned&) = delete;
+};
+
+// The largest power of two up to 256 that divides all the addresses: cuBLASLt assumes 256 unless told.
+uint32_t alignment_of(const void* p) {
+  const auto bits = reinterpret_cast<uintptr_t>(p) | 256;
+  return static_cast<uint32_t>(bits & ~(bits - 1));
+}
+
+// The five pointers of a matmul; vector is the bias or its gradient.
+struct Operands {
+  const void *a, *b, *c;
+  void *d, *vector;
+  std::array<uint32_t, 5> alignments() const {
+    return {alignment_of(a), alignment_of(b), alignment_of(c), alignment_of(d), alignment_of(vector)};
+  }
+};
+
+// Descriptors of one product and cuBLASLt's suggestions for it, best first.
+class Product {
+ public:
+  Product(const GemmLayout& layout, bool tf32, const Operands& operands)
+      : layout_(layout),
+        matmul_(library().matmul_destroy),
+        a_(library().matrix_destroy),
+        b_(library().matrix_destroy),
+        d_(library().matrix_destroy) {
+    const Library& lt = library();
+    const bool f32 = layout.a.type == DType::F32;
+    check(lt.matmul_create(&matmul_.p, f32 && tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
+                           CUDA_R_32F),
+          "describing a product");
+    describe(CUBLASLT_MATMUL_DESC_TRANSA, layout.trans_a ? CUBLAS_OP_T : CUBLAS_OP_N);
+    describe(CUBLASLT_MATMUL_DESC_TRANSB, layout.trans_b ? CUBLAS_OP_T : CUBLAS_OP_N);
+    describe(CUBLASLT_MATMUL_DESC_EPILOGUE,
+             layout.epilogue == GemmLayout::Epilogue::Bias        ? CUBLASLT_EPILOGUE_BIAS
+             : layout.epilogue == GemmLayout::Epilogue::BiasGradB ? CUBLASLT_EPILOGUE_BGRADB
+                                                                  : CUBLASLT_EPILOGUE_DEFAULT);
+    create(a_.p, layout.a), create(b_.p, layout.b), create(d_.p, layout.d);
+    suggest(operands);
+  }
+
+  int suggestions() const { return static_cast<int>(suggested_.size()); }
+
+  void run(int algorithm, const Operands& o, cudaStream_t stream) {
+    point_at_vector(o);
+    const auto& chosen = suggested_[static_cast<size_t>(algorithm)];
+    const DeviceScratch workspace(chosen.workspaceSize);
+    const float alpha = 1;
+    check(library().matmul(library().handle, matmul_.p, &alpha, o.a, a_.p, o.b, b_.p, &layout_.beta, o.c,
+                           d_.p, o.d, d_.p, &chosen.algo, workspace.as<void>(), chosen.workspaceSize, stream),
+          "matmul");
+  }
+
+ private:
+  template <class Value>
+  void describe(cublasLtMatmulDescAttributes_t attribute, const Value& value) {
+    set(library().matmul_set, matmul_.p, attribute, value);
+  }
+  static void create(cublasLtMatrixLayout_t& to, const GemmLayout::Matrix& m) {
+    check(library().matrix_create(&to, cuda_type(m.type), static_cast<uint64_t>(m.rows),
+                                  static_cast<uint64_t>(m.cols), m.ld),
+          "describing a matrix");
+  }
+  void point_at_vector(const Operands& o) {
+    if (layout_.epilogue != GemmLayout::Epilogue::None) describe(CUBLASLT_MATMUL_DESC_BIAS_POINTER, o.vector);
+  }
+
+  // Split sums are added in F32 and in order, in memory of their own: the same bits every time.
+  void suggest(const Operands& o) {
+    constexpr uint64_t workspace = 32 << 20;  // what NVIDIA recommends for Hopper
+    const Library& lt = library();
+    Owned<cublasLtMatmulPreference_t> wish(lt.preference_destroy);
+    check(lt.preference_create(&wish.p), "describing a wish");
+    const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
+      set(lt.preference_set, wish.p, attribute, value);
+    };
+    const auto alignments = o.alignments();
+    prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace);
+    prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignments[0]);
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignments[1]);
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignments[2]);
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignments[3]);
+    point_at_vector(o);  // its alignment is read from it
+    suggested_.resize(kMostAlgorithms);
+    int found = 0;
+    const cublasStatus_t status = lt.suggest(lt.handle, matmul_.p, a_.p, b_.p, d_.p, d_.p, wish.p,
+                                             kMostAlgorithms, suggested_.data(), &found);
+    if (status == CUBLAS_STATUS_NOT_SUPPORTED) found = 0;
+    else check(status, "asking for algorithms");
+    suggested_.resize(static_cast<size_t>(found));
+    std::erase_if(suggested_, [](const auto& s) { return s.state != CUBLAS_STATUS_SUCCESS; });
+  }
+
+  GemmLayout layout_;
+  Owned<cublasLtMatmulDesc_t> matmul_;
+  Owned<cublasLtMatrixLayout_t> a_, b_, d_;
+  std::vector<cublasLtMatmulHeuristicResult_t> suggested_;
+};
+
+// Everything that decides which product serves.
+using Key = std::tuple<int64_t, int64_t, int64_t, bool, bool, DType, DType, float, GemmLayout::Epilogue,
+                       std::array<uint32_t, 5>>;
+
+// Kept for the life of the program, and never destroyed: the library may be unloaded first. Guarded by
+// `mutex`.
+struct Products {
+  std::mutex mutex;
+  std::map<Key, std::unique_ptr<Product>> of;
+};
+Products& products() {
+  static auto* kept = new Products;
+  return *kept;
+}
+
+Product& product(const GemmLayout& l, const Operands& o) {
+  const Key key{l.d.rows,      l.d.cols,  l.trans_a ? l.a.rows : l.a.cols,
+                l.trans_a,     l.trans_b, l.a.type,
+                l.d.type,      l.beta,    l.epilogue,
+                o.alignments()};
+  auto& kept = products().of[key];
+  if (!kept) kept = std::make_unique<Product>(l, wants_tf32(), o);
+  return *kept;
+}
+
+}  // namespace
+
+template <class T, class Out>
+bool gemm_by(Cuda cuda, int algorithm, const GemmShape& s, Out* c, const T* a, const T* b,
+             const GemmEpilogue<T>& e) {
+  auto plan = gemm_plan(s, dtype_of<T>, dtype_of<Out>, fusion_of(e));
+  if (!plan || !library().handle) return false;
+  void* to = plan->into_pre_gelu ? static_cast<void*>(e.pre_gelu) : c;
+  Operands operands{b, a, e.residual ? static_cast<const void*>(e.residual) : to, to,
+                    e.bias ? const_cast<T*>(e.bias) : static_cast<void*>(e.sum_a)};
+  {
+    const std::lock_guard lock(products().mutex);
+    Product* p = &product(plan->layout, operands);
+    if (p->suggestions() == 0 && e.sum_a) {  // then without it
+      plan->layout.epilogue = GemmLayout::Epilogue::None;
+      operands.vector = nullptr;
+      p = &product(plan->layout, operands);
+    }
+    if (algorithm >= p->suggestions()) return false;
+    p->run(algorithm, operands, static_cast<cudaStream_t>(cuda.stream));
+  }
+  if (e.sum_a && plan->layout.epilogue == GemmLayout::Epilogue::None) sum_rows<T>(cuda, e.sum_a, a, s.k, s.m);
+  if constexpr (std::is_same_v<T, Out>) {
+    if (plan->after == GemmPlan::After::Gelu)
+      gelu_forward<T>(cuda, c, plan->into_pre_gelu ? e.pre_gelu : c, s.m * s.n);
+    if (plan->after == GemmPlan::After::GeluGrad)
+      gelu_backward<T>(cuda, c, c, e.times_gelu_grad_of, s.m * s.n);
+  }
+  return true;
+}
+
+template <class T, class Out>
+bool gemm(Cuda cuda, const GemmShape& s, Out* c, const T* a, const T* b, const GemmEpilogue<T>& e) {
+  const GemmFusion fusion = fusion_of(e);
+  const Choice choice = choose([&] { return gemm_key(s, dtype_of<T>, dtype_of<Out>, fusion); },
+                               !fusion.gelu && !fusion.times_gelu_grad);
+  return choice.vendor && gemm_by(cuda, choice.algorithm, s, c, a, b, e);
+}
+
+#define QFM_INSTANTIATE(T, Out)                                                                 \
+  template bool gemm(Cuda, const GemmShape&, Out*, const T*, const T*, const GemmEpilogue<T>&); \
+  template bool gemm_by(Cuda, int, const GemmShape&, Out*, const T*, const T*, const GemmEpilogue<T>&);
+QFM_INSTANTIATE(float, float)
+QFM_INSTANTIATE(bf16, bf16)
+QFM_INSTANTIATE(bf16, float)
+#undef QFM_INSTANTIATE
+
+}  // namespace qfm::cublas

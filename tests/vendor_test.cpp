@@ -1,0 +1,218 @@
+// cuBLASLt and cuDNN: on a GPU against the plain functions; without one as far as they go.
+#include "kernels/vendor.h"
+
+#include <dlfcn.h>
+
+#include "engine/base/cuda.h"
+#include "engine/base/io.h"
+#include "kernels/attention_cudnn.h"
+#include "kernels/choice.h"
+#include "kernels/gemm_cublas.h"
+#include "tests/gemm_problem.h"
+#include "tests/guarded.h"
+#include "tests/support.h"
+#include "tests/tolerance.h"
+
+namespace qfm::test {
+namespace {
+
+TEST_CASE("the vendor's libraries are opened by name, or said to be absent") {
+  for (const Vendor vendor : {Vendor::CublasLt, Vendor::Cudnn}) {
+    const VendorLibrary& library = VendorLibrary::of(vendor);
+    CHECK(&library == &VendorLibrary::of(vendor));
+    CAPTURE(library.text());
+    CHECK(library.open() == (library.version() > 0));
+    if (!library.open()) CHECK(library.text().find_first_of("0123456789") == std::string::npos);
+    void (*none)() = nullptr;
+    CHECK(contains(message_of([&] { library.bind(none, "qfm_has_no_such_function"); }),
+                   "has no qfm_has_no_such"));
+  }
+}
+
+#ifdef QFM_WITH_CUBLAS
+template <class T, class Out>
+struct Results {
+  std::vector<Out> c;
+  std::vector<T> pre_gelu;
+  std::vector<acc<T>> sum_a;
+  bool operator==(const Results& o) const {
+    const auto same = [](const auto& x, const auto& y) {
+      return x.size() == y.size() &&
+             (x.empty() || std::memcmp(x.data(), y.data(), x.size() * sizeof(x[0])) == 0);
+    };
+    return same(c, o.c) && same(pre_gelu, o.pre_gelu) && same(sum_a, o.sum_a);
+  }
+};
+
+template <class T, class Out>
+Results<T, Out> by_cublas(const Problem<T>& p, size_t shift) {
+  const Device d = cuda_device;
+  const auto size = static_cast<size_t>(p.s.m * p.s.n);
+  Guarded<T> a(d, p.a, shift), b(d, p.b, shift), bias(d, p.bias), of(d, p.of), residual(d, p.residual, shift),
+      pre(d, p.parts & PreGelu ? size : 0, shift);
+  Guarded<Out> c(d, size, shift);
+  Guarded<acc<T>> sum_a(d, p.parts & SumA ? static_cast<size_t>(p.s.m) : 0);
+  GemmEpilogue<T> e;
+  if (p.parts & Bias) e.bias = bias.data();
+  if (p.parts & PreGelu) e.pre_gelu = pre.data();
+  e.gelu = p.parts & Gelu;
+  if (p.parts & GeluGrad) e.times_gelu_grad_of = of.data();
+  if (p.parts & Residual) e.residual = residual.data();
+  if (p.parts & SumA) e.sum_a = sum_a.data();
+  CHECK(cublas::gemm_by(Cuda{cuda::compute_stream()}, 0, p.s, c.data(), a.data(), b.data(), e));
+  for (auto* input : {&a, &b, &bias, &of, &residual}) input->values();
+  return {c.values(), pre.values(), sum_a.values()};
+}
+
+template <class T, class Out>
+void compare(GemmShape s, int parts, size_t shift = 0) {
+  CAPTURE(name_of(dtype_of<T>));
+  CAPTURE(name_of(dtype_of<Out>));
+  CAPTURE(s.m);
+  CAPTURE(s.n);
+  CAPTURE(s.k);
+  CAPTURE(s.trans_a);
+  CAPTURE(s.trans_b);
+  CAPTURE(parts);
+  const Problem<T> p(s, parts);
+  const Problem<double> exact(p);
+  Doubles c = unwritten<double>(s.m * s.n), pre = unwritten<double>(parts & PreGelu ? s.m * s.n : 0),
+          sum_a = unwritten<double>(parts & SumA ? s.m : 0);
+  GemmEpilogue<double> e = exact.epilogue(pre.data());
+  if (parts & SumA) e.sum_a = sum_a.data();
+  gemm(cpu, s, c.data(), exact.a.data(), exact.b.data(), e);
+  const Results<T, Out> found = by_cublas<T, Out>(p, shift);
+  CHECK(within<Out>(converted<double>(found.c), c, s.k));
+  CHECK(within<T>(converted<double>(found.pre_gelu), pre, s.k));
+  CHECK(within<acc<T>>(converted<double>(found.sum_a), sum_a, s.k));
+  CHECK(by_cublas<T, Out>(p, shift) == found);
+}
+
+TEST_CASE("products by cuBLASLt equal the plain functions in double, with the same bits every time") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  if (!VendorLibrary::of(Vendor::CublasLt).open()) QFM_SKIP(VendorLibrary::of(Vendor::CublasLt).text());
+  for (const auto& [m, n, k] :
+       {std::array<int64_t, 3>{1, 1, 1}, {7, 13, 5}, {197, 384, 192}, {394, 576, 200}})
+    for (const bool trans_a : {false, true})
+      for (const bool trans_b : {false, true}) {
+        const GemmShape s{m, n, k, trans_a, trans_b};
+        for (const int parts : {0, int{Bias}, int{Residual}, Bias | Residual, Bias | Gelu,
+                                Bias | Gelu | PreGelu, int{GeluGrad}}) {
+          compare<float, float>(s, parts);
+          compare<bf16, bf16>(s, parts);
+        }
+        compare<bf16, float>(s, 0);
+        if (trans_a) compare<bf16, float>(s, SumA), compare<float, float>(s, SumA);
+      }
+  compare<bf16, bf16>({24, 40, 48, false, true}, Bias | Residual, 1);  // off the alignment
+}
+
+TEST_CASE("without a GPU cuBLASLt leaves products to our own kernels") {
+  if (cuda::available()) QFM_SKIP("there is a GPU");
+  float x = 0;
+  CHECK(!cublas::gemm_by(Cuda{}, 0, {1, 1, 1}, &x, &x, &x, GemmEpilogue<float>{}));
+  CHECK(!cublas::gemm(Cuda{}, {1, 1, 1}, &x, &x, &x, GemmEpilogue<float>{}));
+}
+#endif
+
+#ifdef QFM_WITH_CUDNN
+const AttentionShape kShapes[] = {
+    {28, 6, 197, 197, 64}, {2, 6, 197, 197, 32}, {2, 3, 6, 6, 64}, {28, 6, 6, 196, 64}};
+
+// cuDNN compiles kernels at run time and wants a libcuda.so.1 for that. Where there is no driver, the
+// toolkit's stub has that name, and is found by it once it is loaded.
+bool has_libcuda() {
+  return ::dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL) ||
+         ::dlopen(QFM_STUB_DRIVER, RTLD_NOW | RTLD_GLOBAL);
+}
+
+TEST_CASE("cuDNN takes our attention graphs for an H100, without a GPU") {
+  const VendorLibrary& library = VendorLibrary::of(Vendor::Cudnn);
+  if (!library.open() || library.version() < 91600) QFM_SKIP(library.text());
+  cuda::available();  // looks for the driver before its stub is there
+  if (!has_libcuda()) QFM_SKIP("no libcuda.so.1, not even the toolkit's stub");
+  const auto file = read_file(std::string(QFM_SOURCE_DIR) + "/tests/h100.json");
+  const std::string h100(file.begin(), file.end());
+  for (const AttentionShape& s : kShapes) {
+    CAPTURE(cudnn::attention_key("attention", s));
+    for (const bool with_lse : {false, true}) {
+      const auto forward = cudnn::build_attention_forward(s, with_lse, h100);
+      CHECK(forward.operations == 1);
+      CHECK(forward.deterministic > 0);
+      MESSAGE(cudnn::attention_key("attention_forward", s)
+              << std::string(with_lse ? " with lse: " : ": ") << forward.suggestions
+              << " engine configurations");
+    }
+    const auto backward = cudnn::build_attention_backward(s, h100);
+    CHECK(backward.operations == 17);
+    CHECK(backward.deterministic > 0);
+    MESSAGE(cudnn::attention_key("attention_backward", s)
+            << ": " << backward.suggestions << " engine configurations, " << backward.deterministic
+            << " deterministic");
+  }
+}
+
+TEST_CASE("cuDNN refuses what is no device, in one line") {
+  if (!VendorLibrary::of(Vendor::Cudnn).open()) QFM_SKIP(VendorLibrary::of(Vendor::Cudnn).text());
+  CHECK(contains(message_of([] { cudnn::build_attention_forward(kShapes[0], true, "{}"); }),
+                 "cudnn: device from JSON"));
+}
+
+TEST_CASE("attention by cuDNN equals our own, with the same bits every time") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  if (!VendorLibrary::of(Vendor::Cudnn).open()) QFM_SKIP(VendorLibrary::of(Vendor::Cudnn).text());
+  const Cuda cuda{cuda::compute_stream()};
+  for (const AttentionShape& s : kShapes) {
+    CAPTURE(cudnn::attention_key("attention", s));
+    const int64_t d = s.heads * s.head_dim, queries = s.batch * s.queries * d, keys = s.batch * s.keys * d;
+    const Device on = cuda_device;
+    Guarded<bf16> q(on, random<bf16>("q", 0, queries)), kv(on, random<bf16>("kv", 1, 2 * keys)),
+        d_o(on, random<bf16>("do", 2, queries));
+    struct Outputs {
+      Guarded<bf16> o, dq, dkv;
+      Guarded<float> lse;
+      Outputs(int64_t queries, int64_t keys, int64_t rows)
+          : o(cuda_device, queries),
+            dq(cuda_device, queries),
+            dkv(cuda_device, 2 * keys),
+            lse(cuda_device, rows) {}
+      std::vector<Doubles> values() {
+        return {converted<double>(o.values()), converted<double>(lse.values()),
+                converted<double>(dq.values()), converted<double>(dkv.values())};
+      }
+    };
+    const auto view = [](Guarded<bf16>& memory, int64_t at, int64_t ld) {
+      return Heads<bf16>{memory.data() + at, ld};
+    };
+    const auto input = [](Guarded<bf16>& memory, int64_t at, int64_t ld) {
+      return Heads<const bf16>{memory.data() + at, ld};
+    };
+    const auto run = [&](bool vendor) {
+      Outputs r(queries, keys, s.batch * s.heads * s.queries);
+      const auto o = view(r.o, 0, d), dq = view(r.dq, 0, d), dk = view(r.dkv, 0, 2 * d),
+                 dv = view(r.dkv, d, 2 * d);
+      const auto k = input(kv, 0, 2 * d), v = input(kv, d, 2 * d);
+      if (vendor) {
+        CHECK(cudnn::attention_forward_by(cuda, s, o, r.lse.data(), input(q, 0, d), k, v));
+        CHECK(cudnn::attention_backward_by(cuda, s, dq, dk, dv, input(d_o, 0, d), input(q, 0, d), k, v,
+                                           input(r.o, 0, d), r.lse.data()));
+      } else {
+        attention_forward_own<bf16>(cuda, s, o, r.lse.data(), input(q, 0, d), k, v);
+        attention_backward_own<bf16>(cuda, s, dq, dk, dv, input(d_o, 0, d), input(q, 0, d), k, v,
+                                     input(r.o, 0, d), r.lse.data());
+      }
+      return r.values();
+    };
+    const auto own = run(false), found = run(true);
+    const int64_t forward = s.keys + s.head_dim, backward = forward + s.queries;
+    CHECK(within<bf16>(found[0], own[0], forward));
+    CHECK(within<bf16>(found[1], own[1], forward));  // cuDNN's exponentials are not exact to F32
+    CHECK(within<bf16>(found[2], own[2], backward));
+    CHECK(within<bf16>(found[3], own[3], backward));
+    CHECK(run(true) == found);
+  }
+}
+#endif
+
+}  // namespace
+}  // namespace qfm::test
