@@ -77,7 +77,7 @@ void ParamSet::allocate(Device device, DType compute, bool training) {
 
 void ParamSet::sync() {
   if (copy.empty()) return;
-  dispatch_cpu({"parameter copy"}, copy, [&](auto dev, auto t) {
+  dispatch({"parameter copy"}, copy, [&](auto dev, auto t) {
     using T = decltype(t);
     cast(dev, ptr<T>(copy), ptr<const acc<T>>(master), size_);
   });

@@ -109,9 +109,12 @@ Tensor Tensor::to(Device device) const {
 Tensor Tensor::to(DType dtype) const {
   if (empty() || dtype == dtype_) return *this;
   Tensor t(shape_, dtype, device_);
-  dispatch_cpu({"cast"}, *this, [&](auto cpu, auto from) {
-    dispatch_cpu({"cast"}, t, [&](auto, auto to) {
-      cast(cpu, t.data<decltype(to)>(), static_cast<const decltype(from)*>(data<decltype(from)>()), numel());
+  dispatch({"cast"}, *this, [&](auto dev, auto from) {
+    using Dev = decltype(dev);
+    using From = decltype(from);
+    dispatch({"cast"}, t, [&](auto same, auto to) {
+      if constexpr (std::is_same_v<Dev, decltype(same)>)
+        cast(same, ptr<decltype(to)>(t), ptr<const From>(*this), numel());
     });
   });
   return t;

@@ -85,7 +85,7 @@ class Tensor {
 
   Tensor clone() const;
   Tensor to(Device device) const;             // itself when already there
-  Tensor to(DType dtype) const;               // itself when already so; floating types only, on the CPU
+  Tensor to(DType dtype) const;               // itself when already so; floating types only
   void copy_from(const Tensor& other) const;  // same shape and dtype, any device
   void fill_zero() const;
   // No other Tensor shares this data.

@@ -2,7 +2,6 @@
 
 #include <cmath>
 
-#include "kernels/adamw_scalars.h"
 #include "kernels/run.h"
 
 QFM_EACH_ISA(template <class T> void adamw(const AdamWScalars<float>& s, float* master, T* copy, float* m,
@@ -28,26 +27,18 @@ void adamw(const AdamWScalars<acc<T>>& s, acc<T>* master, T* copy, acc<T>* m, ac
 }  // namespace plain
 
 template <class T>
-void adamw(Cpu, AdamW rule, acc<T>* master, T* copy, acc<T>* m, acc<T>* v, const acc<T>* gradient,
-           int64_t n) {
-  using A = acc<T>;
-  const AdamWScalars<A> scalars{.keep = A(1 - rule.lr * rule.weight_decay),
-                                .clip = A(rule.clip),
-                                .rate1 = A(1 - rule.beta1),
-                                .beta2 = A(rule.beta2),
-                                .rate2 = A(1 - rule.beta2),
-                                .step = A(rule.lr / (1 - std::pow(rule.beta1, rule.step))),
-                                .root = A(std::sqrt(1 - std::pow(rule.beta2, rule.step))),
-                                .eps = A(rule.eps)};
+void adamw(Cpu, const AdamWScalars<acc<T>>& factors, acc<T>* master, T* copy, acc<T>* m, acc<T>* v,
+           const acc<T>* gradient, int64_t n) {
   const auto run = QFM_CODE(adamw, T);
   for_elements(n, [&](int64_t begin, int64_t end) {
-    run(scalars, master + begin, copy ? copy + begin : nullptr, m + begin, v + begin, gradient + begin,
+    run(factors, master + begin, copy ? copy + begin : nullptr, m + begin, v + begin, gradient + begin,
         end - begin);
   });
 }
 
-#define QFM_INSTANTIATE(T) \
-  template void adamw(Cpu, AdamW, acc<T>*, T*, acc<T>*, acc<T>*, const acc<T>*, int64_t);
+#define QFM_INSTANTIATE(T)                                                                            \
+  template void adamw(Cpu, const AdamWScalars<acc<T>>&, acc<T>*, T*, acc<T>*, acc<T>*, const acc<T>*, \
+                      int64_t);
 QFM_INSTANTIATE(float)
 QFM_INSTANTIATE(bf16)
 QFM_INSTANTIATE(double)

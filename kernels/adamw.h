@@ -1,24 +1,39 @@
 // AdamW (Loshchilov and Hutter 2019) over a flat buffer of parameters, as torch.optim.AdamW computes it.
 //   p = p (1 - lr wd);  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
 //   p = p - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
-// with g = clip * gradient.
+// with g = min(1, clip / (norm + 1e-6)) * gradient, norm the length of the whole gradient.
 #pragma once
 #include <cstdint>
 
 #include "engine/base/device.h"
 #include "engine/base/dtype.h"
+#include "kernels/adamw_scalars.h"
 
 namespace qfm {
 
-struct AdamW {
-  double lr, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.05;
-  int64_t step = 1;   // t, from 1
-  double clip = 1.0;  // every gradient is multiplied by it
+// One update of n parameters with the factors of adamw_scalars. master, gradient, m, v (n) in acc<T>; copy
+// (n) gets the new values in the compute type T, and may be null (when master itself is what the model
+// computes with).
+template <class T>
+void adamw(Cpu, const AdamWScalars<acc<T>>& factors, acc<T>* master, T* copy, acc<T>* m, acc<T>* v,
+           const acc<T>* gradient, int64_t n);
+
+// On CUDA what changes from step to step lies in device memory, so that a step can be captured once and
+// replayed.
+struct StepState {
+  double lr;                    // in, from the host
+  int64_t step;                 // in, from the host: t of this update, from 1
+  double squares;               // in: sum of the squares of the gradient
+  double norm, loss;            // out
+  int64_t finite;               // out; 0: loss or norm is not finite, no parameter and no moment has changed
+  AdamWScalars<float> factors;  // between the two launches
 };
 
-// master, gradient, m, v (n) in acc<T>; copy (n) gets the new values in the compute type T, and may be null
-// (when master itself is what the model computes with).
+// One update of all n parameters, the first `decayed` of them with weight decay, in one launch (and one of a
+// single thread before it). loss (1) decides with the norm whether the update is made. state and loss in
+// device memory.
 template <class T>
-void adamw(Cpu, AdamW rule, acc<T>* master, T* copy, acc<T>* m, acc<T>* v, const acc<T>* gradient, int64_t n);
+void adamw(Cuda, AdamWRule rule, StepState* state, const float* loss, float* master, T* copy, float* m,
+           float* v, const float* gradient, int64_t n, int64_t decayed);
 
 }  // namespace qfm

@@ -72,6 +72,11 @@ void scale(Cpu, T* y, const T* x, double factor, int64_t n) {
   });
 }
 
+template <class T>
+void scale_by(Cpu cpu, T* y, const T* x, const acc<T>* factor, int64_t n) {
+  scale(cpu, y, x, static_cast<double>(*factor), n);
+}
+
 template <class To, class From>
 void accumulate(Cpu, To* dst, const From* src, int64_t n) {
   const auto run = QFM_CODE(accumulate, To, From);
@@ -169,6 +174,7 @@ void copy_tokens(Cpu, TokenCopy s, T* dst, const T* src) {
 #define QFM_INSTANTIATE(T)                                                                             \
   template void add(Cpu, T*, const T*, const T*, int64_t);                                             \
   template void scale(Cpu, T*, const T*, double, int64_t);                                             \
+  template void scale_by(Cpu, T*, const T*, const acc<T>*, int64_t);                                   \
   template void accumulate(Cpu, T*, const float*, int64_t);                                            \
   template void accumulate(Cpu, T*, const bf16*, int64_t);                                             \
   template void accumulate(Cpu, T*, const double*, int64_t);                                           \

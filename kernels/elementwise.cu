@@ -17,6 +17,10 @@ struct Times {
   float factor;
   __device__ float operator()(float x) const { return factor * x; }
 };
+struct TimesAt {
+  const float* factor;
+  __device__ float operator()(float x) const { return *factor * x; }
+};
 struct Same {
   __device__ float operator()(float x) const { return x; }
 };
@@ -118,6 +122,11 @@ void scale(Cuda cuda, T* y, const T* x, double factor, int64_t n) {
   map(cuda, Times{static_cast<float>(factor)}, n, y, x);
 }
 
+template <class T>
+void scale_by(Cuda cuda, T* y, const T* x, const acc<T>* factor, int64_t n) {
+  map(cuda, TimesAt{factor}, n, y, x);
+}
+
 template <class To, class From>
 void accumulate(Cuda cuda, To* dst, const From* src, int64_t n) {
   map(cuda, Add{}, n, dst, static_cast<const To*>(dst), src);
@@ -186,6 +195,7 @@ void copy_tokens(Cuda cuda, TokenCopy s, T* dst, const T* src) {
 #define QFM_INSTANTIATE(T)                                                                              \
   template void add(Cuda, T*, const T*, const T*, int64_t);                                             \
   template void scale(Cuda, T*, const T*, double, int64_t);                                             \
+  template void scale_by(Cuda, T*, const T*, const float*, int64_t);                                    \
   template void accumulate(Cuda, T*, const float*, int64_t);                                            \
   template void accumulate(Cuda, T*, const bf16*, int64_t);                                             \
   template void cast(Cuda, T*, const float*, int64_t);                                                  \

@@ -18,6 +18,11 @@ template <class T>
 void scale(Cpu, T* y, const T* x, double factor, int64_t n);
 template <class T>
 void scale(Cuda, T* y, const T* x, double factor, int64_t n);
+// y = factor[0] * x, the factor in the memory of the device. y may be x.
+template <class T>
+void scale_by(Cpu, T* y, const T* x, const acc<T>* factor, int64_t n);
+template <class T>
+void scale_by(Cuda, T* y, const T* x, const acc<T>* factor, int64_t n);
 // dst += src, for gradients.
 template <class To, class From>
 void accumulate(Cpu, To* dst, const From* src, int64_t n);

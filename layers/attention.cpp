@@ -27,7 +27,7 @@ Result forward(const AttentionShape& s, const Tensor& queries, int64_t q_at, con
                int64_t v_at) {
   Result r{like(queries, {s.batch, s.queries, s.heads * s.head_dim}),
            acc_like(queries, {s.batch, s.heads, s.queries})};
-  dispatch_cpu(cost("attention", s, queries, 1), queries, [&](auto dev, auto t) {
+  dispatch(cost("attention", s, queries, 1), queries, [&](auto dev, auto t) {
     using T = decltype(t);
     attention_forward<T>(dev, s, view<T>(r.o, 0), ptr<acc<T>>(r.lse), view<const T>(queries, q_at),
                          view<const T>(keys, k_at), view<const T>(keys, v_at));
@@ -38,7 +38,7 @@ Result forward(const AttentionShape& s, const Tensor& queries, int64_t q_at, con
 void backward(const AttentionShape& s, const Tensor& dqueries, const Tensor& dkeys, const Tensor& dy,
               const Tensor& queries, int64_t q_at, const Tensor& keys, int64_t k_at, int64_t v_at,
               const Result& saved) {
-  dispatch_cpu(cost("attention.backward", s, dy, 2), dy, [&](auto dev, auto t) {
+  dispatch(cost("attention.backward", s, dy, 2), dy, [&](auto dev, auto t) {
     using T = decltype(t);
     attention_backward<T>(dev, s, view<T>(dqueries, q_at), view<T>(dkeys, k_at), view<T>(dkeys, v_at),
                           view<const T>(dy, 0), view<const T>(queries, q_at), view<const T>(keys, k_at),

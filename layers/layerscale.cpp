@@ -12,7 +12,7 @@ Var layerscale(const Var& x, const Var& gamma, const Var& residual) {
             ", residual is ", residual.shape());
   const Tensor y = like(x.value);
   const auto bytes = static_cast<double>(y.bytes());
-  dispatch_cpu({"layerscale", 0, 3 * bytes}, x.value, [&](auto dev, auto t) {
+  dispatch({"layerscale", 0, 3 * bytes}, x.value, [&](auto dev, auto t) {
     using T = decltype(t);
     layerscale_forward<T>(dev, ptr<T>(y), ptr<const T>(x.value), ptr<const T>(gamma.value),
                           ptr_or_null<const T>(residual.value), m.rows, m.cols);
@@ -21,7 +21,7 @@ Var layerscale(const Var& x, const Var& gamma, const Var& residual) {
       "layerscale", y, {x, gamma, residual},
       [m, bytes, xv = x.value, gv = gamma.value, r_needs = residual.needs_grad()](const Tensor& dy) -> Grads {
         const Tensor dx = like(xv), dgamma = acc_like(xv, {m.cols});
-        dispatch_cpu({"layerscale.backward", 0, 3 * bytes}, xv, [&](auto dev, auto t) {
+        dispatch({"layerscale.backward", 0, 3 * bytes}, xv, [&](auto dev, auto t) {
           using T = decltype(t);
           layerscale_backward<T>(dev, ptr<T>(dx), ptr<acc<T>>(dgamma), ptr<const T>(dy), ptr<const T>(xv),
                                  ptr<const T>(gv), m.rows, m.cols);

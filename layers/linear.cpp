@@ -22,6 +22,7 @@ Op cost(const char* name, const GemmShape& s, const Tensor& like) {
 }  // namespace
 
 PackedWeight PackedWeight::of(const Tensor& w) {
+  if (w.device() != cpu_device) return {};
   const GemmShape shape{1, w.dim(0), w.dim(1), false, true};
   PackedWeight packed{{}, cpu_path()};
   dispatch_cpu({"linear.pack"}, w, [&](auto dev, auto t) {
@@ -36,17 +37,19 @@ PackedWeight PackedWeight::of(const Tensor& w) {
 Tensor affine(const Tensor& x, const Tensor& w, const AffineFusion& fusion, const PackedWeight* packed) {
   const auto m = as_matrix(x);
   QFM_CHECK(w.rank() == 2 && w.dim(1) == m.cols, "linear: x is ", x.shape(), ", w is ", w.shape());
+  QFM_CHECK(!packed || x.device() == cpu_device, "linear: a packed weight is of the CPU only");
   QFM_CHECK(!packed || packed->path == cpu_path(), "linear: the weight was packed for ",
             name_of(packed->path), ", running ", name_of(cpu_path()));
   const GemmShape shape{m.rows, w.dim(0), m.cols, false, true};
   Tensor y = like(x, with_last(x.shape(), w.dim(0)));
-  dispatch_cpu(cost("linear", shape, x), x, [&](auto dev, auto t) {
+  dispatch(cost("linear", shape, x), x, [&](auto dev, auto t) {
     using T = decltype(t);
     GemmEpilogue<T> e;
     e.bias = ptr_or_null<const T>(fusion.bias), e.residual = ptr_or_null<const T>(fusion.residual);
     e.pre_gelu = ptr_or_null<T>(fusion.pre_gelu), e.gelu = fusion.gelu;
-    if (packed) gemm_with_packed<T>(dev, shape, ptr<T>(y), ptr<const T>(x), packed->data.raw(), e);
-    else gemm<T, T>(dev, shape, ptr<T>(y), ptr<const T>(x), ptr<const T>(w), e);
+    if constexpr (std::is_same_v<decltype(dev), Cpu>)
+      if (packed) return gemm_with_packed<T>(dev, shape, ptr<T>(y), ptr<const T>(x), packed->data.raw(), e);
+    gemm<T, T>(dev, shape, ptr<T>(y), ptr<const T>(x), ptr<const T>(w), e);
   });
   return y;
 }
@@ -55,7 +58,7 @@ Tensor affine_dx(const Tensor& dy, const Tensor& w, const Shape& x_shape, const 
   const auto m = as_matrix(dy);
   const GemmShape shape{m.rows, w.dim(1), m.cols, false, false};
   Tensor dx = like(dy, x_shape);
-  dispatch_cpu(cost("linear.dx", shape, dy), dy, [&](auto dev, auto t) {
+  dispatch(cost("linear.dx", shape, dy), dy, [&](auto dev, auto t) {
     using T = decltype(t);
     GemmEpilogue<T> e;
     e.times_gelu_grad_of = ptr_or_null<const T>(gelu_input);
@@ -64,21 +67,23 @@ Tensor affine_dx(const Tensor& dy, const Tensor& w, const Shape& x_shape, const 
   return dx;
 }
 
-Tensor affine_dw(const Tensor& dy, const Tensor& x) {
+AffineGrads affine_dw(const Tensor& dy, const Tensor& x, bool with_bias) {
   const auto g = as_matrix(dy), m = as_matrix(x);
   const GemmShape shape{g.cols, m.cols, m.rows, true, false};
-  Tensor dw = acc_like(x, {g.cols, m.cols});
-  dispatch_cpu(cost("linear.dw", shape, x), x, [&](auto dev, auto t) {
+  const Tensor dw = acc_like(x, {g.cols, m.cols}), db = with_bias ? acc_like(x, {g.cols}) : Tensor();
+  dispatch(cost("linear.dw", shape, x), x, [&](auto dev, auto t) {
     using T = decltype(t);
-    gemm<T, acc<T>>(dev, shape, ptr<acc<T>>(dw), ptr<const T>(dy), ptr<const T>(x));
+    GemmEpilogue<T> e;
+    e.sum_a = ptr_or_null<acc<T>>(db);
+    gemm<T, acc<T>>(dev, shape, ptr<acc<T>>(dw), ptr<const T>(dy), ptr<const T>(x), e);
   });
-  return dw;
+  return {dw, db};
 }
 
 Tensor affine_db(const Tensor& dy) {
   const auto m = as_matrix(dy);
   Tensor db = acc_like(dy, {m.cols});
-  dispatch_cpu({"linear.db", 0, static_cast<double>(dy.bytes())}, dy, [&](auto dev, auto t) {
+  dispatch({"linear.db", 0, static_cast<double>(dy.bytes())}, dy, [&](auto dev, auto t) {
     using T = decltype(t);
     sum_rows<T>(dev, ptr<acc<T>>(db), ptr<const T>(dy), m.rows, m.cols);
   });
@@ -94,8 +99,10 @@ Var linear(const Var& x, const Var& w, const Var& b, const Var& residual, const 
   return record("linear", y, {x, w, b, residual},
                 [xv = x.value, wv = w.value, x_needs = x.needs_grad(), w_needs = w.needs_grad(),
                  b_needs = b.needs_grad(), r_needs = residual.needs_grad()](const Tensor& dy) -> Grads {
-                  return {x_needs ? affine_dx(dy, wv, xv.shape()) : Tensor(),
-                          w_needs ? affine_dw(dy, xv) : Tensor(), b_needs ? affine_db(dy) : Tensor(),
+                  AffineGrads d;
+                  if (w_needs) d = affine_dw(dy, xv, b_needs);
+                  else if (b_needs) d.bias = affine_db(dy);
+                  return {x_needs ? affine_dx(dy, wv, xv.shape()) : Tensor(), d.weight, d.bias,
                           r_needs ? dy : Tensor()};
                 });
 }

@@ -8,7 +8,8 @@
 
 namespace qfm {
 
-// A weight (N, K) laid out once for inference; belongs to the CPU path it was packed under.
+// A weight (N, K) laid out once for inference; belongs to the CPU path it was packed under. Empty for a
+// weight on CUDA, which needs none.
 struct PackedWeight {
   Tensor data;
   CpuPath path = CpuPath::Plain;
@@ -23,11 +24,15 @@ struct AffineFusion {
 // x (..., K), w (N, K) -> (..., N), no history.
 Tensor affine(const Tensor& x, const Tensor& w, const AffineFusion& fusion = {},
               const PackedWeight* packed = nullptr);
-// The three gradients of an affine map, dy (..., N): dx like x; dW (N, K) and db (N) in the accumulation
-// type. gelu_input: the product with W is followed by times GELU'(gelu_input), which is shaped like x.
+// The gradients of an affine map, dy (..., N): dx like x; dW (N, K) and, if asked for, db (N) in the
+// accumulation type. gelu_input: the product with W is followed by times GELU'(gelu_input), which is shaped
+// like x.
 Tensor affine_dx(const Tensor& dy, const Tensor& w, const Shape& x_shape, const Tensor& gelu_input = {});
-Tensor affine_dw(const Tensor& dy, const Tensor& x);
-Tensor affine_db(const Tensor& dy);
+struct AffineGrads {
+  Tensor weight, bias;
+};
+AffineGrads affine_dw(const Tensor& dy, const Tensor& x, bool with_bias);
+Tensor affine_db(const Tensor& dy);  // alone
 
 // x (..., K), w (N, K), b (N) or an empty Var, residual (..., N) or an empty Var: y = x W^T + b + residual.
 // Throws Error on shapes that do not fit.

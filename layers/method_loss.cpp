@@ -103,7 +103,7 @@ Var weighted_total(const std::vector<std::pair<Var, double>>& losses) {
   if (losses.size() == 1 && losses[0].second == 1) return losses[0].first;
   const auto scaled = [](const Tensor& x, double weight) {
     const Tensor y = like(x);
-    dispatch_cpu({"weighted_total"}, x, [&](auto dev, auto t) {
+    dispatch({"weighted_total"}, x, [&](auto dev, auto t) {
       using T = decltype(t);
       scale<T>(dev, ptr<T>(y), ptr<const T>(x), weight, 1);
     });
@@ -119,7 +119,7 @@ Var weighted_total(const std::vector<std::pair<Var, double>>& losses) {
       sum = part;
       continue;
     }
-    dispatch_cpu({"weighted_total"}, sum, [&](auto dev, auto t) {
+    dispatch({"weighted_total"}, sum, [&](auto dev, auto t) {
       using T = decltype(t);
       add<T>(dev, ptr<T>(sum), ptr<const T>(sum), ptr<const T>(part), 1);
     });

@@ -15,11 +15,8 @@ Var mlp(const Var& x, const Var& w1, const Var& b1, const Var& w2, const Var& b2
                 [pre, a, xv = x.value, w1v = w1.value, w2v = w2.value,
                  r_needs = residual.needs_grad()](const Tensor& dy) -> Grads {
                   const Tensor dpre = affine_dx(dy, w2v, a.shape(), pre);  // (dy w2) * gelu'(pre)
-                  return {affine_dx(dpre, w1v, xv.shape()),
-                          affine_dw(dpre, xv),
-                          affine_db(dpre),
-                          affine_dw(dy, a),
-                          affine_db(dy),
+                  const AffineGrads d1 = affine_dw(dpre, xv, true), d2 = affine_dw(dy, a, true);
+                  return {affine_dx(dpre, w1v, xv.shape()), d1.weight, d1.bias, d2.weight, d2.bias,
                           r_needs ? dy : Tensor()};
                 });
 }

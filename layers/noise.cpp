@@ -11,7 +11,7 @@ Var perturb(const Var& patches, const Tensor& noise, const Tensor& factor) {
   QFM_CHECK(noise.shape() == p.shape() && factor.shape() == Shape{p.dim(0)}, "perturb: patches are ",
             p.shape(), ", noise ", noise.shape(), ", factors ", factor.shape());
   const Tensor y = like(p);
-  dispatch_cpu({"perturb", 0, 3.0 * static_cast<double>(y.bytes())}, p, [&](auto dev, auto t) {
+  dispatch({"perturb", 0, 3.0 * static_cast<double>(y.bytes())}, p, [&](auto dev, auto t) {
     using T = decltype(t);
     add_scaled<T>(dev, ptr<T>(y), ptr<const T>(p), ptr<const T>(noise), ptr<const acc<T>>(factor), p.dim(0),
                   p.numel() / std::max<int64_t>(1, p.dim(0)));
@@ -42,7 +42,7 @@ Tensor match_weights(const Tensor& partner, DType accumulation) {
 
 Tensor image_norms(const Tensor& x) {
   const Tensor norms = acc_like(x, {x.dim(0)});
-  dispatch_cpu({"image_norms", 0, static_cast<double>(x.bytes())}, x, [&](auto dev, auto t) {
+  dispatch({"image_norms", 0, static_cast<double>(x.bytes())}, x, [&](auto dev, auto t) {
     using T = decltype(t);
     frobenius<T>(dev, ptr<acc<T>>(norms), ptr<const T>(x), x.dim(0),
                  x.numel() / std::max<int64_t>(1, x.dim(0)));
@@ -65,7 +65,7 @@ Tensor gather_tokens(const Tensor& x, const Tensor& from, const Tensor& order) {
   QFM_CHECK(x.rank() == 3 && x.dim(1) == tokens && from.shape() == Shape{batch}, "gather_tokens: x is ",
             x.shape(), ", from ", from.shape(), ", order ", order.shape());
   const Tensor y = like(x, {batch, tokens, x.dim(2)});
-  dispatch_cpu({"gather_tokens", 0, 2.0 * static_cast<double>(y.bytes())}, x, [&](auto dev, auto t) {
+  dispatch({"gather_tokens", 0, 2.0 * static_cast<double>(y.bytes())}, x, [&](auto dev, auto t) {
     using T = decltype(t);
     gather_tokens<T>(dev, ptr<T>(y), ptr<const T>(x), ptr<const int32_t>(from), ptr<const int32_t>(order),
                      batch, tokens, x.dim(2));

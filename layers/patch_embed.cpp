@@ -8,7 +8,7 @@ namespace {
 
 Tensor to_rows(const PatchShape& s, const Tensor& images) {
   const Tensor rows = like(images, {s.batch, s.tokens(), s.cols()});
-  dispatch_cpu({"patchify", 0, 2.0 * static_cast<double>(images.bytes())}, images, [&](auto dev, auto t) {
+  dispatch({"patchify", 0, 2.0 * static_cast<double>(images.bytes())}, images, [&](auto dev, auto t) {
     using T = decltype(t);
     patchify<T>(dev, s, ptr<T>(rows), ptr<const T>(images));
   });
@@ -17,7 +17,7 @@ Tensor to_rows(const PatchShape& s, const Tensor& images) {
 
 Tensor to_images(const PatchShape& s, const Tensor& rows) {
   const Tensor images = like(rows, {s.batch, s.channels, s.height, s.width});
-  dispatch_cpu({"unpatchify", 0, 2.0 * static_cast<double>(images.bytes())}, rows, [&](auto dev, auto t) {
+  dispatch({"unpatchify", 0, 2.0 * static_cast<double>(images.bytes())}, rows, [&](auto dev, auto t) {
     using T = decltype(t);
     unpatchify<T>(dev, s, ptr<T>(images), ptr<const T>(rows));
   });
@@ -36,8 +36,9 @@ Var patch_embed(const Var& images, const Var& w, const Var& b, const PackedWeigh
   return record(
       "patch_embed", y, {images, w, b},
       [s, rows, matrix, w_shape = w.shape(), images_need = images.needs_grad()](const Tensor& dy) -> Grads {
+        const AffineGrads d = affine_dw(dy, rows, true);
         return {images_need ? to_images(s, affine_dx(dy, matrix, rows.shape())) : Tensor(),
-                affine_dw(dy, rows).reshape(w_shape), affine_db(dy)};
+                d.weight.reshape(w_shape), d.bias};
       });
 }
 

@@ -10,7 +10,7 @@ namespace {
 void copy(const TokenCopy& shape, const Tensor& dst, const Tensor& src) {
   const double bytes = 2.0 * static_cast<double>(shape.batch * shape.count * shape.dim) *
                        static_cast<double>(size_of(dst.dtype()));
-  dispatch_cpu({"copy_tokens", 0, bytes}, dst, [&](auto dev, auto t) {
+  dispatch({"copy_tokens", 0, bytes}, dst, [&](auto dev, auto t) {
     using T = decltype(t);
     copy_tokens<T>(dev, shape, ptr<T>(dst), ptr<const T>(src));
   });
@@ -20,7 +20,7 @@ void copy(const TokenCopy& shape, const Tensor& dst, const Tensor& src) {
 Tensor sum_batch(const Tensor& x, const Shape& shape) {
   const Tensor sum = acc_like(x, shape);
   const int64_t batch = x.dim(0);
-  dispatch_cpu({"sum_batch", 0, static_cast<double>(x.bytes())}, x, [&](auto dev, auto t) {
+  dispatch({"sum_batch", 0, static_cast<double>(x.bytes())}, x, [&](auto dev, auto t) {
     using T = decltype(t);
     sum_rows<T>(dev, ptr<acc<T>>(sum), ptr<const T>(x), batch, batch == 0 ? 0 : x.numel() / batch);
   });
@@ -29,7 +29,7 @@ Tensor sum_batch(const Tensor& x, const Shape& shape) {
 
 Tensor tokens_mean(const Tensor& x) {
   const Tensor y = like(x, {x.dim(0), x.dim(2)});
-  dispatch_cpu({"mean_tokens", 0, static_cast<double>(x.bytes())}, x, [&](auto dev, auto t) {
+  dispatch({"mean_tokens", 0, static_cast<double>(x.bytes())}, x, [&](auto dev, auto t) {
     using T = decltype(t);
     mean_tokens_forward<T>(dev, ptr<T>(y), ptr<const T>(x), x.dim(0), x.dim(1), x.dim(2));
   });
@@ -71,7 +71,7 @@ Var add_position(const Var& x, const Var& p) {
   QFM_CHECK(p.dim(0) == 1 && x.dim(0) * p.value.numel() == x.value.numel(), "add_position: x is ", x.shape(),
             ", p is ", p.shape());
   const Tensor y = like(x.value);
-  dispatch_cpu({"add_position", 0, 2.0 * static_cast<double>(y.bytes())}, x.value, [&](auto dev, auto t) {
+  dispatch({"add_position", 0, 2.0 * static_cast<double>(y.bytes())}, x.value, [&](auto dev, auto t) {
     using T = decltype(t);
     add_broadcast<T>(dev, ptr<T>(y), ptr<const T>(x.value), ptr<const T>(p.value), x.dim(0), p.value.numel());
   });
@@ -89,13 +89,13 @@ Var add_queries(const Var& queries, const Var& cls) {
   const Tensor y = like(cls.value, {b, j, d}), repeated = like(y);
   copy({b, j, d, j, 0, j, 0, true}, y, queries.value);
   for (int64_t at = 0; at < j; ++at) copy({b, 1, d, j, at, 1, 0}, repeated, cls.value);
-  dispatch_cpu({"add_queries"}, y, [&](auto dev, auto t) {
+  dispatch({"add_queries"}, y, [&](auto dev, auto t) {
     using T = decltype(t);
     add<T>(dev, ptr<T>(y), ptr<const T>(y), ptr<const T>(repeated), y.numel());
   });
   return record("add_queries", y, {queries, cls}, [shape = queries.shape(), j](const Tensor& dy) -> Grads {
     const Tensor dcls = tokens_mean(dy);  // times j: the sum over the judges
-    dispatch_cpu({"add_queries.backward"}, dcls, [&](auto dev, auto t) {
+    dispatch({"add_queries.backward"}, dcls, [&](auto dev, auto t) {
       using T = decltype(t);
       scale<T>(dev, ptr<T>(dcls), ptr<const T>(dcls), static_cast<double>(j), dcls.numel());
     });
@@ -107,7 +107,7 @@ Var mean_tokens(const Var& x) {
   QFM_CHECK(x.value.rank() == 3 && x.dim(1) > 0, "mean_tokens: x is ", x.shape());
   return record("mean_tokens", tokens_mean(x.value), {x}, [shape = x.shape()](const Tensor& dy) -> Grads {
     const Tensor dx = like(dy, shape);
-    dispatch_cpu({"mean_tokens.backward", 0, static_cast<double>(dx.bytes())}, dy, [&](auto dev, auto t) {
+    dispatch({"mean_tokens.backward", 0, static_cast<double>(dx.bytes())}, dy, [&](auto dev, auto t) {
       using T = decltype(t);
       mean_tokens_backward<T>(dev, ptr<T>(dx), ptr<const T>(dy), shape[0], shape[1], shape[2]);
     });

@@ -360,20 +360,21 @@ void check_adamw() {
   auto master = random<A>("p", 0, n), m = std::vector<A>(n), v = m;
   auto copy = unwritten<T>(n);
   Doubles p = converted<double>(master), dm(n), dv(n);
-  AdamW rule{.lr = 1e-2, .clip = 0.5};
-  for (rule.step = 1; rule.step <= 3; ++rule.step) {
-    auto g = random<A>("g", static_cast<uint32_t>(rule.step), n);
+  const AdamWRule rule;
+  const double lr = 1e-2, factor = 0.5;
+  for (int64_t step = 1; step <= 3; ++step) {
+    auto g = random<A>("g", static_cast<uint32_t>(step), n);
     g[0] = 0;     // eps alone divides
     g[1] = 1e-8;  // eps counts
-    adamw(cpu, rule, master.data(), std::is_same_v<T, A> ? nullptr : copy.data(), m.data(), v.data(),
-          g.data(), n);
-    const double t = static_cast<double>(rule.step);
+    adamw<T>(cpu, adamw_scalars<A>(rule, lr, step, factor), master.data(),
+             std::is_same_v<T, A> ? nullptr : copy.data(), m.data(), v.data(), g.data(), n);
+    const double t = static_cast<double>(step);
     for (size_t i = 0; i < n; ++i) {
-      const double gi = rule.clip * static_cast<double>(g[i]);
+      const double gi = factor * static_cast<double>(g[i]);
       dm[i] = rule.beta1 * dm[i] + (1 - rule.beta1) * gi;
       dv[i] = rule.beta2 * dv[i] + (1 - rule.beta2) * gi * gi;
-      p[i] -= rule.lr * rule.weight_decay * p[i];
-      p[i] -= rule.lr * dm[i] / (1 - std::pow(rule.beta1, t)) /
+      p[i] -= lr * rule.weight_decay * p[i];
+      p[i] -= lr * dm[i] / (1 - std::pow(rule.beta1, t)) /
               (std::sqrt(dv[i] / (1 - std::pow(rule.beta2, t))) + rule.eps);
     }
   }

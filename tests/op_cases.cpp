@@ -48,13 +48,11 @@ void add_norms(std::vector<OpCase>& t) {
     t.push_back({concat("layernorm ", r, "x", c),
                  {x({r, c}), w({c}), w({c})},
                  [](const In& v) { return layernorm(v[0], v[1], v[2], 1e-6); },
-                 std::max(r, c),
-                 true});
+                 std::max(r, c)});
   t.push_back({"layernorm far from zero",
                {{{5, 13}, false, true, 0.05, 10}, w({13}), w({13})},
                [](const In& v) { return layernorm(v[0], v[1], v[2], 1e-6); },
-               13 * 200 * 200,
-               true});
+               13 * 200 * 200});
   t.push_back({"l2norm", {x({7, 13})}, [](const In& v) { return l2norm(v[0]); }, 13});
   t.push_back({"cosine", {x({7, 13}), x({7, 13})}, [](const In& v) { return cosine(v[0], v[1]); }, 13});
 }
@@ -81,6 +79,10 @@ void add_pointwise(std::vector<OpCase>& t) {
                  {{{r, c}, false, true, 2.0}},
                  [](const In& v) { return softmax(v[0]); },
                  c});
+  t.push_back({"cast to the accumulation type",
+               {x({7, 13})},
+               [](const In& v) { return cast(v[0], acc_of(v[0].value.dtype())); },
+               1});
   t.push_back({"layerscale",
                {x({2, 7, 13}), w({13}), x({2, 7, 13})},
                [](const In& v) { return layerscale(v[0], v[1], v[2]); },
@@ -120,6 +122,7 @@ void add_method(std::vector<OpCase>& t) {
                {x({3, 7, 13}), fixed({3, 7, 13}), fixed({3})},
                [](const In& v) { return perturb(v[0], v[1].value, constant(v[2], v[0])); },
                1});
+  const size_t first = t.size();
   for (int64_t n : {1, 13, 197})
     t.push_back({concat("weighted_smooth_l1 ", n),
                  {{{n}, false, true, 3.0}, fixed({n}), fixed({n})},
@@ -147,12 +150,17 @@ void add_method(std::vector<OpCase>& t) {
                5 * 7 * 13});
   t.push_back({"ntxent",
                {x({6, 13})},
-               [](const In& v) { return ntxent(v[0], {1, 0, 3, 2, 5, 4}, 0.2); },
+               [](const In& v) {
+                 return ntxent(v[0], {1, 0, 3, 2, 5, 4}, 0.2);
+               },
                6 * 13});
   t.push_back({"score_contrast",
                {x({7, 13})},
-               [](const In& v) { return score_contrast(v[0], {0, .04, .5, .52, .55, .9, .2}, .05, 0.2); },
+               [](const In& v) {
+                 return score_contrast(v[0], {0, .04, .5, .52, .55, .9, .2}, .05, 0.2);
+               },
                7 * 13});
+  for (size_t i = first; i < t.size(); ++i) t[i].cuda = false;
   t.push_back({"weighted_total",
                {x({7, 13}), x({13}), fixed({7, 13}), fixed({13})},
                [](const In& v) {

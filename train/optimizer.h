@@ -1,36 +1,52 @@
 // AdamW over the flat buffers of a model (kernels/adamw.h), after clipping by the norm of the whole gradient.
 #pragma once
 #include <cstdint>
+#include <memory>
 
+#include "engine/base/memory.h"
 #include "engine/param.h"
+#include "kernels/adamw_scalars.h"
 
 namespace qfm {
 
-struct OptimizerOptions {
-  double weight_decay = 0.05;  // of the decayed part only
-  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
-  double clip = 5.0;  // largest gradient norm; 0: no clipping
+struct StepResult {
+  double loss;       // before the update
+  double grad_norm;  // Euclidean norm over all gradients, before clipping
 };
 
-// Euclidean norm over all gradients, before clipping: summed in double, in a fixed order.
+// Euclidean norm over all gradients of a model on the CPU: summed in double, in a fixed order.
 double gradient_norm(const ParamSet& params);
 
 class Optimizer {
  public:
   // The parameters must be allocated for training and outlive this.
-  explicit Optimizer(ParamSet& params, const OptimizerOptions& options = {});
+  explicit Optimizer(ParamSet& params, const AdamWRule& rule = {});
 
-  // One update with learning rate `lr` from the gradients in `params`, whose norm is `norm`:
-  // every gradient times min(1, clip / (norm + 1e-6)). Allocates nothing, so it is done wholly or not at all.
-  void step(double lr, double norm);
+  // One update from the gradients in `params`, which are those of `loss` (1), in three parts:
+  void set_rate(double lr);  // first
+  void update(
+      const Tensor& loss);  // on CUDA it waits for nothing, so that it can be part of a captured graph
+  StepResult finish();      // waits
+  // Throws Error when loss or norm is not finite (on the CPU update() does); no parameter has then changed.
+  // An update is done wholly or not at all.
+  StepResult step(double lr, const Tensor& loss) {
+    set_rate(lr), update(loss);
+    return finish();
+  }
 
   int64_t steps = 0;  // updates done
   Tensor m, v;        // moments, laid out as params.master
-  const OptimizerOptions options;
+  const AdamWRule rule;
 
  private:
-  void update(double lr, double weight_decay, double clip, int64_t begin, int64_t end);
+  void update_cpu(const Tensor& loss);
+  void update_cuda(const Tensor& loss);
+
   ParamSet& params_;
+  double lr_ = 0;
+  StepResult result_{};
+  Tensor state_;                          // on CUDA: StepState in device memory
+  std::unique_ptr<PinnedBuffer> mirror_;  // and a copy of it where the host reads and writes
 };
 
 }  // namespace qfm

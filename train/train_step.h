@@ -11,10 +11,6 @@
 
 namespace qfm {
 
-struct StepResult {
-  double loss;       // the whole loss before the update
-  double grad_norm;  // before clipping
-};
 // The baseline (DEIQT): SmoothL1 alone. images (B, 3, H, W) and labels (B), F32 on the CPU. Throws Error when
 // the loss or the norm is not finite, OutOfMemory when memory ends: no parameter has then changed.
 StepResult train_step(QfmIqm& model, Optimizer& optimizer, const Tensor& images, const Tensor& labels,
