@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "kernels/elementwise.h"
 #include "kernels/run.h"
 
 QFM_EACH_ISA(template <class T> void layernorm_forward(T* y, float* mean, float* rstd, const T* x, const T* w,
@@ -86,11 +87,35 @@ void layernorm_backward(Cpu, T* dx, acc<T>* dw, acc<T>* db, const T* dy, const T
   add_slots(db, workspace + cols, reduce_chunks(rows), 2 * cols, cols);
 }
 
+template <class T>
+void residual_layernorm_forward(Cpu cpu, T* sum, T* y, acc<T>* mean, acc<T>* rstd, const T* x, const T* gamma,
+                                const T* residual, const T* w, const T* b, int64_t rows, int64_t cols,
+                                double eps) {
+  if (gamma) layerscale_forward(cpu, sum, x, gamma, residual, rows, cols);
+  else add(cpu, sum, residual, x, rows * cols);
+  layernorm_forward(cpu, y, mean, rstd, sum, w, b, rows, cols, eps);
+}
+
+template <class T>
+void residual_layernorm_backward(Cpu cpu, T* dsum, T* dx, acc<T>* dgamma, acc<T>* dw, acc<T>* db, const T* dy,
+                                 const T* dsum_in, const T* sum, const T* x, const T* gamma, const T* w,
+                                 const acc<T>* mean, const acc<T>* rstd, int64_t rows, int64_t cols) {
+  const Scratch workspace(layernorm_workspace(rows, cols) * sizeof(acc<T>));
+  layernorm_backward(cpu, dsum, dw, db, dy, sum, w, mean, rstd, workspace.as<acc<T>>(), rows, cols);
+  if (dsum_in) add(cpu, dsum, dsum, dsum_in, rows * cols);
+  if (gamma) layerscale_backward(cpu, dx, dgamma, dsum, x, gamma, rows, cols);
+}
+
 #define QFM_INSTANTIATE(T)                                                                                   \
   template void layernorm_forward(Cpu, T*, acc<T>*, acc<T>*, const T*, const T*, const T*, int64_t, int64_t, \
                                   double);                                                                   \
   template void layernorm_backward(Cpu, T*, acc<T>*, acc<T>*, const T*, const T*, const T*, const acc<T>*,   \
-                                   const acc<T>*, acc<T>*, int64_t, int64_t);
+                                   const acc<T>*, acc<T>*, int64_t, int64_t);                                \
+  template void residual_layernorm_forward(Cpu, T*, T*, acc<T>*, acc<T>*, const T*, const T*, const T*,      \
+                                           const T*, const T*, int64_t, int64_t, double);                    \
+  template void residual_layernorm_backward(Cpu, T*, T*, acc<T>*, acc<T>*, acc<T>*, const T*, const T*,      \
+                                            const T*, const T*, const T*, const T*, const acc<T>*,           \
+                                            const acc<T>*, int64_t, int64_t);
 QFM_INSTANTIATE(float)
 QFM_INSTANTIATE(bf16)
 QFM_INSTANTIATE(double)

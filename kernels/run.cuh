@@ -118,15 +118,15 @@ void add_slots(Cuda cuda, SlotSums<parts> y, const float* slots, int64_t count, 
   launch<add_slots_kernel<parts>>(ceil_div(parts * cols, 32), 1024, 0, cuda.stream, y, slots, count, cols);
 }
 
-// y[j] = sum over all rows of what `of` adds, by slots of kReduceRows rows or, where that would be too many,
-// of more.
+// Rows of a slot in sums over all rows: kReduceRows or, where that would make too many slots, more.
+inline int64_t slot_rows(int64_t rows) { return std::max(kReduceRows, ceil_div(rows, 1024)); }
+// y[j] = sum over all rows of what `of` adds.
 template <int V, class Row>
 void column_sums_of_all(Cuda cuda, Row of, float* y, int64_t rows, int64_t cols) {
-  const int64_t slot_rows = std::max(kReduceRows, ceil_div(rows, 1024));
-  const int64_t slots = ceil_div(rows, slot_rows);
-  if (slots <= 1) return column_sums<V>(cuda, of, y, rows, slot_rows, 1, cols);
+  const int64_t slots = ceil_div(rows, slot_rows(rows));
+  if (slots <= 1) return column_sums<V>(cuda, of, y, rows, slot_rows(rows), 1, cols);
   const DeviceScratch scratch(slots * cols * sizeof(float));
-  column_sums<V>(cuda, of, scratch.as<float>(), rows, slot_rows, slots, cols);
+  column_sums<V>(cuda, of, scratch.as<float>(), rows, slot_rows(rows), slots, cols);
   add_slots<1>(cuda, {{y}}, scratch.as<float>(), slots, cols);
 }
 

@@ -4,12 +4,10 @@
 #include <tuple>
 #include <vector>
 
-#include "engine/base/cuda.h"
 #include "engine/base/rng.h"
+#include "kernels/elementwise.h"
 #include "kernels/layernorm.h"
-#include "tests/guarded.h"
-#include "tests/schedules.h"
-#include "tests/support.h"
+#include "tests/cuda_kernels.h"
 
 namespace qfm {
 namespace {
@@ -113,6 +111,8 @@ constexpr Case kCases[] = {{1, 1},
                            {197, 1},
                            {197, 192},
                            {5, 384},
+                           {37, 768},
+                           {131, 64},
                            {3, 1000},
                            {33, 8},
                            {1, 4097},
@@ -163,6 +163,74 @@ TEST_CASE("layernorm on CUDA: no rows give zero gradients of w and b") {
   const Results<float> r = on_cuda(Problem<float>(none), none);
   CHECK(r.dw == std::vector<float>(7, 0.0f));
   CHECK(r.db == std::vector<float>(7, 0.0f));
+}
+
+// Inputs x, gamma, residual, w, b, dy, dsum; outputs sum, y, dsum, dx; sums mean, rstd, dw, db, dgamma.
+// Fused, or by the functions that the fused ones stand for.
+struct ResidualLayernorm {
+  int64_t r, c;
+  bool scaled, with_dsum;
+
+  template <class Dev, class T>
+  void fused(Dev dev, const T* const* in, T* const* out, acc<T>* const* sums) const {
+    const T *gamma = scaled ? in[1] : nullptr, *dsum = with_dsum ? in[6] : nullptr;
+    residual_layernorm_forward(dev, out[0], out[1], sums[0], sums[1], in[0], gamma, in[2], in[3], in[4], r, c,
+                               kEps);
+    residual_layernorm_backward(dev, out[2], out[3], sums[4], sums[2], sums[3], in[5], dsum, out[0], in[0],
+                                gamma, in[3], sums[0], sums[1], r, c);
+  }
+  template <class Dev, class T>
+  void in_turn(Dev dev, const T* const* in, T* const* out, acc<T>* const* sums) const {
+    if (scaled) layerscale_forward(dev, out[0], in[0], in[1], in[2], r, c);
+    else add(dev, out[0], in[2], in[0], r * c);
+    layernorm_forward(dev, out[1], sums[0], sums[1], out[0], in[3], in[4], r, c, kEps);
+    Guarded<acc<T>> work(std::is_same_v<Dev, Cuda> ? cuda_device : cpu_device,
+                         static_cast<size_t>(layernorm_workspace(r, c)));
+    layernorm_backward(dev, out[2], sums[2], sums[3], in[5], out[0], in[3], sums[0], sums[1], work.data(), r,
+                       c);
+    if (with_dsum) add(dev, out[2], out[2], in[6], r * c);
+    if (scaled) layerscale_backward(dev, out[3], sums[4], out[2], in[0], in[1], r, c);
+  }
+};
+
+TEST_CASE_TEMPLATE("residual_layernorm equals the plain function, and has the bits of its parts", T, float,
+                   bf16) {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  using test::random, test::Output, test::Equal;
+  for (const auto& [r, c] : {std::array<int64_t, 2>{0, 5},
+                             {1, 1},
+                             {7, 13},
+                             {197, 8},
+                             {70, 192},
+                             {131, 64},
+                             {5, 384},
+                             {3, 768},
+                             {9, 1000}})
+    for (const bool scaled : {false, true})
+      for (const bool with_dsum : {false, true}) {
+        CAPTURE(scaled);
+        CAPTURE(with_dsum);
+        const int64_t n = r * c;
+        const ResidualLayernorm f{r, c, scaled, with_dsum};
+        const Output rows{n, Equal::Rounding}, row{r, Equal::Rounding}, column{c, Equal::Rounding},
+            if_scaled{scaled ? n : 0, Equal::Rounding}, column_if_scaled{scaled ? c : 0, Equal::RoundingOfT};
+        const test::KernelCall<T> call{
+            concat("residual_layernorm ", r, "x", c),
+            {random<T>("x", 0, n), random<T>("gamma", 0, c), random<T>("r", 0, n), random<T>("w", 0, c),
+             random<T>("b", 0, c), random<T>("dy", 0, n), random<T>("dsum", 0, n)},
+            {{n}, rows, rows, if_scaled},
+            {row, row, column, column, column_if_scaled},
+            std::max(r, c)};
+        const auto fused = [=](auto dev, auto in, auto out, auto sums) { f.fused(dev, in, out, sums); };
+        const auto in_turn = [=](auto dev, auto in, auto out, auto sums) { f.in_turn(dev, in, out, sums); };
+        test::check_kernel<T>(call, fused);
+        const auto equal = [&](const auto& a, const auto& b, size_t sums) {
+          for (size_t i = 0; i < a.out.size(); ++i) CHECK(test::same_bits(a.out[i], b.out[i]));
+          for (size_t i = 0; i < sums; ++i) CHECK(test::same_bits(a.sums[i], b.sums[i]));
+        };
+        equal(test::run_kernel(Cpu{}, call, 0, fused), test::run_kernel(Cpu{}, call, 0, in_turn), 5);
+        equal(test::run_kernel(Cuda{}, call, 0, fused), test::run_kernel(Cuda{}, call, 0, in_turn), 4);
+      }
 }
 
 #ifdef QFM_CUDA_DEVICE
