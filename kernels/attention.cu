@@ -7,6 +7,7 @@
 #include "kernels/attention.h"
 #include "kernels/attention_backward.cuh"
 #include "kernels/attention_cudnn.h"
+#include "kernels/attention_fma.cuh"
 #include "kernels/attention_forward.cuh"
 #include "kernels/attention_generic.cuh"
 
@@ -16,10 +17,12 @@ namespace {
 using namespace attention;
 
 void check(const AttentionShape& s) {
-  QFM_CHECK(
-      s.batch >= 0 && s.queries >= 0 && s.heads > 0 && s.keys > 0 && s.head_dim > 0 && s.head_dim <= 2048,
-      "attention: batch ", s.batch, ", heads ", s.heads, ", queries ", s.queries, ", keys ", s.keys,
-      ", head_dim ", s.head_dim);
+  QFM_CHECK(s.batch >= 0 && s.queries >= 0 && s.heads > 0 && s.keys > 0 && s.head_dim > 0,
+            "attention: batch ", s.batch, ", heads ", s.heads, ", queries ", s.queries, ", keys ", s.keys,
+            ", head_dim ", s.head_dim);
+  QFM_CHECK(s.head_dim <= 2048 && s.batch * s.heads * std::max(s.queries, s.keys) < int64_t{1} << 31,
+            "attention on CUDA: head_dim ", s.head_dim, " is over 2048, or batch ", s.batch, " x heads ",
+            s.heads, " x the longer of ", s.queries, " queries and ", s.keys, " keys is not below 2^31");
 }
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -31,18 +34,35 @@ bool rows_in_packs(const AttentionShape& s, const Views&... views) {
          ((views.ld % kPack<T> == 0 && reinterpret_cast<uintptr_t>(views.data) % 16 == 0) && ...);
 }
 
-// bf16 rows that cp.async can copy, and enough queries for the 16 of a warp.
+// Which kernels serve: a warp for a row where tiles would be mostly padding or do not take the head size,
+// tensor cores for bf16 that cp.async can copy, FMA tiles for the rest. The batch has no say: a row keeps its
+// bits.
+enum class Way { Rows, TensorCores, Fma };
 template <class T, class... Views>
-bool fits_tensor_cores(const AttentionShape& s, const Views&... views) {
-  return std::is_same_v<T, bf16> && s.head_dim <= 64 && s.queries >= 12 && rows_in_packs<T>(s, views...);
+Way way(const AttentionShape& s, const Views&... views) {
+  if (s.queries < 12 || s.head_dim > 64) return Way::Rows;
+  return std::is_same_v<T, bf16> && rows_in_packs<T>(s, views...) ? Way::TensorCores : Way::Fma;
 }
+
+// run(Lanes<D>{}) with the head size of a tile, 32 or 64.
+template <class F>
+void with_head_size(const AttentionShape& s, F&& run) {
+  if (s.head_dim <= 32) run(Lanes<32>{});
+  else run(Lanes<64>{});
+}
+// run(Lanes<V>{}) with the elements that a warp for a row reads at once.
+template <class T, class F, class... Views>
+void with_packs(const AttentionShape& s, F&& run, const Views&... views) {
+  if (rows_in_packs<T>(s, views...)) run(Lanes<kPack<T>>{});
+  else run(Lanes<1>{});
+}
+size_t generic_bytes(int64_t floats) { return kGenericWarps * floats * sizeof(float); }
 
 // One block for a whole head where the heads fill the GPU, more where they are few: the bits are the same.
 template <int D>
-void forward_on_tensor_cores(Cuda cuda, const AttentionShape& s, Heads<bf16> o, float* lse,
+void forward_on_tensor_cores(Cuda cuda, const AttentionShape& s, float scale, Heads<bf16> o, float* lse,
                              Heads<const bf16> q, Heads<const bf16> k, Heads<const bf16> v) {
   constexpr int64_t kFull = 3 * 132;  // blocks that an H100 runs at once
-  const auto scale = static_cast<float>(s.scale());
   const int64_t heads = s.batch * s.heads, query_blocks = ceil_div(s.queries, 16);
   const int64_t most_parts = ceil_div(query_blocks, kForwardWarps);
   if (s.keys > 16 * (kWholeBlocks - kWholeMaskedBlocks) && s.keys <= 16 * kWholeBlocks) {
@@ -57,27 +77,23 @@ void forward_on_tensor_cores(Cuda cuda, const AttentionShape& s, Heads<bf16> o, 
 }
 
 template <int D>
-void backward_on_tensor_cores(Cuda cuda, const AttentionShape& s, Heads<bf16> dq, Heads<bf16> dk,
+void backward_on_tensor_cores(Cuda cuda, const AttentionShape& s, float scale, Heads<bf16> dq, Heads<bf16> dk,
                               Heads<bf16> dv, Heads<const bf16> d_o, Heads<const bf16> q, Heads<const bf16> k,
                               Heads<const bf16> v, Heads<const bf16> o, const float* lse) {
-  const auto scale = static_cast<float>(s.scale());
-  const int64_t heads = s.batch * s.heads, query_blocks = ceil_div(s.queries, 16),
-                key_blocks = ceil_div(s.keys, 16), longest = std::max(query_blocks, key_blocks);
+  const int64_t heads = s.batch * s.heads, longest = ceil_div(std::max(s.queries, s.keys), 16);
   const size_t whole_bytes = backward_whole_bytes(D, s.queries, s.keys);
   if (longest <= kBackwardBlocks && whole_bytes <= cuda::shared_memory_limit()) {
     launch<attention_backward_whole<D>>(heads, 32 * longest, whole_bytes, cuda.stream, s, dq, dk, dv, d_o, q,
                                         k, v, o, lse, scale);
   } else {
-    const int64_t key_parts = ceil_div(key_blocks, kTiledWarps),
-                  query_parts = ceil_div(query_blocks, kTiledWarps);
+    const int64_t key_parts = ceil_div(s.keys, 16 * kTiledWarps),
+                  query_parts = ceil_div(s.queries, 16 * kTiledWarps);
     launch<attention_dkv_tiled<D>>(heads * key_parts, 32 * kTiledWarps, backward_tiled_bytes(D), cuda.stream,
                                    s, dk, dv, d_o, q, k, v, o, lse, scale, static_cast<int>(key_parts));
     launch<attention_dq_tiled<D>>(heads * query_parts, 32 * kTiledWarps, backward_tiled_bytes(D), cuda.stream,
                                   s, dq, d_o, q, k, v, o, lse, scale, static_cast<int>(query_parts));
   }
 }
-
-size_t generic_bytes(int64_t floats) { return kGenericWarps * floats * sizeof(float); }
 
 }  // namespace
 
@@ -86,20 +102,29 @@ void attention_forward_own(Cuda cuda, AttentionShape s, Heads<T> o, acc<T>* lse,
                            Heads<const T> k, Heads<const T> v) {
   check(s);
   if (s.batch * s.queries == 0) return;
-  if constexpr (std::is_same_v<T, bf16>)
-    if (fits_tensor_cores<T>(s, o, q, k, v)) {
-      if (s.head_dim <= 32) forward_on_tensor_cores<32>(cuda, s, o, lse, q, k, v);
-      else forward_on_tensor_cores<64>(cuda, s, o, lse, q, k, v);
-      return;
-    }
   const auto scale = static_cast<float>(s.scale());
-  const auto generic = [&]<int V>(Lanes<V>) {
-    launch<attention_forward_generic<T, V>>(
-        ceil_div(s.batch * s.heads * s.queries, kGenericWarps), 32 * kGenericWarps,
-        generic_bytes(generic_forward_floats(s.head_dim)), cuda.stream, s, o, lse, q, k, v, scale);
-  };
-  if (rows_in_packs<T>(s, k)) generic(Lanes<kPack<T>>{});
-  else generic(Lanes<1>{});
+  const int64_t heads = s.batch * s.heads;
+  const Way by = way<T>(s, o, q, k, v);
+  if constexpr (std::is_same_v<T, bf16>)
+    if (by == Way::TensorCores)
+      return with_head_size(
+          s, [&]<int D>(Lanes<D>) { forward_on_tensor_cores<D>(cuda, s, scale, o, lse, q, k, v); });
+  if (by == Way::Fma) {
+    with_head_size(s, [&]<int D>(Lanes<D>) {
+      const int64_t parts = ceil_div(s.queries, kFmaRows);
+      launch<attention_forward_fma<T, D>>(heads * parts, kFmaThreads, kFmaForwardBytes<D>, cuda.stream, s, o,
+                                          lse, q, k, v, scale, static_cast<int>(parts));
+    });
+  } else {
+    with_packs<T>(
+        s,
+        [&]<int V>(Lanes<V>) {
+          launch<attention_forward_generic<T, V>>(
+              ceil_div(heads * s.queries, kGenericWarps), 32 * kGenericWarps,
+              generic_bytes(generic_forward_floats(s.head_dim)), cuda.stream, s, o, lse, q, k, v, scale);
+        },
+        k);
+  }
 }
 
 template <class T>
@@ -108,26 +133,38 @@ void attention_backward_own(Cuda cuda, AttentionShape s, Heads<T> dq, Heads<T> d
                             Heads<const T> o, const acc<T>* lse) {
   check(s);
   if (s.batch == 0) return;
-  if constexpr (std::is_same_v<T, bf16>)
-    if (fits_tensor_cores<T>(s, dq, dk, dv, d_o, q, k, v, o)) {
-      if (s.head_dim <= 32) backward_on_tensor_cores<32>(cuda, s, dq, dk, dv, d_o, q, k, v, o, lse);
-      else backward_on_tensor_cores<64>(cuda, s, dq, dk, dv, d_o, q, k, v, o, lse);
-      return;
-    }
   const auto scale = static_cast<float>(s.scale());
-  const DeviceScratch scratch(s.batch * s.heads * s.queries * sizeof(float));
+  const int64_t heads = s.batch * s.heads;
+  const Way by = way<T>(s, dq, dk, dv, d_o, q, k, v, o);
+  if constexpr (std::is_same_v<T, bf16>)
+    if (by == Way::TensorCores)
+      return with_head_size(s, [&]<int D>(Lanes<D>) {
+        backward_on_tensor_cores<D>(cuda, s, scale, dq, dk, dv, d_o, q, k, v, o, lse);
+      });
+  if (by == Way::Fma) {
+    with_head_size(s, [&]<int D>(Lanes<D>) {
+      const int64_t key_parts = ceil_div(s.keys, kFmaRows), query_parts = ceil_div(s.queries, kFmaRows);
+      launch<attention_dkv_fma<T, D>>(heads * key_parts, kFmaThreads, kFmaBackwardBytes<D>, cuda.stream, s,
+                                      dk, dv, d_o, q, k, v, o, lse, scale, static_cast<int>(key_parts));
+      launch<attention_dq_fma<T, D>>(heads * query_parts, kFmaThreads, kFmaBackwardBytes<D>, cuda.stream, s,
+                                     dq, d_o, q, k, v, o, lse, scale, static_cast<int>(query_parts));
+    });
+    return;
+  }
+  const DeviceScratch scratch(heads * s.queries * sizeof(float));
   float* delta = scratch.as<float>();
-  const auto generic = [&]<int V>(Lanes<V>) {
-    if (s.queries > 0)
-      launch<attention_dq_generic<T, V>>(ceil_div(s.batch * s.heads * s.queries, kGenericWarps),
-                                         32 * kGenericWarps, generic_bytes(generic_dq_floats(s.head_dim)),
-                                         cuda.stream, s, dq, delta, d_o, q, k, v, o, lse, scale);
-    launch<attention_dkv_generic<T, V>>(ceil_div(s.batch * s.heads * s.keys, kGenericWarps),
-                                        32 * kGenericWarps, generic_bytes(generic_dkv_floats(s.head_dim)),
-                                        cuda.stream, s, dk, dv, delta, d_o, q, k, v, lse, scale);
-  };
-  if (rows_in_packs<T>(s, q, k, v, d_o)) generic(Lanes<kPack<T>>{});
-  else generic(Lanes<1>{});
+  with_packs<T>(
+      s,
+      [&]<int V>(Lanes<V>) {
+        if (s.queries > 0)
+          launch<attention_dq_generic<T, V>>(ceil_div(heads * s.queries, kGenericWarps), 32 * kGenericWarps,
+                                             generic_bytes(generic_dq_floats(s.head_dim)), cuda.stream, s, dq,
+                                             delta, d_o, q, k, v, o, lse, scale);
+        launch<attention_dkv_generic<T, V>>(ceil_div(heads * s.keys, kGenericWarps), 32 * kGenericWarps,
+                                            generic_bytes(generic_dkv_floats(s.head_dim)), cuda.stream, s, dk,
+                                            dv, delta, d_o, q, k, v, lse, scale);
+      },
+      q, k, v, d_o);
 }
 
 template <class T>
