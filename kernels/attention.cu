@@ -56,7 +56,7 @@ void with_packs(const AttentionShape& s, F&& run, const Views&... views) {
   if (rows_in_packs<T>(s, views...)) run(Lanes<kPack<T>>{});
   else run(Lanes<1>{});
 }
-size_t generic_bytes(int64_t floats) { return kGenericWarps * floats * sizeof(float); }
+size_t generic_bytes(int floats) { return kGenericWarps * floats * sizeof(float); }
 
 // One block for a whole head where the heads fill the GPU, more where they are few: the bits are the same.
 template <int D>
@@ -121,7 +121,8 @@ void attention_forward_own(Cuda cuda, AttentionShape s, Heads<T> o, acc<T>* lse,
         [&]<int V>(Lanes<V>) {
           launch<attention_forward_generic<T, V>>(
               ceil_div(heads * s.queries, kGenericWarps), 32 * kGenericWarps,
-              generic_bytes(generic_forward_floats(s.head_dim)), cuda.stream, s, o, lse, q, k, v, scale);
+              generic_bytes(generic_forward_floats(static_cast<int>(s.head_dim))), cuda.stream, s, o, lse, q,
+              k, v, scale);
         },
         k);
   }
@@ -158,11 +159,11 @@ void attention_backward_own(Cuda cuda, AttentionShape s, Heads<T> dq, Heads<T> d
       [&]<int V>(Lanes<V>) {
         if (s.queries > 0)
           launch<attention_dq_generic<T, V>>(ceil_div(heads * s.queries, kGenericWarps), 32 * kGenericWarps,
-                                             generic_bytes(generic_dq_floats(s.head_dim)), cuda.stream, s, dq,
-                                             delta, d_o, q, k, v, o, lse, scale);
+                                             generic_bytes(generic_dq_floats(static_cast<int>(s.head_dim))),
+                                             cuda.stream, s, dq, delta, d_o, q, k, v, o, lse, scale);
         launch<attention_dkv_generic<T, V>>(ceil_div(heads * s.keys, kGenericWarps), 32 * kGenericWarps,
-                                            generic_bytes(generic_dkv_floats(s.head_dim)), cuda.stream, s, dk,
-                                            dv, delta, d_o, q, k, v, lse, scale);
+                                            generic_bytes(generic_dkv_floats(static_cast<int>(s.head_dim))),
+                                            cuda.stream, s, dk, dv, delta, d_o, q, k, v, lse, scale);
       },
       q, k, v, d_o);
 }

@@ -29,8 +29,8 @@ __device__ float dot(const float* x, const T* row, int n) {
 
 // Lane l takes elements l, l + 32, ...
 template <class T>
-__device__ void load_row(float* x, const T* row, float factor, int n) {
-  for (int c = lane_id(); c < n; c += 32) x[c] = static_cast<float>(row[c]) * factor;
+__device__ void load_row(float* x, const T* row, int n) {
+  for (int c = lane_id(); c < n; c += 32) x[c] = static_cast<float>(row[c]);
 }
 template <class T>
 __device__ void store_row(T* row, const float* x, float factor, int n) {
@@ -51,125 +51,131 @@ __device__ void add_rows(float* sum, float fade, const float* weights, const T* 
 }
 
 // How many rows of `rows` a warp has left from `first`, at most 32.
-__device__ inline int up_to_32(int64_t rows, int64_t first) {
-  return static_cast<int>(rows - first < 32 ? rows - first : 32);
-}
+__device__ inline int up_to_32(int rows, int first) { return rows - first < 32 ? rows - first : 32; }
 
 // Shared floats of a warp.
-QFM_HD constexpr int64_t generic_forward_floats(int64_t head_dim) { return 2 * head_dim + 32; }
-QFM_HD constexpr int64_t generic_dq_floats(int64_t head_dim) { return 3 * head_dim + 32; }
-QFM_HD constexpr int64_t generic_dkv_floats(int64_t head_dim) { return 4 * head_dim + 64; }
+QFM_HD constexpr int generic_forward_floats(int head_dim) { return 2 * head_dim + 32; }
+QFM_HD constexpr int generic_dq_floats(int head_dim) { return 3 * head_dim + 32; }
+QFM_HD constexpr int generic_dkv_floats(int head_dim) { return 4 * head_dim + 64; }
+
+// The row of a warp: of all heads' rows, of its head's, and that head.
+struct OwnRow {
+  uint32_t of_all, head;
+  int row;
+};
+__device__ inline OwnRow own_row(int rows) {
+  const uint32_t of_all = blockIdx.x * kGenericWarps + warp_id(), n = static_cast<uint32_t>(rows);
+  return {of_all, of_all / n, static_cast<int>(of_all % n)};
+}
 
 template <class T, int V>
-__global__ void __launch_bounds__(32 * kGenericWarps)
+__global__ void __launch_bounds__(32 * kGenericWarps, 8)
     attention_forward_generic(AttentionShape s, Heads<T> o, float* lse, Heads<const T> q, Heads<const T> k,
                               Heads<const T> v, float scale) {
   DYN_SHARED(float, shared);
-  const uint32_t row = blockIdx.x * kGenericWarps + warp_id();
-  if (row >= s.batch * s.heads * s.queries) return;  // a whole warp; there is no block barrier
-  const auto queries = static_cast<uint32_t>(s.queries);
-  const uint32_t head = row / queries, query = row % queries;
+  const int queries = static_cast<int>(s.queries), keys = static_cast<int>(s.keys);
   const int d = static_cast<int>(s.head_dim), lane = lane_id();
-  const float to_log2 = scale * kLog2e;  // p = e^(scale score - ...) = 2^(to_log2 score - ...)
+  const OwnRow own = own_row(queries);
+  if (own.head >= s.batch * s.heads) return;  // a whole warp; there is no block barrier
+  k = head_of(k, s, keys, own.head), v = head_of(v, s, keys, own.head);
   float* own_q = shared + warp_id() * generic_forward_floats(d);
   float *sum_pv = own_q + d, *p = sum_pv + d;
 
-  load_row(own_q, row_of(q, s, s.queries, head, query), 1, d);
+  load_row(own_q, row_of(q, s, queries, own.head, own.row), d);
   clear_row(sum_pv, d);
   __syncwarp();
+  const float to_log2 = scale * kLog2e;  // e^(scale x) = 2^(to_log2 x)
   float top = -INFINITY, sum = 0;
-  for (int64_t first = 0; first < s.keys; first += 32) {
-    const int count = up_to_32(s.keys, first);
-    const float score = lane < count ? dot<V>(own_q, row_of(k, s, s.keys, head, first + lane), d) : -INFINITY;
+  for (int first = 0; first < keys; first += 32) {
+    const int count = up_to_32(keys, first);
+    const float score = lane < count ? dot<V>(own_q, k.data + (first + lane) * k.ld, d) : -INFINITY;
     const float new_top = fmaxf(top, warp_max(score));
     const float fade = exp2f((top - new_top) * to_log2), own_p = exp2f((score - new_top) * to_log2);
     top = new_top;
     sum = fmaf(sum, fade, warp_sum(own_p));
     p[lane] = own_p;
     __syncwarp();
-    add_rows(sum_pv, fade, p, row_of(v, s, s.keys, head, first), v.ld, count, d);
+    add_rows(sum_pv, fade, p, v.data + first * v.ld, v.ld, count, d);
     __syncwarp();
   }
-  store_row(row_of(o, s, s.queries, head, query), sum_pv, 1 / sum, d);
-  if (lse && lane == 0) lse[row] = fmaf(top, scale, logf(sum));
+  store_row(row_of(o, s, queries, own.head, own.row), sum_pv, 1 / sum, d);
+  if (lse && lane == 0) lse[own.of_all] = fmaf(top, scale, logf(sum));
 }
 
 // dq of a query, and delta = dO . O for the kernel below.
 template <class T, int V>
-__global__ void __launch_bounds__(32 * kGenericWarps)
+__global__ void __launch_bounds__(32 * kGenericWarps, 8)
     attention_dq_generic(AttentionShape s, Heads<T> dq, float* delta, Heads<const T> d_o, Heads<const T> q,
                          Heads<const T> k, Heads<const T> v, Heads<const T> o, const float* lse,
                          float scale) {
   DYN_SHARED(float, shared);
-  const uint32_t row = blockIdx.x * kGenericWarps + warp_id();
-  if (row >= s.batch * s.heads * s.queries) return;
-  const auto queries = static_cast<uint32_t>(s.queries);
-  const uint32_t head = row / queries, query = row % queries;
+  const int queries = static_cast<int>(s.queries), keys = static_cast<int>(s.keys);
   const int d = static_cast<int>(s.head_dim), lane = lane_id();
-  const float to_log2 = scale * kLog2e;
+  const OwnRow own = own_row(queries);
+  if (own.head >= s.batch * s.heads) return;
+  k = head_of(k, s, keys, own.head), v = head_of(v, s, keys, own.head);
   float* own_q = shared + warp_id() * generic_dq_floats(d);
   float *own_do = own_q + d, *sum_dq = own_do + d, *ds = sum_dq + d;
 
-  load_row(own_q, row_of(q, s, s.queries, head, query), 1, d);
-  load_row(own_do, row_of(d_o, s, s.queries, head, query), 1, d);
+  load_row(own_q, row_of(q, s, queries, own.head, own.row), d);
+  load_row(own_do, row_of(d_o, s, queries, own.head, own.row), d);
   clear_row(sum_dq, d);
-  const T* own_o = row_of(o, s, s.queries, head, query);
+  const T* own_o = row_of(o, s, queries, own.head, own.row);
   float products = 0;
   for (int c = lane; c < d; c += 32) products = fmaf(own_do[c], static_cast<float>(own_o[c]), products);
-  const float own_delta = warp_sum(products);
-  if (lane == 0) delta[row] = own_delta;
+  const float own_delta = warp_sum(products), lse2 = lse[own.of_all] * kLog2e;
+  if (lane == 0) delta[own.of_all] = own_delta;
   __syncwarp();
-  for (int64_t first = 0; first < s.keys; first += 32) {
-    const int count = up_to_32(s.keys, first);
+  for (int first = 0; first < keys; first += 32) {
+    const int count = up_to_32(keys, first);
     if (lane < count) {
-      const float score = dot<V>(own_q, row_of(k, s, s.keys, head, first + lane), d);
-      const float dp = dot<V>(own_do, row_of(v, s, s.keys, head, first + lane), d);
-      ds[lane] = exp2f(fmaf(score, to_log2, -lse[row] * kLog2e)) * (dp - own_delta);
+      const float score = dot<V>(own_q, k.data + (first + lane) * k.ld, d);
+      const float dp = dot<V>(own_do, v.data + (first + lane) * v.ld, d);
+      ds[lane] = exp2f(fmaf(score, scale * kLog2e, -lse2)) * (dp - own_delta);
     }
     __syncwarp();
-    add_rows(sum_dq, 1, ds, row_of(k, s, s.keys, head, first), k.ld, count, d);
+    add_rows(sum_dq, 1, ds, k.data + first * k.ld, k.ld, count, d);
     __syncwarp();
   }
-  store_row(row_of(dq, s, s.queries, head, query), sum_dq, scale, d);
+  store_row(row_of(dq, s, queries, own.head, own.row), sum_dq, scale, d);
 }
 
 // dk and dv of a key.
 template <class T, int V>
-__global__ void __launch_bounds__(32 * kGenericWarps)
+__global__ void __launch_bounds__(32 * kGenericWarps, 8)
     attention_dkv_generic(AttentionShape s, Heads<T> dk, Heads<T> dv, const float* delta, Heads<const T> d_o,
                           Heads<const T> q, Heads<const T> k, Heads<const T> v, const float* lse,
                           float scale) {
   DYN_SHARED(float, shared);
-  const uint32_t row = blockIdx.x * kGenericWarps + warp_id();
-  if (row >= s.batch * s.heads * s.keys) return;
-  const auto keys = static_cast<uint32_t>(s.keys);
-  const uint32_t head = row / keys, key = row % keys;
+  const int queries = static_cast<int>(s.queries), keys = static_cast<int>(s.keys);
   const int d = static_cast<int>(s.head_dim), lane = lane_id();
-  const float to_log2 = scale * kLog2e;
+  const OwnRow own = own_row(keys);
+  if (own.head >= s.batch * s.heads) return;
+  q = head_of(q, s, queries, own.head), d_o = head_of(d_o, s, queries, own.head);
+  lse += own.head * s.queries, delta += own.head * s.queries;
   float* own_k = shared + warp_id() * generic_dkv_floats(d);
   float *own_v = own_k + d, *sum_dk = own_v + d, *sum_dv = sum_dk + d, *p = sum_dv + d, *ds = p + 32;
 
-  load_row(own_k, row_of(k, s, s.keys, head, key), 1, d);
-  load_row(own_v, row_of(v, s, s.keys, head, key), 1, d);
+  load_row(own_k, row_of(k, s, keys, own.head, own.row), d);
+  load_row(own_v, row_of(v, s, keys, own.head, own.row), d);
   clear_row(sum_dk, d);
   clear_row(sum_dv, d);
   __syncwarp();
-  for (int64_t first = 0; first < s.queries; first += 32) {
-    const int count = up_to_32(s.queries, first);
+  for (int first = 0; first < queries; first += 32) {
+    const int count = up_to_32(queries, first);
     if (lane < count) {
-      const int64_t query = head * s.queries + first + lane;
-      const float score = dot<V>(own_k, row_of(q, s, s.queries, head, first + lane), d);
-      const float dp = dot<V>(own_v, row_of(d_o, s, s.queries, head, first + lane), d);
-      p[lane] = exp2f(fmaf(score, to_log2, -lse[query] * kLog2e));
-      ds[lane] = p[lane] * (dp - delta[query]);
+      const float score = dot<V>(own_k, q.data + (first + lane) * q.ld, d);
+      const float dp = dot<V>(own_v, d_o.data + (first + lane) * d_o.ld, d);
+      p[lane] = exp2f(fmaf(score, scale * kLog2e, -lse[first + lane] * kLog2e));
+      ds[lane] = p[lane] * (dp - delta[first + lane]);
     }
     __syncwarp();
-    add_rows(sum_dv, 1, p, row_of(d_o, s, s.queries, head, first), d_o.ld, count, d);
-    add_rows(sum_dk, 1, ds, row_of(q, s, s.queries, head, first), q.ld, count, d);
+    add_rows(sum_dv, 1, p, d_o.data + first * d_o.ld, d_o.ld, count, d);
+    add_rows(sum_dk, 1, ds, q.data + first * q.ld, q.ld, count, d);
     __syncwarp();
   }
-  store_row(row_of(dk, s, s.keys, head, key), sum_dk, scale, d);
-  store_row(row_of(dv, s, s.keys, head, key), sum_dv, 1, d);
+  store_row(row_of(dk, s, keys, own.head, own.row), sum_dk, scale, d);
+  store_row(row_of(dv, s, keys, own.head, own.row), sum_dv, 1, d);
 }
 
 }  // namespace qfm::attention

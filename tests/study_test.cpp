@@ -2,6 +2,7 @@
 #include "kernels/study/study.h"
 
 #include "engine/base/cuda.h"
+#include "tests/attention_problem.h"
 #include "tests/gemm_problem.h"
 #include "tests/guarded.h"
 #include "tests/support.h"
@@ -56,6 +57,33 @@ TEST_CASE("study: every step of bias and GELU computes them") {
                  [&](const GemmShape& t, bf16* y, const bf16* x, const bf16* w, const bf16* bias) {
                    step.run(Cuda{}, t.m, t.n, t.k, y, x, w, bias);
                  });
+}
+
+TEST_CASE("study: every step of attention computes it") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  for (const AttentionCase& c : {AttentionCase{{0, 2, 3, 4, 8}},
+                                 {{2, 1, 0, 4, 8}},
+                                 {{1, 1, 1, 1, 1}},
+                                 {{2, 2, 6, 9, 5}, 1.5, 3},
+                                 {{1, 2, 21, 70, 16}, 1.5, 8},
+                                 {{1, 1, 70, 21, 64}, 1.5, 0, 1},
+                                 {{1, 1, 5, 33, 72}},
+                                 {{1, 1, 18, 197, 64}, 3}}) {
+    const AttentionInputs<bf16> in(c);
+    const Doubles q = converted<double>(in.q), k = converted<double>(in.k), v = converted<double>(in.v);
+    Doubles expected(q.size());
+    const int64_t ld = c.dim();
+    attention_forward<double>(cpu, c.s, {expected.data(), ld}, nullptr, {q.data(), ld}, {k.data(), ld},
+                              {v.data(), ld});
+    for (const auto& step : attention_steps()) {
+      INFO(step.name, ": queries ", c.s.queries, " keys ", c.s.keys, " d ", c.s.head_dim);
+      using Parts = std::vector<std::vector<bf16>>;
+      Packed<bf16> own(c, c.s.queries, Parts{in.q}), others(c, c.s.keys, Parts{in.k, in.v});
+      Packed<bf16> o(c, c.s.queries, 1);
+      step.run(Cuda{}, c.s, o.view(0), own.input(0), others.input(0), others.input(1));
+      CHECK(within<bf16>(o.part(0), expected, 2));  // p and o are rounded, sums are not
+    }
+  }
 }
 
 }  // namespace

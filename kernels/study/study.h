@@ -7,6 +7,7 @@
 
 #include "engine/base/device.h"
 #include "engine/base/dtype.h"
+#include "kernels/attention.h"
 
 namespace qfm {
 
@@ -26,5 +27,10 @@ std::span<const Step<GemmRun>> gemm_steps();
 using BiasGeluRun = void(Cuda, int64_t m, int64_t n, int64_t k, bf16* y, const bf16* x, const bf16* w,
                          const bf16* bias);
 std::span<const Step<BiasGeluRun>> bias_gelu_steps();
+
+// o = softmax(q k^T / sqrt(d)) v, as attention_forward (kernels/attention.h) without lse.
+using AttentionRun = void(Cuda, AttentionShape shape, Heads<bf16> o, Heads<const bf16> q, Heads<const bf16> k,
+                          Heads<const bf16> v);
+std::span<const Step<AttentionRun>> attention_steps();
 
 }  // namespace qfm
