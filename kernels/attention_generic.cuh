@@ -69,7 +69,7 @@ __device__ inline OwnRow own_row(int rows) {
 }
 
 template <class T, int V>
-__global__ void __launch_bounds__(32 * kGenericWarps, 8)
+__global__ void __launch_bounds__(32 * kGenericWarps, 4)
     attention_forward_generic(AttentionShape s, Heads<T> o, float* lse, Heads<const T> q, Heads<const T> k,
                               Heads<const T> v, float scale) {
   DYN_SHARED(float, shared);
@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(32 * kGenericWarps, 8)
 
 // dq of a query, and delta = dO . O for the kernel below.
 template <class T, int V>
-__global__ void __launch_bounds__(32 * kGenericWarps, 8)
+__global__ void __launch_bounds__(32 * kGenericWarps, 4)
     attention_dq_generic(AttentionShape s, Heads<T> dq, float* delta, Heads<const T> d_o, Heads<const T> q,
                          Heads<const T> k, Heads<const T> v, Heads<const T> o, const float* lse,
                          float scale) {
@@ -142,7 +142,7 @@ __global__ void __launch_bounds__(32 * kGenericWarps, 8)
 
 // dk and dv of a key.
 template <class T, int V>
-__global__ void __launch_bounds__(32 * kGenericWarps, 8)
+__global__ void __launch_bounds__(32 * kGenericWarps, 4)
     attention_dkv_generic(AttentionShape s, Heads<T> dk, Heads<T> dv, const float* delta, Heads<const T> d_o,
                           Heads<const T> q, Heads<const T> k, Heads<const T> v, const float* lse,
                           float scale) {
