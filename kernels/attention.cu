@@ -1,4 +1,8 @@
-// Attention on CUDA; the contract is in attention.h.
+// Attention on CUDA; the contract is in attention.h. This file chooses among three families of kernels:
+//   attention_forward.cuh, attention_backward.cuh   bf16 on the tensor cores; maths and cost stand there
+//   attention_fma.cuh                               F32, and bf16 that cp.async cannot copy
+//   attention_generic.cuh                           few queries, and head sizes over 64
+// All are deterministic: no sum is split between blocks, nothing is added by atomics.
 #include <algorithm>
 
 #include "engine/base/cuda.h"

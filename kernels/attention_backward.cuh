@@ -6,22 +6,29 @@
 //
 // How one gets there. Five products; P and dS are needed both by rows (dQ sums over keys) and by columns (dK,
 // dV sum over queries). Whoever owns one of the two has to add up the other from all others: generic flash
-// attention does that by float atomics, so its bits change from run to run. Here nothing is split:
-//   attention_backward_whole, up to 208 queries and keys: one block owns a head. First a warp owns 16 keys:
-//   it
-//     keeps K, V, dK, dV of them in registers and goes through the queries, 16 at a time. P^T and dS^T come
-//     out of the tensor cores in the layout in which the next product takes them. dS^T, in bf16, also goes to
-//     shared memory, so that after one barrier each warp can own 16 queries and take dQ = dS K from it.
-//   attention_dkv_tiled and attention_dq_tiled, any number: the same two halves as kernels of their own. Each
-//     recomputes P and dP: seven products instead of five.
+// attention does that by float atomics, so its bits change from run to run. Here nothing is split.
+//
+// attention_backward_whole, up to 208 queries and keys: one block owns a head. First a warp owns 16 keys: it
+// keeps K, V, dK, dV of them in registers and goes through the queries, 16 at a time. P^T and dS^T come out
+// of the tensor cores in the layout in which the next product takes them. dS^T, in bf16, also goes to shared
+// memory, so that after one barrier each warp can own 16 queries and take dQ = dS K from it.
+//
+// attention_dkv_tiled and attention_dq_tiled, any number: the same two halves as kernels of their own. Each
+// recomputes P and dP: seven products instead of five.
 //
 // Cost of a head, S = 197, d = 64: reads q, k, v, o, dO, writes dq, dk, dv: 8 S d 2 bytes = 202 kB (dO comes
-// twice, the second time from the L2 cache); 10 S^2 d = 24.8 MFLOP. B = 256, 6 heads: 310 MB and 38.1 GFLOP,
-// so at 3.35 TB/s memory allows 93 us or 412 TFLOP/s; the tensor cores by mma.sync, with the padding to 208,
-// take 69 us at 613 TFLOP/s. Shared memory of the whole head: Q, dO, K of 208 rows x 144 bytes, dS^T of 208 x
-// 432 (where V stands at first), two floats a query: 181,376 bytes, so one block an SM, of 13 warps. Rows of
-// dS^T have 16 n + 8 elements, again an odd number of 16 bytes: free of conflicts for ldmatrix and for the
-// 4-byte stores of the 8 rows of a result.
+// twice, the second time from a cache); 10 S^2 d = 24.8 MFLOP. B = 256, 6 heads: 310 MB and 38.1 GFLOP. At an
+// H100's 3.35 TB/s memory alone takes 93 us, which is 412 TFLOP/s; its tensor cores, of whose 989 TFLOP/s
+// mma.sync reaches some 60%, take 72 us with the padding to 208. Per 16 x 16 scores a warp runs 32 mma and 16
+// ldmatrix_x4, 64 clocks of an SM's shared memory: about as long as the products themselves, so fewer loads
+// are the next thing to try.
+//
+// Shared memory of a whole head: Q, dO, K of 208 rows x 144 bytes, dS^T of 208 x 432 (where V stands at
+// first), 8 bytes a query: 181,376 bytes, so one block an SM, of 13 warps. 4 warps share a quarter of the
+// registers, which leaves them 128 each: nvcc 13.0 takes all on sm_90a, without spills. A chip with less
+// shared memory (sm_80) takes the tiled kernels for 197 tokens. Rows of dS^T are 216 elements, again an odd
+// number of 16 bytes: free of bank conflicts for ldmatrix and for the 4-byte stores of the 8 rows of a
+// result.
 #pragma once
 #include "kernels/attention_tile.cuh"
 

@@ -5,28 +5,31 @@
 //   probability.
 //
 // Cost of a head, S = 197 queries and keys, d = 64: reads q, k, v and writes o, 4 S d 2 bytes = 101 kB; 4 S^2
-// d = 9.9 MFLOP. B = 256, 6 heads: 155 MB and 15.3 GFLOP, so at 3.35 TB/s memory alone allows 46 us or 330
-// TFLOP/s; the tensor cores by mma.sync (about 62% of Hopper's 989 TFLOP/s) take 28 us with the padding
-// below.
+// d = 9.9 MFLOP. B = 256, 6 heads: 155 MB and 15.3 GFLOP. At an H100's 3.35 TB/s memory alone takes 46 us,
+// which is 330 TFLOP/s; its tensor cores, of whose 989 TFLOP/s mma.sync reaches some 60%, take 29 us with the
+// padding below.
 //
-// A warp owns 16 queries. 197 tokens are 13 blocks of 16: (197 / 208)^2 = 90% of the products are useful.
-// attention_forward_whole, up to 208 keys: a warp holds its whole rows of scores, 16 x 208, in 104 registers
-// a
-//   lane, so that the softmax reads them once more and there is no online correction. The block has one
-//   head's K, V and Q in shared memory (89,856 bytes at 197 tokens: two blocks an SM), 7 warps take 2 blocks
-//   of queries each: 13 of 14 turns are used, and K and V come from memory once.
+// A warp owns 16 queries. 197 tokens are 13 blocks of 16: (197 / 208)^2 = 90% of the products are useful;
+// tiles of 64 x 128 would make it 59%.
+//
+// attention_forward_whole, 145 to 208 keys: a warp holds its whole rows of scores, 16 x 208, in 104 registers
+// a lane, so the softmax reads them once more and needs no online correction. The block has one head's K and
+// V in shared memory, from memory once, and 16 queries a warp: 69,120 bytes at D = 64. nvcc 13.0 takes 168
+// registers for it on sm_90a, without spills: 3 blocks of 4 warps an SM, so that one block's copies and one
+// warp's exponentials (208 x 208 a head, 16 a clock) run beside another's products. With 13 blocks the warps
+// go round 4, 3, 3 and 3 times; few heads are cut in parts instead.
+//
 // attention_forward_tiled, any number of keys: tiles of 64 keys, the next one on its way while the warps work
-//   on this one; the softmax is online: sums so far fade by 2^(c (old m - new m)).
+// on this one; the softmax is online: sums so far fade by 2^(c (old m - new m)).
 #pragma once
 #include "kernels/attention_tile.cuh"
 
 namespace qfm::attention {
 
 constexpr int kForwardWarps = 4;
-constexpr int kWholeBlocks = 13;  // of 16 keys, at most
-constexpr int kWholeMaskedBlocks =
-    4;                           // only the last ones may lack keys: the whole row serves 145 to 208 keys
-constexpr int kTiledBlocks = 4;  // of 16 keys in a tile
+constexpr int kWholeBlocks = 13;       // of 16 keys: whole rows of scores
+constexpr int kWholeMaskedBlocks = 4;  // of these, those that may lack keys: at least 145 are there
+constexpr int kTiledBlocks = 4;        // of 16 keys in a tile
 
 constexpr size_t forward_whole_bytes(int head_size) {
   return static_cast<size_t>(16 * (2 * kWholeBlocks + kForwardWarps) * (head_size + 8)) * sizeof(bf16);

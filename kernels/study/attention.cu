@@ -2,9 +2,10 @@
 // image and head.
 //
 // For ViT-S at 256 images (1536 heads, S = 197 queries and keys, d = 64) it is 4 S^2 d = 9.9 MFLOP a
-// head, 15.3 GFLOP in all; q, k, v and o are 155 MB in BF16. At an H100's 3.35 TB/s that is 46 us, at the 613
-// TFLOP/s that mma.sync reaches of its tensor cores 25 us, at the 67 TFLOP/s of its FMA units 228 us. The
-// ladder first gets rid of memory traffic that the formula suggests, then of instructions, then of waiting.
+// head, 15.3 GFLOP in all; q, k, v and o are 155 MB in BF16. At an H100's 3.35 TB/s that is 46 us, at the 67
+// TFLOP/s of its FMA units 228 us, at the 600 that mma.sync reaches of its tensor cores 26 us. The ladder
+// first gets rid of memory traffic that the formula suggests, then of instructions, then of waiting. All
+// times here are such arithmetic.
 #include "engine/base/launch.h"
 #include "engine/base/memory.h"
 #include "engine/base/warp_ops.h"
@@ -24,10 +25,9 @@ unsigned blocks_for(int64_t threads) {
 }
 
 // 1. Naive: the formula as three kernels, each with a thread for a result, and the scores, S x S floats a
-// head, in memory between them: 238 MB at 256 images, written, read twice and written again by the softmax,
-// read by the last product. That is 1.2 GB beside the 155 MB that have to move, and it grows with S^2.
-// Threads of a warp read K at 32 rows at a time; the softmax's threads walk along rows of their own, 32
-// sectors for 32 floats.
+// head, in memory between them: 238 MB at 256 images, written, read and written by the softmax, read again.
+// These four passes are 0.95 GB beside the 155 MB that have to move, and they grow with S^2. Neighbours in a
+// warp read 32 rows of K at a time, and the softmax's threads walk along 32 rows, 32 sectors for 32 floats.
 __global__ void scores_kernel(AttentionShape s, float* scores, Heads<const bf16> q, Heads<const bf16> k,
                               float scale) {
   const int64_t i = int64_t{blockIdx.x} * kNaiveThreads + threadIdx.x, row = i / s.keys;
@@ -128,7 +128,7 @@ void block_a_query(Cuda cuda, AttentionShape s, Heads<bf16> o, Heads<const bf16>
 // 3. Tiles, "flash attention" (attention_fma.cuh, shipped for F32). A block owns 64 queries, and every 64
 // keys that it brings into shared memory serve all of them: the L2 cache is read 4 times instead of 197. The
 // rows of scores never exist whole, so the softmax goes along: with each larger score the sums so far fade by
-// exp(old top - new top). Now arithmetic bounds: 256 x 256 padded products take 390 us of FMA units.
+// exp(old top - new top). Now arithmetic bounds: 256 x 256 padded products take 385 us of FMA units.
 template <class F>
 void with_head_size(const AttentionShape& s, F&& run) {
   if (s.head_dim <= 32) run(Lanes<32>{});
