@@ -6,6 +6,9 @@
 // whose p runs over all rows of the batch, is cut into parts of p that are added in order afterwards; its
 // bias gradient, the row sums of A, comes out of the same pass.
 //
+// What stands around a GELU makes no pass of its own: fc1's epilogue applies it, that of fc2's dgrad
+// multiplies by GELU' of the stored pre-GELU, and the gradient of fc1's bias is sum_a of fc1's wgrad.
+//
 // Cost: 2 m n k FLOPs; reads A and B, writes C, and what the epilogue reads and writes, m n elements each.
 // ViT-S at M = 256 x 197 rows in BF16, floor = the longer of memory at 3.0 TB/s and products at 800 TFLOP/s
 // (an H100's measured copy and matrix rates); tiles of 128 x 128, of which 132 SMs hold 264 at a time:
@@ -81,6 +84,8 @@ void start_in_packs(Cuda cuda, const GemmCut& cut, const Product<T>& p, const Ge
   else start<Tile, true, false, true>(cuda, cut, p, to, sum_a);
 }
 
+constexpr int kPartsInFlight = 8;  // that a thread asks the memory for together
+
 // C = epilogue(the sum of `count` parts, in their order); sum_a (m) likewise, if not null.
 template <class T>
 __global__ void __launch_bounds__(256)
@@ -92,9 +97,15 @@ __global__ void __launch_bounds__(256)
     const int64_t row = at / packs, column = at % packs * kEpiloguePack;
     const int width = to.n - column < kEpiloguePack ? static_cast<int>(to.n - column) : kEpiloguePack;
     float v[1][kEpiloguePack] = {};
-    for (int64_t part = 0; part < count; ++part) {
-      const auto p = read_pack(parts + (part * to.m + row) * to.n + column, width, to.in_packs);
-      for (int x = 0; x < kEpiloguePack; ++x) v[0][x] += p.at[x];
+    for (int64_t part = 0; part < count; part += kPartsInFlight) {
+      Pack<float, kEpiloguePack> some[kPartsInFlight];  // zeros past the last part
+#pragma unroll
+      for (int p = 0; p < kPartsInFlight; ++p)
+        some[p] = read_pack(parts + ((part + p) * to.m + row) * to.n + column, part + p < count ? width : 0,
+                            part + p < count && to.in_packs);
+#pragma unroll
+      for (int p = 0; p < kPartsInFlight; ++p)
+        for (int x = 0; x < kEpiloguePack; ++x) v[0][x] += some[p].at[x];
     }
     finish_rows(to, v, row, 1, 1, column, width);
   } else if (sum_a && i < to.m) {
