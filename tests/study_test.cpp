@@ -1,12 +1,9 @@
 // kernels/study: every step of every ladder, on a GPU or in host-CUDA, against the plain functions in double.
 #include "kernels/study/study.h"
 
-#include "engine/base/cuda.h"
 #include "tests/attention_problem.h"
+#include "tests/cuda_kernels.h"
 #include "tests/gemm_problem.h"
-#include "tests/guarded.h"
-#include "tests/support.h"
-#include "tests/tolerance.h"
 
 namespace qfm::test {
 namespace {
@@ -84,6 +81,34 @@ TEST_CASE("study: every step of attention computes it") {
       CHECK(within<bf16>(o.part(0), expected, 2));  // p and o are rounded, sums are not
     }
   }
+}
+
+TEST_CASE("study: every step of the layer normalisation computes it") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  for (const auto& step : layernorm_steps())
+    for (const auto& [r, c] : {std::array<int64_t, 2>{0, 5},
+                               {1, 1},
+                               {197, 8},
+                               {7, 13},
+                               {70, 192},
+                               {131, 384},
+                               {5, 768},
+                               {3, 1009},
+                               {2, 1032}}) {
+      CAPTURE(std::string(step.name));
+      CAPTURE(c);
+      const KernelCall<bf16> call{
+          concat("layernorm ", r, "x", c),
+          {random<bf16>("x", 0, r * c), random<bf16>("w", 0, c), random<bf16>("b", 0, c)},
+          {{r * c, Equal::Rounding}},
+          {{r, Equal::Rounding}, {r, Equal::Rounding}},
+          c};
+      check_kernel(call, [&, r = r, c = c](auto dev, auto in, auto out, auto sums) {
+        if constexpr (std::is_same_v<decltype(dev), Cuda>)
+          step.run(dev, r, c, out[0], sums[0], sums[1], in[0], in[1], in[2]);
+        else layernorm_forward(dev, out[0], sums[0], sums[1], in[0], in[1], in[2], r, c, 1e-6);
+      });
+    }
 }
 
 }  // namespace

@@ -33,4 +33,9 @@ using AttentionRun = void(Cuda, AttentionShape shape, Heads<bf16> o, Heads<const
                           Heads<const bf16> v);
 std::span<const Step<AttentionRun>> attention_steps();
 
+// y (rows, cols) = layernorm(x (rows, cols)) with w, b (cols), eps 1e-6; mean, rstd (rows): see layernorm.h.
+using LayernormRun = void(Cuda, int64_t rows, int64_t cols, bf16* y, float* mean, float* rstd, const bf16* x,
+                          const bf16* w, const bf16* b);
+std::span<const Step<LayernormRun>> layernorm_steps();
+
 }  // namespace qfm
