@@ -18,6 +18,7 @@ struct Node {
   Backward run;                               // empty: a leaf
   Tensor grad;
   bool is_parameter = false;
+  bool is_second = false;  // of two results: it hands its gradient over to the first one's node by itself
   bool used = false;
 
   Node(const char* n, const Tensor& value, DType grad_type);
@@ -119,6 +120,21 @@ Var record(const char* name, Tensor y, std::vector<Var> inputs, Backward backwar
   return result;
 }
 
+// The second result's node has the higher id, so it runs first and leaves its gradient for the first one's,
+// which follows even if nobody used the first result.
+std::pair<Var, Var> record_pair(const char* name, Tensor y0, Tensor y1, std::vector<Var> inputs,
+                                PairBackward backward) {
+  const auto dy1 = std::make_shared<Tensor>();
+  Var first = record(name, std::move(y0), std::move(inputs),
+                     [dy1, run = std::move(backward)](const Tensor& dy0) { return run(dy0, *dy1); });
+  Var second = record(name, std::move(y1), {first}, [dy1](const Tensor& dy) {
+    *dy1 = dy;
+    return Grads{Tensor()};
+  });
+  if (second.node_) second.node_->is_second = true;
+  return {first, second};
+}
+
 void backward(const Var& root, Tensor dy) {
   QFM_CHECK(root.needs_grad(), "backward: the root has no history");
   if (dy.empty()) dy = ones(root.value);
@@ -142,8 +158,10 @@ void backward(const Var& root, Tensor dy) {
     for (size_t i = 0; i < grads.size(); ++i) {
       const auto& input = node->inputs[i];
       if (!input) continue;
-      check(*node, *input, i, grads[i]);
-      gather(*input, std::move(grads[i]));
+      if (!node->is_second) {
+        check(*node, *input, i, grads[i]);
+        gather(*input, std::move(grads[i]));
+      }
       pending.emplace(input->id, input);
     }
   }

@@ -2,6 +2,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "engine/tensor.h"
@@ -12,6 +13,9 @@ using Grads = std::vector<Tensor>;
 // From the gradient of the output to one gradient per input, in order. An input that needs none may get an
 // empty one.
 using Backward = std::function<Grads(const Tensor& dy)>;
+
+// Of an op with two results: both gradients; the one of a result that nobody used is empty.
+using PairBackward = std::function<Grads(const Tensor& dy0, const Tensor& dy1)>;
 
 struct Node;
 
@@ -37,6 +41,7 @@ class Var {
 
  private:
   friend Var record(const char*, Tensor, std::vector<Var>, Backward);
+  friend std::pair<Var, Var> record_pair(const char*, Tensor, Tensor, std::vector<Var>, PairBackward);
   friend void backward(const Var&, Tensor);
   std::shared_ptr<Node> node_;
 };
@@ -55,6 +60,10 @@ bool recording(std::initializer_list<const Var*> inputs);
 
 // y with a history: `backward` will be called at most once, then dropped with all that it captured.
 Var record(const char* name, Tensor y, std::vector<Var> inputs, Backward backward);
+
+// Two results of one op, y0 and y1.
+std::pair<Var, Var> record_pair(const char* name, Tensor y0, Tensor y1, std::vector<Var> inputs,
+                                PairBackward backward);
 
 // Gradients of sum(root * dy) for every leaf and parameter behind root; dy defaults to ones (root must then
 // have one element). Nodes run by descending id, so each runs after all its users. Throws Error when a

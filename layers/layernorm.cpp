@@ -30,4 +30,49 @@ Var layernorm(const Var& x, const Var& w, const Var& b, double eps) {
                 });
 }
 
+SumAndNorm residual_layernorm(const Var& x, const Var& gamma, const Var& residual, const Var& w, const Var& b,
+                              double eps) {
+  const auto m = as_matrix(residual.value);
+  const bool has_x = !x.value.empty(), scaled = !gamma.value.empty();
+  QFM_CHECK(w.shape() == Shape{m.cols} && b.shape() == Shape{m.cols}, "residual_layernorm: residual is ",
+            residual.shape(), ", w is ", w.shape(), ", b is ", b.shape());
+  QFM_CHECK(
+      (!has_x || x.shape() == residual.shape()) && (!scaled || (has_x && gamma.shape() == Shape{m.cols})),
+      "residual_layernorm: residual is ", residual.shape(), ", x is ", x.shape(), ", gamma is ",
+      gamma.shape());
+  const Tensor y = like(residual.value), sum = has_x ? like(residual.value) : residual.value;
+  const Tensor mean = acc_like(y, {m.rows}), rstd = acc_like(y, {m.rows});
+  const auto bytes = static_cast<double>(y.bytes());
+  dispatch({"residual_layernorm", 0, (has_x ? 4 : 2) * bytes}, y, [&](auto dev, auto t) {
+    using T = decltype(t);
+    if (has_x)
+      residual_layernorm_forward<T>(dev, ptr<T>(sum), ptr<T>(y), ptr<acc<T>>(mean), ptr<acc<T>>(rstd),
+                                    ptr<const T>(x.value), ptr_or_null<const T>(gamma.value),
+                                    ptr<const T>(residual.value), ptr<const T>(w.value),
+                                    ptr<const T>(b.value), m.rows, m.cols, eps);
+    else
+      layernorm_forward<T>(dev, ptr<T>(y), ptr<acc<T>>(mean), ptr<acc<T>>(rstd), ptr<const T>(sum),
+                           ptr<const T>(w.value), ptr<const T>(b.value), m.rows, m.cols, eps);
+  });
+  const auto backward = [m, bytes, has_x, scaled, mean, rstd, sum, xv = x.value, gv = gamma.value,
+                         wv = w.value](const Tensor& dsum, const Tensor& dy_or_none) -> Grads {
+    const Tensor dy = dy_or_none.empty() ? Tensor::zeros(sum.shape(), sum.dtype(), sum.device()) : dy_or_none;
+    const Tensor dstream = like(sum), dx = scaled ? like(sum) : has_x ? dstream : Tensor();
+    const Tensor dgamma = scaled ? acc_like(sum, {m.cols}) : Tensor(), dw = acc_like(sum, {m.cols}),
+                 db = acc_like(sum, {m.cols});
+    const double passes = 3 + (dsum.empty() ? 0 : 1) + (scaled ? 2 : 0);
+    dispatch({"residual_layernorm.backward", 0, passes * bytes}, sum, [&](auto dev, auto t) {
+      using T = decltype(t);
+      residual_layernorm_backward<T>(dev, ptr<T>(dstream), ptr_or_null<T>(dx), ptr_or_null<acc<T>>(dgamma),
+                                     ptr<acc<T>>(dw), ptr<acc<T>>(db), ptr<const T>(dy),
+                                     ptr_or_null<const T>(dsum), ptr<const T>(sum), ptr_or_null<const T>(xv),
+                                     ptr_or_null<const T>(gv), ptr<const T>(wv), ptr<const acc<T>>(mean),
+                                     ptr<const acc<T>>(rstd), m.rows, m.cols);
+    });
+    return {dx, dgamma, dstream, dw, db};
+  };
+  auto [sum_var, y_var] = record_pair("residual_layernorm", sum, y, {x, gamma, residual, w, b}, backward);
+  return {sum_var, y_var};
+}
+
 }  // namespace qfm

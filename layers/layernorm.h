@@ -10,6 +10,17 @@ namespace qfm {
 // x (..., C), w (C), b (C): y = (x - mean) / sqrt(var + eps) * w + b, var biased.
 Var layernorm(const Var& x, const Var& w, const Var& b, double eps);
 
+// A residual stream and its normalisation in one step: sum = residual + gamma * x, y = layernorm(sum). x,
+// residual
+// (..., C), gamma (C). Without a gamma (an empty Var) sum = residual + x; without an x it is the residual
+// itself, and what is saved is a pass in the backward, where both uses of the stream meet. Same values and
+// gradients as layerscale (or a plain sum) and layernorm in turn.
+struct SumAndNorm {
+  Var sum, y;
+};
+SumAndNorm residual_layernorm(const Var& x, const Var& gamma, const Var& residual, const Var& w, const Var& b,
+                              double eps);
+
 struct LayerNorm {
   LayerNorm(ParamSet& params, const std::string& name, int64_t width, double eps)
       : weight(params.add(name + ".weight", {width}, false)),

@@ -53,6 +53,37 @@ void add_norms(std::vector<OpCase>& t) {
                {{{5, 13}, false, true, 0.05, 10}, w({13}), w({13})},
                [](const In& v) { return layernorm(v[0], v[1], v[2], 1e-6); },
                13 * 200 * 200});
+  // Both results of the fused normalisation are used, or one.
+  for (auto [r, c] : {std::array<int64_t, 2>{1, 1}, {7, 13}, {197, 192}, {5, 384}})
+    t.push_back({concat("residual_layernorm ", r, "x", c),
+                 {x({r, c}), w({c}), x({r, c}), w({c}), w({c}), w({c})},
+                 [](const In& v) {
+                   const auto [sum, y] = residual_layernorm(v[0], v[1], v[2], v[3], v[4], 1e-6);
+                   return layerscale(y, v[5], sum);
+                 },
+                 std::max(r, c)});
+  t.push_back({"residual_layernorm without gamma",
+               {x({7, 13}), x({7, 13}), w({13}), w({13}), w({13})},
+               [](const In& v) {
+                 const auto [sum, y] = residual_layernorm(v[0], {}, v[1], v[2], v[3], 1e-6);
+                 return layerscale(y, v[4], sum);
+               },
+               13});
+  t.push_back({"residual_layernorm of a stream alone",
+               {x({7, 13}), w({13}), w({13}), w({13})},
+               [](const In& v) {
+                 const auto [sum, y] = residual_layernorm({}, {}, v[0], v[1], v[2], 1e-6);
+                 return layerscale(y, v[3], sum);
+               },
+               13});
+  t.push_back({"residual_layernorm, only y used",
+               {x({7, 13}), w({13}), x({7, 13}), w({13}), w({13})},
+               [](const In& v) { return residual_layernorm(v[0], v[1], v[2], v[3], v[4], 1e-6).y; },
+               13});
+  t.push_back({"residual_layernorm, only the sum used",
+               {x({7, 13}), w({13}), x({7, 13}), w({13}), w({13})},
+               [](const In& v) { return residual_layernorm(v[0], v[1], v[2], v[3], v[4], 1e-6).sum; },
+               13});
   t.push_back({"l2norm", {x({7, 13})}, [](const In& v) { return l2norm(v[0]); }, 13});
   t.push_back({"cosine", {x({7, 13}), x({7, 13})}, [](const In& v) { return cosine(v[0], v[1]); }, 13});
 }
