@@ -186,19 +186,27 @@ __global__ void __launch_bounds__(128) tensor_cores_kernel(bf16* y, const bf16* 
       ws[i][q] = pack_at<in_packs>(w, s.n, s.k, c.column + i, p + 8 * q);
     }
     __syncthreads();
+#pragma unroll
     for (int q = 0; q < kLong; q += 16) {
       uint32_t a[2][4], b[4][2];
+#pragma unroll
       for (int u = 0; u < 2; ++u)
         for (int r = 0; r < 4; ++r) a[u][r] = pair(xs, row + 16 * u + r % 2 * 8 + g, q + r / 2 * 8 + 2 * t);
+#pragma unroll
       for (int v = 0; v < 4; ++v)
         for (int r = 0; r < 2; ++r) b[v][r] = pair(ws, column + 8 * v + g, q + r * 8 + 2 * t);
+#pragma unroll
       for (int u = 0; u < 2; ++u)
+#pragma unroll
         for (int v = 0; v < 4; ++v) mma_bf16(sum[u][v], a[u], b[v]);
     }
     __syncthreads();
   }
+#pragma unroll
   for (int u = 0; u < 2; ++u)
+#pragma unroll
     for (int v = 0; v < 4; ++v)
+#pragma unroll
       for (int e = 0; e < 4; ++e) {
         const int64_t i = c.row + row + 16 * u + e / 2 * 8 + g, j = c.column + column + 8 * v + 2 * t + e % 2;
         if (i < s.m && j < s.n) y[i * s.n + j] = bf16(sum[u][v][e]);
