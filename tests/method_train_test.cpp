@@ -7,8 +7,11 @@
 #include "engine/base/rng.h"
 #include "layers/noise.h"
 #include "tests/runs.h"
+#include "train/batch_stream.h"
+#include "train/distil.h"
 #include "train/evaluate.h"
 #include "train/matching.h"
+#include "train/pseudo_labels.h"
 
 using namespace qfm;
 using namespace qfm::test;
@@ -64,6 +67,23 @@ struct Switch {
 void match_as(TrainConfig& config, const char* mode) {
   config.match = mode, config.tau_q = 0.3, config.tau_s = 1, config.memory = 2;
 }
+// A wider teacher, and a folder of six photos beside the labelled ones.
+void taught(TrainConfig& config) {
+  const std::string here = std::filesystem::path(config.data).parent_path();
+  config.teacher = here + "/teacher.safetensors", config.unlabelled = here + "/more";
+  config.w_distil_feat = 0.5, config.pseudo_ratio = 0.5, config.spread_quantile = 0.9;
+  if (std::filesystem::exists(config.unlabelled)) return;
+  std::filesystem::create_directories(config.unlabelled + "/deeper");
+  for (int i = 0; i < 6; ++i)
+    write_image(concat(config.unlabelled, i % 2 ? "/deeper/" : "/", i, ".png"), drawn(40 + i, 50, 90 + i));
+  ModelInfo info = toy_info();
+  info.config.vit.width = info.config.panel.width = 36;
+  info.config.select = true;
+  QfmIqm teacher(info.config, cpu_device, DType::F32, false);
+  teacher.init(8);
+  save_model(config.teacher, teacher, info);
+}
+constexpr int64_t kMore = 1000;  // steps that no toy run has
 const std::vector<Switch> kSwitches = {
     {"select", [](TrainConfig& c) { c.select = true; }},
     {"matched", [](TrainConfig& c) { match_as(c, "matched"); }},
@@ -71,8 +91,13 @@ const std::vector<Switch> kSwitches = {
     {"gaussian", [](TrainConfig& c) { match_as(c, "gaussian"); }},
     {"adversarial", [](TrainConfig& c) { match_as(c, "matched"), c.adversarial = 3; }},
     {"contrast", [](TrainConfig& c) { c.w_contrast = 0.5; }},
+    {"averaged", [](TrainConfig& c) { c.ema = 0.9, c.w_distil_feat = 1; }},
+    {"taught", taught},
     {"everything",
-     [](TrainConfig& c) { c.select = true, match_as(c, "matched"), c.adversarial = 4, c.w_contrast = 0.1; }},
+     [](TrainConfig& c) {
+       taught(c), match_as(c, "matched");
+       c.select = true, c.adversarial = 4, c.w_contrast = 0.1, c.ema = 0.9;
+     }},
 };
 
 }  // namespace
@@ -82,10 +107,10 @@ TEST_CASE("each switch alone trains, changes the run, and resumes to the same bi
   const TrainConfig off = toy_run(folder, "off");
   const Curve baseline = curve_of(off);
   for (const Switch& one : kSwitches) {
-    CAPTURE(one.name);
+    CAPTURE(std::string(one.name));
     TrainConfig whole = toy_run(folder, concat(one.name, "-whole"));
     one.turn(whole);
-    train_until(whole, 13);
+    train_until(whole, kMore);
     const bool changed = bytes_of(whole.out + "/last.safetensors") != bytes_of(off.out + "/last.safetensors");
     CHECK(changed);
     for (const std::vector<int64_t>& stops : {std::vector<int64_t>{5, 6}, {8, 11}}) {
@@ -95,7 +120,7 @@ TEST_CASE("each switch alone trains, changes the run, and resumes to the same bi
         CHECK(train_until(config, stop).steps == stop);
         config.resume = true;
       }
-      CHECK(train_until(config, 13).finished);
+      CHECK(train_until(config, kMore).finished);
       check_equal_runs(whole, config);
     }
   }
@@ -262,6 +287,111 @@ TEST_CASE("noise has the length of the features; draws depend on seed, epoch and
   }
 }
 
+// ---- teachers
+// --------------------------------------------------------------------------------------------------
+
+TEST_CASE("pseudo-labels are the teacher's, cached by content, filtered by spread, and survive a cut cache") {
+  const TemporaryFolder folder;
+  TrainConfig config = toy_run(folder, "run");
+  taught(config);
+  std::filesystem::copy(config.unlabelled + "/0.png", config.unlabelled + "/same.png");
+  write_file(config.unlabelled + "/bad.jpg", "no photo");
+  PseudoLabelOptions options{config.teacher, config.unlabelled, folder / "cache.jsonl", 1.0, 1, {}};
+  const PseudoLabels all = pseudo_labels(options);
+  CHECK(all.photos == 8);
+  CHECK(all.unreadable == 1);
+  CHECK(all.dropped == 0);
+  REQUIRE(all.kept.size() == 6);  // same.png has the content of 0.png
+  const auto teacher = load_model(config.teacher, cpu_device, DType::F32, false);
+  for (const PseudoLabel& label : all.kept) {
+    const Prediction p = Predictor(*teacher.model, teacher.info)(decode_image(label.path));
+    CHECK(label.quality == teacher.info.quality(p.score));
+    CHECK(label.spread == teacher.info.quality_spread(p.spread));
+  }
+  const std::string cache = bytes_of(options.cache);
+  CHECK(std::count(cache.begin(), cache.end(), '\n') == 6);
+
+  // A line cut short is made again, to the same bytes; nothing else is.
+  write_file(options.cache, cache.substr(0, cache.size() - 20));
+  CHECK(pseudo_labels(options).digest == all.digest);
+  CHECK(bytes_of(options.cache) == cache);
+  options.spread_quantile = 0.5;
+  const PseudoLabels half = pseudo_labels(options);
+  CHECK(bytes_of(options.cache) == cache);
+  CHECK(half.kept.size() + static_cast<size_t>(half.dropped) == 6);
+  CHECK(half.dropped == 2);
+  for (const PseudoLabel& label : half.kept) CHECK(label.spread <= half.spread_limit);
+  CHECK(half.digest != all.digest);
+
+  write_file(options.cache, "something else\n");
+  CHECK(contains(message_of([&] { pseudo_labels(options); }), "not a cache of pseudo-labels"));
+  options.folder = folder / "none";
+  CHECK(contains(message_of([&] { pseudo_labels(options); }), "none: "));
+}
+
+TEST_CASE("a pseudo-label has the direction and unit of the labels beside it") {
+  Dataset set;
+  set.range = {1, 5};
+  CHECK(label_of(75, set, true) == 75);
+  CHECK(label_of(75, set, false) == 4);
+  set.higher_is_better = false;
+  CHECK(label_of(75, set, true) == 25);
+  CHECK(label_of(75, set, false) == 2);
+}
+
+TEST_CASE(
+    "mixed batches: labelled rows first, both kinds in their share, photos and streams numbered through") {
+  const TemporaryFolder folder;
+  const auto paths = write_photos(folder, 8);
+  const LabelledPhotos labelled{{paths.begin(), paths.begin() + 5}, {0, 1, 2, 3, 4}},
+      pseudo{{paths.begin() + 5, paths.end()}, {50, 60, 70}};
+  LoaderOptions how;
+  how.batch = 4, how.crops_per_image = 2, how.crop = kToyCrop;
+  BatchStream mixed(labelled, pseudo, 0.25, how);
+  how.batch = 3;
+  BatchStream alone(labelled, {}, 0.25, how);
+  CHECK(mixed.batch_size() == 4);
+  CHECK(mixed.batches_per_epoch() == 3);  // 10 labelled pairs, 3 a batch
+  CHECK(alone.batches_per_epoch() == 3);
+  mixed.start(0, 5), alone.start(0, 5);
+  for (int i = 0; i < 5; ++i) {
+    const Batch batch = mixed.next(), first = alone.next();
+    CHECK(batch.labelled == 3);
+    for (size_t row = 0; row < 3; ++row) {
+      CHECK(batch.photos[row] == first.photos[row]);
+      CHECK(batch.samples[row] == first.samples[row]);
+    }
+    CHECK(batch.photos[3] >= 5);
+    CHECK(batch.samples[3] >= 10);
+    CHECK(batch.labels.span<float>()[3] == 50 + 10 * static_cast<float>(batch.photos[3] - 5));
+  }
+}
+
+TEST_CASE("the averaged model follows the student") {
+  QfmIqm student(toy_config(), cpu_device, DType::F32, true);
+  student.init(1);
+  Distillation distillation(student, toy_info(), {"", 0.75, 0, 0}, {});
+  const Tensor before = student.params.master.clone();
+  for (float& x : student.params.master.span<float>()) x += 1;
+  distillation.follow();
+  const auto now = student.params.master.span<float>(),
+             average = distillation.averaged()->params.master.span<float>();
+  for (size_t i = 0; i < now.size(); ++i)
+    REQUIRE(average[i] == doctest::Approx(0.75 * before.span<float>()[i] + 0.25 * now[i]).epsilon(1e-6));
+}
+
+TEST_CASE("a run refuses to go on with other pseudo-labels") {
+  const TemporaryFolder folder;
+  TrainConfig config = toy_run(folder, "run");
+  taught(config);
+  train_until(config, 2);
+  CHECK(contains(bytes_of(config.out + "/log.jsonl"), R"("event":"pseudo_labels","photos":6)"));
+  write_image(config.unlabelled + "/7.png", drawn(60, 60, 5));
+  config.resume = true;
+  CHECK(contains(message_of([&] { train_until(config, 3); }),
+                 "other photos or labels than the run began with"));
+}
+
 TEST_CASE("switches that do not fit together are refused") {
   const TemporaryFolder folder;
   const auto refusal = [&](auto&& change) {
@@ -271,5 +401,8 @@ TEST_CASE("switches that do not fit together are refused") {
   };
   CHECK(contains(refusal([](auto& c) { c.select = true, c.labels = "raw"; }), "--labels raw"));
   CHECK(contains(refusal([](auto& c) { c.adversarial = 4; }), "--adversarial"));
+  CHECK(contains(refusal([](auto& c) { c.unlabelled = "photos"; }), "--teacher"));
+  CHECK(contains(refusal([](auto& c) { c.teacher = "t.safetensors"; }), "nothing to teach"));
+  CHECK(contains(refusal([](auto& c) { c.w_distil_feat = 1; }), "--teacher or --ema"));
   CHECK(contains(refusal([](auto& c) { c.match = "matched", c.epochs = 1, c.warmup = 0; }), "--epochs is 1"));
 }

@@ -89,6 +89,26 @@ double training_gflop(const ModelConfig& model) {
   return 3 * (forward_gflop(vit) + forward_gflop(vit, model.panel)) - pixels;
 }
 
+#ifndef QFM_DEPLOY
+namespace {
+
+void add_method_options(CLI::App& app, BenchOptions& options) {
+  app.add_option("--match", options.match, "Semantic noise (matched|random|gaussian|off) [off]")
+      ->check(CLI::IsMember({"matched", "random", "gaussian", "off"}).description(""))
+      ->type_name("TEXT");
+  app.add_option("--adversarial", options.adversarial, "Strengths of noise tried; 0: off [0]")
+      ->check(CLI::Range(0, 64).description(""))
+      ->type_name("N");
+  app.add_option_function<std::string>(
+         "--select", [&](const std::string& text) { options.select = text == "on"; },
+         "Feature selection head (on|off) [off]")
+      ->check(CLI::IsMember({"on", "off"}).description(""))
+      ->type_name("TEXT");
+}
+
+}  // namespace
+#endif
+
 void add_bench(CLI::App& parent, const RegisterAction& on) {
   CLI::App* bench =
       add_subcommand(parent, "bench", "Measure speed: medians, and shares of this machine's measured peak",
@@ -104,6 +124,9 @@ void add_bench(CLI::App& parent, const RegisterAction& on) {
     app->add_option("--batch", options->batch, "Images in a batch")
         ->check(CLI::Range(1, 4096).description(""))
         ->type_name("N");
+#ifndef QFM_DEPLOY
+    if (run == bench_train) add_method_options(*app, *options);
+#endif
     app->add_option("-o", options->output, "Also write the figures to this .json")->type_name("FILE");
     add_device_options(*app, options->common);
     add_common_options(*app, options->common);

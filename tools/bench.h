@@ -16,6 +16,10 @@ struct BenchOptions {
   CommonOptions common;
   std::string only, arch, output;
   int64_t batch = 0;  // 0: those of the benchmark
+  // Of train: the method's switches, as in `qfm train`.
+  std::string match = "off";
+  int64_t adversarial = 0;
+  bool select = false;
   bool plan = false;  // of kernels: costs and floors instead of times
 };
 

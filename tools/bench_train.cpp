@@ -1,6 +1,7 @@
 // qfm bench train and decode: what a training run spends its time on.
 #include <filesystem>
 #include <limits>
+#include <utility>
 
 #include "engine/base/io.h"
 #include "engine/base/memory.h"
@@ -56,15 +57,40 @@ Json memory_now() {
   return {{"peak_tensor_mb", memory_count(cpu_device).peak >> 20}, {"peak_resident_mb", peak_resident_mb()}};
 }
 
+MethodOptions method_of(const BenchOptions& options, int64_t batch) {
+  MethodOptions method;
+  method.batch = batch;
+  if (options.match == "off") return method;
+  MatchOptions& match = method.match.emplace();
+  match.mode = match_mode(options.match), match.trials = options.adversarial;
+  match.rule = {1.0f, 1.0f};  // all that is not the same photo matches: the most that noise can cost
+  return method;
+}
+
+// "", or what of the method is on.
+std::string method_name(const BenchOptions& options) {
+  std::string name;
+  if (options.select) name += ", select";
+  if (options.match != "off") name += ", " + options.match;
+  if (options.match != "off" && options.adversarial > 0)
+    name += concat(", adversarial ", options.adversarial);
+  return name;
+}
+
 }  // namespace
 
 int bench_train(const BenchOptions& options, Placement where) {
   const std::string arch = options.arch.empty() ? "vit-tiny" : options.arch;
   const int64_t batch = options.batch > 0 ? options.batch : 16;
   BenchReport report(options, "train");
-  QfmIqm model(model_config(arch), where.device, where.dtype, true);
+  ModelConfig config = model_config(arch);
+  config.select = options.select;
+  QfmIqm model(config, where.device, where.dtype, true);
   model.init(options.common.seed);
   Optimizer optimizer(model.params);
+  TrainStep step(model, optimizer, method_of(options, batch));
+  uint32_t epoch = 0;  // the first update fills the memory, all others search it
+  const auto update = [&](const Batch& next) { step(next, std::exchange(epoch, 1u), 1e-5); };
   const TemporaryFolder folder;
   const auto paths = write_photos(folder.path, 16);
   LoaderOptions how;
@@ -72,19 +98,15 @@ int bench_train(const BenchOptions& options, Placement where) {
   Loader loader(paths, std::vector<float>(paths.size(), 50.0f), how);
   const double gflop = training_gflop(model.config);
   const auto items = static_cast<double>(batch);
-  const std::string name = arch + " step, batch " + std::to_string(batch);
+  const std::string name = arch + " step, batch " + std::to_string(batch) + method_name(options);
   if (const auto row = name + ", loader excluded"; report.wants(row)) {
     const Batch fixed = loader.batch(0, 0);
-    const auto ms =
-        measure([&] { train_step(model, optimizer, fixed.images, fixed.labels, 1e-5); }).per(items);
+    const auto ms = measure([&] { update(fixed); }).per(items);
     report.add(row, ms, gflop, memory_now());
   }
   if (const auto row = name + ", loader included"; report.wants(row)) {
     loader.start(0, std::numeric_limits<int64_t>::max() / 2);
-    const auto ms = measure([&] {
-                      const Batch next = loader.next();
-                      train_step(model, optimizer, next.images, next.labels, 1e-5);
-                    }).per(items);
+    const auto ms = measure([&] { update(loader.next()); }).per(items);
     report.add(row, ms, gflop, memory_now());
   }
   return report.finish();

@@ -18,6 +18,23 @@ struct InfoOptions {
   bool json = false;
 };
 
+// Channels that the feature selection head closes whatever it sees: gate below kClosedGate at its neutral
+// input. Null where there is no head.
+Json closed_channels(const std::string& path, const ModelInfo& info) {
+  if (!info.config.select) return nullptr;
+  const auto loaded = load_model(path, cpu_device, DType::F32, false);
+  const Tensor gate = loaded.model->select->neutral_gate();
+  Json closed = Json::array();
+  for (int64_t d = 0; d < gate.numel(); ++d)
+    if (gate.data<float>()[d] < kClosedGate) closed.push_back(d);
+  double sum = 0;
+  for (float g : gate.span<float>()) sum += g;
+  return {{"neutral_gate_mean", sum / static_cast<double>(gate.numel())},
+          {"closed", closed.size()},
+          {"of", gate.numel()},
+          {"closed_channels", closed}};
+}
+
 Json describe(const std::string& path) {
   refuse_pytorch(path);
   const SafeTensors file = SafeTensors::open(path);
@@ -41,6 +58,7 @@ Json describe(const std::string& path) {
                   static_cast<long long>(vit.heads), vit.layer_scale ? "DeiT-III" : "DeiT")},
           {"judges", info.config.panel.judges},
           {"feature_selection", info.config.select},
+          {"gate", closed_channels(path, info)},
           {"parameters", parameters},
           {"stored_as", stored},
           {"bytes", bytes},
@@ -61,6 +79,7 @@ Json describe(const std::string& path) {
 
 void print_text(const Json& info) {
   for (const auto& [key, value] : info.items()) {
+    if (value.is_null()) continue;
     std::string name = key, text = value.is_string() ? value.get<std::string>() : to_line(value);
     for (char& c : name) c = c == '_' ? ' ' : c;
     if (!text.empty() && text.back() == '\n') text.pop_back();
@@ -91,9 +110,12 @@ void add_model(CLI::App& parent, const RegisterAction& on) {
       add_subcommand(parent, "model", "Look into checkpoints", "qfm model info model.safetensors");
   model->require_subcommand(1);
   const auto options = std::make_shared<InfoOptions>();
-  CLI::App* info = add_subcommand(
-      *model, "info", "Print what a checkpoint is: architecture, preprocessing, labels, training, SHA-256",
-      "qfm model info model.safetensors");
+  CLI::App* info =
+      add_subcommand(*model, "info",
+                     "Print what a checkpoint is: architecture, preprocessing, labels, training, SHA-256; of "
+                     "a feature selection "
+                     "head the channels that are closed (gate below 0.5) for a photo of average features",
+                     "qfm model info model.safetensors");
   info->add_option("FILE", options->paths, "Checkpoints (.safetensors)")->required();
   info->add_flag("--json", options->json, "Print JSON lines, one a file");
   add_common_options(*info, options->common);

@@ -8,46 +8,25 @@
 #include "engine/base/error.h"
 #include "engine/base/threads.h"
 #include "tools/command.h"
+#include "train/photo_files.h"
 
 namespace qfm {
 namespace {
 
 namespace fs = std::filesystem;
 
-bool is_photo(const std::string& path) {
-  const std::string extension = extension_of(path);
-  for (const char* known : {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".pnm", ".tga"})
-    if (extension == known) return true;
-  return false;
-}
-
-// Adds the photos of a folder; throws fs::filesystem_error where it cannot be read.
-void walk(const fs::path& folder, bool recursive, std::vector<std::string>& paths) {
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    if (entry.path().filename().string().starts_with('.')) continue;
-    std::error_code error;
-    if (entry.is_directory(error)) {
-      // A link to a folder may lead back here.
-      if (recursive && !entry.is_symlink(error)) walk(entry.path(), recursive, paths);
-    } else if (is_photo(entry.path().string())) {
-      paths.push_back(entry.path().string());
-    }
-  }
-}
-
 void add_argument(const std::string& argument, bool recursive, std::vector<PhotoEntry>& entries) {
   std::error_code error;
   if (!fs::is_directory(argument, error)) return entries.push_back({argument, ""});
   std::vector<std::string> paths;
   try {
-    walk(argument, recursive, paths);
-  } catch (const fs::filesystem_error& e) {
-    return entries.push_back({argument, e.code().message()});
+    paths = photos_in(argument, recursive);
+  } catch (const Error& e) {
+    return entries.push_back({argument, without_path(e.what(), argument)});
   }
   if (paths.empty())
     entries.push_back(
         {argument, recursive ? "no photos in this folder" : "no photos in this folder (-r descends)"});
-  std::sort(paths.begin(), paths.end());
   for (auto& path : paths) entries.push_back({std::move(path), ""});
 }
 

@@ -95,6 +95,17 @@ std::string metrics_text(const EpochReport& report) {
   return text;
 }
 
+// What the method's modules did in the epoch.
+std::string method_text(const EpochReport& report) {
+  std::string text;
+  if (const auto& m = report.match)
+    text += format("  matched %.0f%%, scores %.3f apart, cosine %.2f", 100 * m->rate, m->score_distance, m->cosine);
+  if (const auto& g = report.gates)
+    text += format("  gate %.3f, %lld of %lld channels closed%s", g->mean, static_cast<long long>(g->closed),
+                   static_cast<long long>(g->channels), g->mean < kClosedGate ? ": COLLAPSED" : "");
+  return text;
+}
+
 // SIGINT and SIGTERM end the run after the step, with everything saved; a second one kills.
 std::atomic<bool> stop_asked{false};
 static_assert(std::atomic<bool>::is_always_lock_free);
@@ -114,8 +125,13 @@ int run_train(const TrainOptions& options) {
   std::signal(SIGINT, ask_stop);
   std::signal(SIGTERM, ask_stop);
 
-  std::optional<Progress> checking, steps;
+  std::optional<Progress> labelling, checking, steps;
   TrainHooks hooks{.command = command, .version = version()};
+  hooks.labelling = [&](int64_t done, int64_t photos) {
+    if (!labelling) labelling.emplace(config.quiet, "photos labelled by the teacher", photos);
+    labelling->update(done);
+    if (done == photos) labelling.reset();
+  };
   hooks.checking = [&](int64_t done, int64_t photos) {
     if (!checking) checking.emplace(config.quiet, "photos checked", photos);
     checking->update(done);
@@ -129,8 +145,8 @@ int run_train(const TrainOptions& options) {
   };
   hooks.epoch_done = [&](const EpochReport& r) {
     if (steps) steps->clear();
-    note(config.quiet, format("epoch %lld of %lld  %s  %s%s\n", static_cast<long long>(r.epoch),
-                              static_cast<long long>(r.epochs), metrics_text(r).c_str(),
+    note(config.quiet, format("epoch %lld of %lld  %s%s  %s%s\n", static_cast<long long>(r.epoch),
+                              static_cast<long long>(r.epochs), metrics_text(r).c_str(), method_text(r).c_str(),
                               duration(r.seconds).c_str(), r.best ? "  best so far" : ""));
   };
   hooks.should_stop = [] { return stop_asked.load(); };

@@ -167,10 +167,17 @@ void validate(const TrainConfig& config) {
   QFM_CHECK(config.protocol != "paper" || !config.val.empty(),
             "--protocol paper picks the best epoch on --val: give it");
   const bool matching = config.match != "off";
-  const bool method = config.select || matching || config.w_contrast > 0;
+  const bool distilling = !config.unlabelled.empty() || config.w_distil_feat > 0;
+  const bool method = config.select || matching || config.w_contrast > 0 || distilling;
   QFM_CHECK(!method || config.labels == "scaled",
             "--labels raw: the method's weights and distances are for scaled labels");
   QFM_CHECK(config.adversarial == 0 || matching, "--adversarial searches the noise of --match: give it");
+  QFM_CHECK(config.unlabelled.empty() || !config.teacher.empty(), "--unlabelled needs a --teacher to label it");
+  QFM_CHECK(config.w_distil_feat == 0 || !config.teacher.empty() || config.ema > 0,
+            "--w-distil-feat needs a teacher: --teacher or --ema");
+  QFM_CHECK(config.teacher.empty() || distilling,
+            "--teacher has nothing to teach: give --unlabelled, or --w-distil-feat");
+  QFM_CHECK(config.ema < 1, "--ema: 1 would keep the starting weights for ever");
   QFM_CHECK(!matching || config.epochs >= 2, "--match: its memory only fills in the first epoch, --epochs is ",
             config.epochs);
 }

@@ -26,8 +26,8 @@ struct TrainConfig {
   std::string match = "off";
   int64_t adversarial = 0, memory = 4;
   double tau_q = 0.05, tau_s = 0.7, a_max = 0.5, w_cons = 1, w_feat = 0.5, w_sel = 0.1, w_contrast = 0;
-  std::string teacher, unlabelled;
-  double w_distil = 1, ema = 0;
+  std::string teacher, unlabelled, label_cache;
+  double pseudo_ratio = 0.5, spread_quantile = 0.8, w_distil = 1, w_distil_feat = 0, ema = 0;
   int64_t seed = 0, threads = 0, workers = 1;
   std::string device = "auto", dtype = "f32", out;
   bool resume = false, quiet = false;

@@ -34,7 +34,7 @@ std::shared_ptr<const std::vector<uint32_t>> Loader::order(int64_t epoch) const 
   if (order_epoch_ != epoch) {
     std::vector<uint32_t> pairs(paths_.size() * static_cast<size_t>(options_.crops_per_image));
     std::iota(pairs.begin(), pairs.end(), 0u);
-    Rng rng(options_.seed, "order", static_cast<uint32_t>(epoch));
+    Rng rng(options_.seed, options_.stream + "order", static_cast<uint32_t>(epoch));
     for (size_t left = pairs.size(); left > 1; --left)
       std::swap(pairs[left - 1], pairs[rng.below(static_cast<uint32_t>(left))]);
     order_ = std::make_shared<const std::vector<uint32_t>>(std::move(pairs));
@@ -49,15 +49,15 @@ void Loader::draw_sample(float* out, int64_t epoch, int64_t pair) const {
   const Image photo = fit_for_crops(decode_image(path, options_.decode), options_.resize, options_.crop);
   const Crops one{Crops::Kind::Random, 1};
   const auto windows =
-      crop_windows(one, photo.width, photo.height, options_.crop, Rng(options_.seed, "crop", e, p));
-  const bool mirror = Rng(options_.seed, "flip", e, p).uniform() < 0.5f;
+      crop_windows(one, photo.width, photo.height, options_.crop, Rng(options_.seed, options_.stream + "crop", e, p));
+  const bool mirror = Rng(options_.seed, options_.stream + "flip", e, p).uniform() < 0.5f;
   normalise(out, photo, windows[0], options_.crop, mirror, options_.norm);
 }
 
 Batch Loader::batch(int64_t epoch, int64_t index) const {
   const auto pairs = order(epoch);
   const int64_t size = batch_size();
-  Batch result{Tensor({size, 3, options_.crop, options_.crop}), Tensor({size}), {}, {}};
+  Batch result{Tensor({size, 3, options_.crop, options_.crop}), Tensor({size}), {}, {}, size};
   const int64_t values = int64_t{3} * options_.crop * options_.crop;
   for (int64_t i = 0; i < size; ++i) {
     const int64_t pair = (*pairs)[static_cast<size_t>(index * options_.batch + i)];

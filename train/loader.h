@@ -19,6 +19,7 @@ struct LoaderOptions {
   DecodeOptions decode;
   uint64_t seed = 0;
   int workers = 1;  // threads that decode; 0: the caller decodes
+  std::string stream = {};  // put before the names of the random streams: loaders of one run need different ones
 };
 
 struct Batch {
@@ -26,6 +27,7 @@ struct Batch {
   Tensor labels;                // (B) F32 on the CPU
   std::vector<int64_t> photos;  // (B) which photo each row was cut from
   std::vector<uint32_t> samples;  // (B) which (photo, crop) pair of the epoch it is: names its random streams
+  int64_t labelled = 0;           // rows in front that people scored; the rest has pseudo-labels
 };
 
 // An epoch is a random order of all (photo, crop) pairs, cut in batches; what is left over at its end is

@@ -102,7 +102,7 @@ Tensor MatchingMemory::search(const Tensor& z, const MatchBatch& batch) const {
                          memory_reference.data<int64_t>(),
                          memory_age.data<int64_t>(),
                          filled()};
-  dispatch_cpu({"nearest_match"}, z, [&](auto dev, auto) {
+  dispatch({"nearest_match"}, z, [&](auto dev, auto) {
     nearest_match(dev, ptr<int32_t>(partner), ptr<float>(cosine), queries, memory, z.dim(1), options_.rule);
   });
   return partner;

@@ -26,6 +26,7 @@ std::string read_text(const std::string& path) {
 TrainConfig comparable(TrainConfig config) {
   const TrainConfig standard;
   config.threads = standard.threads, config.workers = standard.workers, config.device = standard.device;
+  config.label_cache = standard.label_cache;
   config.out = standard.out, config.resume = standard.resume, config.quiet = standard.quiet;
   return config;
 }
@@ -117,7 +118,8 @@ void RunFolder::save(const RunState& state, const ParamSet& params, const Optimi
                       {"seconds", state.seconds},
                       {"best_epoch", state.best_epoch},
                       {"best_srcc", state.best_srcc},
-                      {"command", state.command}};
+                      {"command", state.command},
+                      {"unlabelled", state.unlabelled}};
   ::fsync(log_);  // the lines behind this state must not be lost before it
   write_safetensors(file("state.safetensors"), tensors,
                     {{"qfm_state", entry.dump(-1, ' ', false, json::error_handler_t::replace)}});
@@ -133,7 +135,7 @@ void RunFolder::restore(RunState& state, ParamSet& params, Optimizer& optimizer,
     QFM_CHECK(entry.at("format") == 1, path, ": format ", entry.at("format").dump(),
               ", this program reads 1");
     state = {entry.at("steps"),      entry.at("epochs"),    entry.at("loss_sum"), entry.at("seconds"),
-             entry.at("best_epoch"), entry.at("best_srcc"), entry.at("command")};
+             entry.at("best_epoch"), entry.at("best_srcc"), entry.at("command"), entry.value("unlabelled", "")};
   } catch (const json::exception&) {
     QFM_FAIL(path, ": metadata 'qfm_state' is damaged");
   }

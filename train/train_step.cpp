@@ -61,10 +61,11 @@ StepResult train_step(QfmIqm& model, Optimizer& optimizer, const Tensor& images,
   return update(smooth_l1(score, ready_labels(labels, model.params)), optimizer, lr);
 }
 
-TrainStep::TrainStep(QfmIqm& model, Optimizer& optimizer, MethodOptions options)
+TrainStep::TrainStep(QfmIqm& model, Optimizer& optimizer, MethodOptions options, Distillation* distillation)
     : model_(model),
       optimizer_(optimizer),
       options_(std::move(options)),
+      distillation_(distillation),
       gate_count_(Tensor::zeros({1}, DType::I64)) {
   const ParamSet& params = model.params;
   const VitConfig& vit = model.config.vit;
@@ -75,16 +76,27 @@ TrainStep::TrainStep(QfmIqm& model, Optimizer& optimizer, MethodOptions options)
 }
 
 StepResult TrainStep::operator()(const Batch& batch, uint32_t epoch, double lr) {
+  Optimizer* const map = distillation_ ? distillation_->map_optimizer() : nullptr;
   ParamSet& params = model_.params;
   params.zero_grad();
-  const QfmIqm::Output out = model_(ready_images(batch.images, params));
-  const Var loss = loss_of(out, batch, ready_labels(batch.labels, params), epoch);
+  if (map) distillation_->map_params()->zero_grad();
+  const Tensor images = ready_images(batch.images, params);
+  const QfmIqm::Output out = model_(images);
+  const Var loss = loss_of(out, images, batch, epoch);
   if (model_.select) count_gates(out.gate.value);
-  return update(loss, optimizer_, lr);
+  const StepResult result = update(loss, optimizer_, lr);
+  if (map) map->step(lr, loss.value);
+  if (distillation_) distillation_->follow();
+  return result;
 }
 
-Var TrainStep::loss_of(const QfmIqm::Output& out, const Batch& batch, const Tensor& labels, uint32_t epoch) {
-  Losses losses{{smooth_l1(full(out.score), labels), 1}};
+Var TrainStep::loss_of(const QfmIqm::Output& out, const Tensor& images, const Batch& batch, uint32_t epoch) {
+  const Tensor labels = ready_labels(batch.labels, model_.params);
+  Losses losses;
+  add_scores(losses, full(out.score), labels, batch.labelled);
+  if (distillation_ && distillation_->w_features() > 0)
+    losses.emplace_back(distillation_->feature_loss(images, out),
+                        options_.w_distil * distillation_->w_features());
   if (memory_) {
     const auto noise = memory_->exchange(out.patches.value, match_batch(batch, options_.references), epoch);
     if (noise) add_consistency(losses, out, *noise, labels);
@@ -98,6 +110,19 @@ Var TrainStep::loss_of(const QfmIqm::Output& out, const Batch& batch, const Tens
                         options_.w_contrast);
   }
   return weighted_total(losses);
+}
+
+// SmoothL1 over the labelled rows, which come first, and over the pseudo-labelled ones.
+void TrainStep::add_scores(Losses& losses, const Var& scores, const Tensor& labels, int64_t labelled) const {
+  const int64_t rows = scores.dim(0);
+  if (labelled == rows) return void(losses.emplace_back(smooth_l1(scores, labels), 1));
+  const auto mean_over = [&](int64_t begin, int64_t end) {
+    std::vector<float> weight(static_cast<size_t>(rows));
+    std::fill(weight.begin() + begin, weight.begin() + end, 1.0f / static_cast<float>(end - begin));
+    return Tensor::from(weight, {rows}).to(acc_of(labels.dtype())).to(labels.device());
+  };
+  losses.emplace_back(weighted_smooth_l1(scores, labels, mean_over(0, labelled)), 1);
+  losses.emplace_back(weighted_smooth_l1(scores, labels, mean_over(labelled, rows)), options_.w_distil);
 }
 
 // L_cons = mean over the matched of SmoothL1(f(P'), y) + w_feat (1 - cos(decoder(P'), decoder(P~))); L_sel.

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "models/qfm_iqm.h"
+#include "train/distil.h"
 #include "train/loader.h"
 #include "train/matching.h"
 #include "train/optimizer.h"
@@ -21,8 +22,8 @@ struct MethodOptions {
   std::optional<MatchOptions> match;
   double w_cons = 1, w_feat = 0.5, w_sel = 0.1;
   double w_contrast = 0, contrast_tau = 0.05, contrast_temperature = 0.1;
-  double w_distil = 1;
-  int64_t batch = 0;  // rows of every batch; needed for match
+  double w_distil = 1;  // of what is learnt from teachers
+  int64_t batch = 0;    // rows of every batch; needed for match
   std::vector<int64_t> references =
       {};  // of the photos that Batch::photos names; negative or absent: unknown
 };
@@ -35,13 +36,15 @@ struct GateStatistics {
 };
 
 // The update with the method's losses (method.md 5):
-//   L = SmoothL1(f(P~), y) + w_cons L_cons + w_sel L_sel (+ w_distil L_distil)
-// Each term only where its switch is on; with all off it computes what train_step does, bit for bit. L_sel
-// needs the model's gate and noise.
+//   L = SmoothL1(f(P~), y) + w_cons L_cons + w_sel L_sel + w_distil L_distil
+// with the first term over the labelled rows, and in L_distil the same over the pseudo-labelled ones and the
+// feature term of Distillation. Each term only where its switch is on; with all off it computes what
+// train_step does, bit for bit. L_sel needs the model's gate and noise.
 class TrainStep {
  public:
-  // Keeps references to model and optimizer.
-  TrainStep(QfmIqm& model, Optimizer& optimizer, MethodOptions options);
+  // Keeps references to model, optimizer and distillation (null: no teacher of features, no averaged
+  // student).
+  TrainStep(QfmIqm& model, Optimizer& optimizer, MethodOptions options, Distillation* distillation = nullptr);
 
   // epoch from 0. Labels must be on 0-100 where a switch is on. Throws as train_step; what the step remembers
   // may then have changed.
@@ -56,7 +59,8 @@ class TrainStep {
 
  private:
   using Losses = std::vector<std::pair<Var, double>>;
-  Var loss_of(const QfmIqm::Output& out, const Batch& batch, const Tensor& labels, uint32_t epoch);
+  Var loss_of(const QfmIqm::Output& out, const Tensor& images, const Batch& batch, uint32_t epoch);
+  void add_scores(Losses& losses, const Var& scores, const Tensor& labels, int64_t labelled) const;
   void add_consistency(Losses& losses, const QfmIqm::Output& out, const SemanticNoise& noise,
                        const Tensor& labels) const;
   Tensor strongest(const QfmIqm::Output& out, const SemanticNoise& noise) const;
@@ -65,6 +69,7 @@ class TrainStep {
   QfmIqm& model_;
   Optimizer& optimizer_;
   const MethodOptions options_;
+  Distillation* const distillation_;
   std::optional<MatchingMemory> memory_;
   Tensor gate_sum_;    // (D), accumulation type, on the device of the model
   Tensor gate_count_;  // (1) I64 on the CPU

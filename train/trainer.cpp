@@ -1,16 +1,15 @@
 #include "train/trainer.h"
 
 #include <chrono>
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "engine/base/threads.h"
 #include "train/evaluate.h"
-#include "train/loader.h"
 #include "train/run_data.h"
 #include "train/run_folder.h"
+#include "train/run_setup.h"
 #include "train/schedule.h"
 
 namespace qfm {
@@ -21,75 +20,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-// ---- what is to be done
-// -------------------------------------------------------------------------------------------
-
-// Architecture and preprocessing: of our checkpoint, or fitting timm's, or as asked for. A checkpoint without a
-// feature selection head gets one where --select asks for it; one that has it keeps it.
-ModelInfo starting_info(const TrainConfig& config) {
-  ModelInfo info;
-  if (config.init.empty()) {
-    info.config = model_config(config.arch.empty() ? "vit-small" : config.arch);
-    info.config.select = config.select;
-    return info;
-  }
-  const SafeTensors file = SafeTensors::open(config.init);
-  if (file.metadata().count("qfm")) {
-    info = read_model_info(file);
-  } else {
-    info.config = timm_config(file);
-  }
-  info.config.select = info.config.select || config.select;
-  QFM_CHECK(config.arch.empty() || config.arch == info.config.arch, config.init, ": is ", info.config.arch,
-            ", not ", config.arch);
-  return info;
-}
-
-void describe(ModelInfo& info, const TrainConfig& config, const Dataset& train, const TrainHooks& hooks) {
-  info.labels_scaled = config.labels == "scaled";
-  info.label_low = train.range.low, info.label_high = train.range.high;
-  info.higher_is_better = train.higher_is_better;
-  info.training_set = train.name;
-  info.command = hooks.command, info.version = hooks.version;
-  info.seed = static_cast<uint64_t>(config.seed);
-}
-
-LoaderOptions loader_options(const TrainConfig& config, const ModelInfo& info) {
-  LoaderOptions options;
-  options.batch = config.batch, options.crops_per_image = config.crops_per_image;
-  options.crop = static_cast<int>(info.crop), options.resize = static_cast<int>(info.resize);
-  options.norm = normalisation(info);
-  options.seed = static_cast<uint64_t>(config.seed);
-  options.workers = static_cast<int>(config.workers);
-  return options;
-}
-
-// Photos of equal reference get equal numbers, -1 without.
-std::vector<int64_t> reference_numbers(const Dataset& set) {
-  std::map<std::string, int64_t> numbers;
-  std::vector<int64_t> result;
-  for (const Sample& sample : set.samples)
-    result.push_back(sample.reference.empty()
-                         ? -1
-                         : numbers.emplace(sample.reference, static_cast<int64_t>(numbers.size())).first->second);
-  return result;
-}
-
-MethodOptions method_options(const TrainConfig& config, const Dataset& train, int64_t batch) {
-  MethodOptions options;
-  options.w_cons = config.w_cons, options.w_feat = config.w_feat, options.w_sel = config.w_sel;
-  options.w_contrast = config.w_contrast, options.contrast_tau = config.tau_q;
-  options.batch = batch, options.references = reference_numbers(train);
-  if (config.match != "off")
-    options.match = {match_mode(config.match),
-                     config.memory,
-                     {static_cast<float>(config.tau_q), static_cast<float>(config.tau_s)},
-                     config.a_max,
-                     config.adversarial,
-                     static_cast<uint64_t>(config.seed)};
-  return options;
 }
 
 // ---- the run
@@ -106,6 +36,7 @@ class Run {
   void step();
   void close_epoch();
   EpochReport validate_epoch() const;
+  NamedTensors extra_state() const;
   void save();
 
   const TrainConfig& config_;
@@ -114,8 +45,10 @@ class Run {
   ModelInfo info_;
   QfmIqm model_;
   Optimizer optimizer_;
-  Loader loader_;
-  TrainStep train_step_;
+  const PseudoLabels pseudo_;
+  BatchStream batches_;
+  std::optional<Distillation> distillation_;
+  std::optional<TrainStep> train_step_;
   const int64_t per_epoch_, steps_;
   const Schedule schedule_;
   std::vector<double> validation_targets_;
@@ -127,8 +60,6 @@ class Run {
   double seconds_before_ = 0;  // of earlier calls
 };
 
-std::vector<float> as_floats(const std::vector<double>& values) { return {values.begin(), values.end()}; }
-
 DType compute_type(const TrainConfig& config) { return config.dtype == "bf16" ? DType::BF16 : DType::F32; }
 
 Run::Run(const TrainConfig& config, const TrainHooks& hooks)
@@ -138,30 +69,48 @@ Run::Run(const TrainConfig& config, const TrainHooks& hooks)
       info_(starting_info(config)),
       model_(info_.config, cpu_device, compute_type(config), true),
       optimizer_(model_.params, {.weight_decay = config.weight_decay, .clip = config.clip}),
-      loader_(paths_of(data_.train), as_floats(targets_of(data_.train, data_.train, config.labels == "scaled")),
-              loader_options(config, info_)),
-      train_step_(model_, optimizer_, method_options(config, data_.train, loader_.batch_size())),
-      per_epoch_(loader_.batches_per_epoch()),
+      pseudo_(label_unlabelled(config, hooks.labelling)),
+      batches_(labelled_photos(data_.train, config.labels == "scaled"),
+               labelled_photos(pseudo_, data_.train, config.labels == "scaled"), config.pseudo_ratio,
+               loader_options(config, info_)),
+      per_epoch_(batches_.batches_per_epoch()),
       steps_(per_epoch_ * config.epochs),
       schedule_{schedule_named(config.schedule), config.lr, config.epochs, per_epoch_, config.warmup},
       validation_targets_(targets_of(data_.validation, data_.train, config.labels == "scaled")) {
-  describe(info_, config, data_.train, hooks);
+  describe(info_, config, data_.train, hooks.command, hooks.version);
   model_.init(static_cast<uint64_t>(config.seed));
   if (!config.init.empty()) init_from(model_, config.init);
-  auto photos = paths_of(data_.train);
+  if (config.ema > 0 || config.w_distil_feat > 0)
+    distillation_.emplace(model_, info_, distil_options(config), optimizer_.rule);
+  train_step_.emplace(model_, optimizer_, method_options(config, data_.train, batches_.batch_size()),
+                      distillation_ ? &*distillation_ : nullptr);
+  auto photos = batches_.paths();
   for (const Sample& sample : data_.validation.samples) photos.push_back(sample.path);
   check_photos(photos, hooks.checking);
   open_folder();
 }
 
+ordered_json to_json(const PseudoLabels& labels) {
+  return {{"event", "pseudo_labels"},
+          {"photos", labels.photos},
+          {"unreadable", labels.unreadable},
+          {"dropped", labels.dropped},
+          {"kept", labels.kept.size()},
+          {"spread_limit", labels.spread_limit}};
+}
+
 void Run::open_folder() {
   folder_ = std::make_unique<RunFolder>(config_);
   if (!config_.resume) {
-    state_.command = info_.command;
+    state_.command = info_.command, state_.unlabelled = pseudo_.digest;
+    if (pseudo_.photos > 0) folder_->log(to_json(pseudo_).dump());
     save();
     return folder_->commit(config_);
   }
-  folder_->restore(state_, model_.params, optimizer_, train_step_.state());
+  folder_->restore(state_, model_.params, optimizer_, extra_state());
+  QFM_CHECK(state_.unlabelled == pseudo_.digest, config_.unlabelled,
+            ": other photos or labels than the run began with; it cannot go on with them");
+  if (distillation_) distillation_->restored(state_.steps);
   info_.command = state_.command;
   seconds_before_ = state_.seconds;
   QFM_CHECK(state_.epochs >= 0 && state_.epochs <= config_.epochs &&
@@ -174,7 +123,7 @@ void Run::open_folder() {
 TrainResult Run::go() {
   start_ = saved_ = Clock::now();
   first_step_ = state_.steps;
-  loader_.start(state_.steps, steps_);
+  batches_.start(state_.steps, steps_);
   bool going = true;
   while (going && state_.epochs < config_.epochs) {
     going = run_epoch();
@@ -207,15 +156,15 @@ std::string names_of(const Batch& batch, const std::vector<std::string>& paths) 
 void Run::step() {
   const auto start = Clock::now();
   const double lr = schedule_.rate(state_.steps);
-  const Batch batch = loader_.next();
+  const Batch batch = batches_.next();
   StepResult done;
   try {
-    done = train_step_(batch, static_cast<uint32_t>(state_.epochs), lr);
+    done = (*train_step_)(batch, static_cast<uint32_t>(state_.epochs), lr);
   } catch (const OutOfMemory&) {
     throw;
   } catch (const Error& error) {
     QFM_FAIL("step ", state_.steps + 1, ": ", error.what(),
-             "; photos of the batch: ", names_of(batch, loader_.paths()));
+             "; photos of the batch: ", names_of(batch, batches_.paths()));
   }
   ++state_.steps;
   state_.loss_sum += done.loss;
@@ -278,7 +227,7 @@ ordered_json to_json(const EpochReport& report, int64_t step) {
 
 void Run::close_epoch() {
   EpochReport report = validate_epoch();
-  report.match = train_step_.take_match(), report.gates = train_step_.take_gates();
+  report.match = train_step_->take_match(), report.gates = train_step_->take_gates();
   if (report.best) {
     state_.best_epoch = state_.epochs;
     state_.best_srcc = report.validation && report.validation->srcc ? *report.validation->srcc : -1;
@@ -292,11 +241,20 @@ void Run::close_epoch() {
   if (hooks_.epoch_done) hooks_.epoch_done(report);
 }
 
+NamedTensors Run::extra_state() const {
+  NamedTensors tensors = train_step_->state();
+  if (distillation_)
+    for (auto& named : distillation_->state()) tensors.push_back(std::move(named));
+  return tensors;
+}
+
 // The state last: the models of what it has behind it are then on disk.
 void Run::save() {
   state_.seconds = seconds_before_ + seconds_since(start_);
   save_model(folder_->file("last.safetensors"), model_, info_);
-  folder_->save(state_, model_.params, optimizer_, train_step_.state());
+  if (distillation_ && distillation_->averaged())
+    save_model(folder_->file("ema.safetensors"), *distillation_->averaged(), info_);
+  folder_->save(state_, model_.params, optimizer_, extra_state());
   saved_ = Clock::now();
 }
 

@@ -34,6 +34,8 @@ struct TrainHooks {
   std::string command, version;  // kept in the checkpoints
   std::function<void(int64_t done, int64_t photos)> checking =
       {};  // every photo is decoded once before the first step
+  std::function<void(int64_t done, int64_t photos)> labelling =
+      {};  // the teacher has scored this many of the unlabelled photos
   std::function<void(const TrainProgress&)> progress = {};
   std::function<void(const EpochReport&)> epoch_done = {};
   std::function<bool()> should_stop = {};  // asked after every step; true: save and return
@@ -52,7 +54,9 @@ struct TrainResult {
 //   last.safetensors   the model, at the end of every epoch and every few minutes
 //   model.safetensors  at the end of the run: the last model in F16, half the size, for shipping
 //   best.safetensors   with a validation part: the model of the epoch with the highest SRCC there
-//   state.safetensors  masters, moments and position: all that config.resume needs
+//   ema.safetensors    with --ema: the averaged model
+//   state.safetensors  masters, moments, memory and position: all that config.resume needs
+//   pseudo_labels.jsonl  with --unlabelled: what the teacher said, unless config.label_cache keeps it elsewhere
 // Every file is replaced atomically; a run killed at any moment and resumed ends with the bits of one that
 // was not. The same bits for any number of threads and workers. Starting weights: config.init (ours or
 // timm's), else random.
