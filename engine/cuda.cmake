@@ -14,6 +14,10 @@ else()
   set(QFM_CUDA_WORLD off)
 endif()
 
+if(QFM_RACE AND (NOT QFM_CUDA_WORLD STREQUAL "host" OR QFM_SANITIZE))
+  message(FATAL_ERROR "QFM_RACE needs QFM_CUDA=host and no QFM_SANITIZE")
+endif()
+
 if(QFM_CUDA_WORLD STREQUAL "device")
   if(NOT QFM_NVCC)
     message(FATAL_ERROR "QFM_CUDA=device: no nvcc in PATH or /usr/local/cuda/bin (-DQFM_NVCC=PATH)")
@@ -32,6 +36,9 @@ if(QFM_CUDA_WORLD STREQUAL "device")
     -Xcompiler=-Wall,-Wextra,-Werror,-ffp-contract=off,-fno-strict-aliasing>)
 elseif(QFM_CUDA_WORLD STREQUAL "host")
   target_compile_definitions(qfm_flags INTERFACE QFM_CUDA_HOST)
+  if(QFM_RACE)
+    target_compile_definitions(qfm_flags INTERFACE QFM_CUDA_RACE)
+  endif()
 endif()
 
 # qfm_cuda_sources(target a.cu ...): CUDA by nvcc, C++ by the host compiler, or nothing.
@@ -41,6 +48,8 @@ function(qfm_cuda_sources target)
   endif()
   target_sources(${target} PRIVATE ${ARGN})
   if(QFM_CUDA_WORLD STREQUAL "host")
-    set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS -Wno-unknown-pragmas)
+    # Compiled for ThreadSanitizer, linked with engine/base/host_race_hooks.cpp instead.
+    set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX
+      COMPILE_OPTIONS "-Wno-unknown-pragmas;$<$<BOOL:${QFM_RACE}>:-fsanitize=thread;-g>")
   endif()
 endfunction()

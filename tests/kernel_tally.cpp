@@ -30,18 +30,22 @@ std::set<std::string> defined_kernels() {
   return names;
 }
 
+std::string base_name(const std::string& name) { return name.substr(0, name.find('<')); }
+
 }  // namespace
 
 void print_kernel_tally() {
+  const std::set<std::string> ours = defined_kernels();
   for (const auto& [name, count] : host_cuda::launches())
-    if (count > 0) std::printf("kernel %s: %lld launches\n", name.c_str(), static_cast<long long>(count));
+    if (count > 0 && ours.count(base_name(name)) > 0)
+      std::printf("kernel %s: %lld launches\n", name.c_str(), static_cast<long long>(count));
 }
 
 bool all_kernels_ran() {
   std::set<std::string> missing = defined_kernels();
   bool all = !missing.empty();
   for (const auto& [name, count] : host_cuda::launches()) {
-    missing.erase(name.substr(0, name.find('<')));
+    missing.erase(base_name(name));
     if (count == 0) std::printf("FAILED: kernel %s never ran\n", name.c_str());
     all = all && count > 0;
   }

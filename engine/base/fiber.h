@@ -17,6 +17,7 @@ class FiberStacks {
   char* bottom(size_t i) const { return base_ + i * kStride + kGuard; }
   // Bytes of stack i: they end at different lines of the caches, which else all map to the same few.
   static constexpr size_t size(size_t i) { return kSize - i % 64 * 576; }
+  bool holds(const void* p) const { return p >= base_ && p < base_ + count_ * kStride; }
   // After fibers were dropped in the middle of a function: forgets what ASan thinks lies on their stacks.
   void forget() const;
 

@@ -10,6 +10,7 @@
 namespace qfm::host_cuda {
 
 thread_local Block block;
+constinit thread_local Block* running_block = nullptr;
 
 namespace {
 
@@ -25,17 +26,20 @@ std::string Block::here() const {
                 index_.y, ",", index_.z, "): ");
 }
 
-void Block::run(const Launch& launch, dim3 index, uint64_t seed, bool late_copies) {
+void Block::run(const Launch& launch, int64_t index, uint64_t seed, bool late_copies) {
   QFM_CHECK(!launch_, "host-CUDA: ", cuda::kernel_name(launch.kernel.signature), " is launched by a kernel");
-  launch_ = &launch, index_ = index, random_ = seed, late_copies_ = late_copies;
+  launch_ = &launch, index_ = block_index(launch.grid, index), random_ = seed, late_copies_ = late_copies;
   struct AtEnd {
     Block& b;
     ~AtEnd() {
-      b.launch_ = nullptr;
+      b.launch_ = nullptr, running_block = nullptr;
+      for (const SharedPiece& piece : b.shared_.pieces())
+        if (kFindRaces) b.races_.forget(piece.data(), piece.bytes);
       b.shared_.clear();
     }
   } at_end{*this};
   prepare();
+  if (kFindRaces) races_.start_block(static_cast<uint32_t>(index), threads_.size()), running_block = this;
   while (true) {
     if (run_ready()) continue;
     if (failure_) break;
@@ -47,6 +51,7 @@ void Block::run(const Launch& launch, dim3 index, uint64_t seed, bool late_copie
     if (all(State::Done)) return check_bands();
     if (!all(State::Barrier)) break;
     for (Thread& t : threads_) t.state = State::Ready;
+    if (kFindRaces) races_.barrier();
   }
   stacks_.forget();  // the other fibers are dropped where they stand
   if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
@@ -176,6 +181,8 @@ void Block::complete(Thread* warp, uint32_t mask) {
     for (int i = 0; i < 32; ++i) lanes[i] = reinterpret_cast<void*>(before[i]);
     running_->work(lanes);
   }
+  if (kFindRaces && what == host_cuda::Collective::Sync)
+    races_.sync_warp(static_cast<int>(warp - threads_.data()), mask);
   for (uint32_t rest = mask; rest != 0; rest &= rest - 1) {
     Thread& t = warp[std::countr_zero(rest)];
     QFM_CHECK(what != host_cuda::Collective::Shuffle || mask >> t.source & 1, here(), "lane ",
@@ -214,6 +221,11 @@ void Block::cp_async16(void* shared, const void* global, bool valid, Where where
             ": cp_async16 from an address that is not a multiple of 16 bytes, at ", place(where));
   const AsyncCopy copy{static_cast<char*>(shared), static_cast<const char*>(global), valid, running_->commits,
                        where};
+  if (kFindRaces) {
+    if (valid) access(global, 16, false, site_of(where));
+    access(shared, 16, true, site_of(where));
+    races_.take_off(shared, 16);
+  }
   if (late_copies_) std::memset(shared, 0xff, 16);  // nobody may look until it has landed
   else land(copy);
   running_->copies.push_back(copy);
@@ -224,6 +236,8 @@ void Block::cp_async_wait(int newest) {
   const auto flying = std::find_if(copies.begin(), copies.end(),
                                    [&](const AsyncCopy& c) { return c.group >= running_->commits - newest; });
   if (late_copies_) std::for_each(copies.begin(), flying, land);
+  for (auto copy = copies.begin(); kFindRaces && copy != flying; ++copy)
+    races_.land(thread(), copy->shared, 16);
   copies.erase(copies.begin(), flying);
 }
 
@@ -242,6 +256,41 @@ void* Block::static_shared(const void* key, const char* name, size_t bytes, Wher
   QFM_CHECK(total + launch_->shared_bytes <= kMaxShared, here(), "shared memory is ",
             total + launch_->shared_bytes, " bytes with ", name, ", at most 227 KB, at ", place(where));
   return shared_.add(key, name, bytes, where);
+}
+
+// Not by a throw: the compiler takes the hooks for functions that throw nothing.
+void Block::stop(const std::string& message) {
+  failure_ = std::make_exception_ptr(Error(message, __FILE__, __LINE__));
+  switch_fiber(running_->fiber, scheduler_, true);
+  std::abort();  // never comes back
+}
+
+void Block::access(const void* p, size_t bytes, bool write, Site site) {
+  if (stacks_.holds(p)) return;
+  for (const SharedPiece& piece : shared_.pieces())
+    if (piece.band_holds(p, bytes))
+      stop(concat(here(), "thread ", thread(), write ? " writes " : " reads ", "past the bounds of ",
+                  piece.name, " at ", text_of(site)));
+  if (const auto before = races_.access(thread(), p, bytes, write, site))
+    stop(here() + race_text(p, write, site, *before));
+}
+
+std::string Block::race_text(const void* p, bool write, Site site,
+                             const RaceDetector::Conflict& before) const {
+  std::string memory = concat("global memory ", p);
+  for (const SharedPiece& piece : shared_.pieces())
+    if (piece.holds(p, 1))
+      memory =
+          concat("shared memory ", piece.name, " + ", static_cast<const char*>(p) - piece.data(), " bytes");
+  const dim3 other = block_index(launch_->grid, before.block);
+  const bool elsewhere = other.x != index_.x || other.y != index_.y || other.z != index_.z;
+  return concat("race on ", memory, ": thread ", thread(), write ? " writes at " : " reads at ",
+                text_of(site), ", thread ", before.thread,
+                elsewhere ? concat(" of block (", other.x, ",", other.y, ",", other.z, ")") : std::string(),
+                before.in_flight ? " has not waited for its cp_async16 of "
+                : before.wrote   ? " wrote at "
+                                 : " read at ",
+                text_of(before.site));
 }
 
 std::string Block::thread_list(const std::vector<size_t>& ids) const {

@@ -7,6 +7,7 @@
 #include "engine/base/error.h"
 #include "engine/base/fiber.h"
 #include "engine/base/host_cuda.h"
+#include "engine/base/host_race.h"
 #include "engine/base/host_shared.h"
 #include "engine/base/kernel_name.h"
 
@@ -51,11 +52,17 @@ struct Thread {
   int commits;
 };
 
+// The block of this number in a grid.
+inline dim3 block_index(dim3 grid, int64_t i) {
+  return dim3(i % grid.x, i / grid.x % grid.y, i / grid.x / grid.y);
+}
+
 // The one block that runs on this OS thread.
 class Block {
  public:
   // late_copies: a cp.async lands when it is waited for, else at once.
-  void run(const Launch& launch, dim3 index, uint64_t seed, bool late_copies);
+  void run(const Launch& launch, int64_t index, uint64_t seed, bool late_copies);
+  void start_launch() { races_.start_launch(); }
 
   // For the thread that runs now.
   void barrier(Where where) { wait(State::Barrier, where); }
@@ -70,6 +77,9 @@ class Block {
   void* dynamic_shared() { return shared_.dynamic(); }
   // Throws Error unless [p, p + bytes) is shared memory of this block and aligned to `bytes`.
   void check_shared(const void* p, size_t bytes, const char* what, Where where) const;
+  // A QFM_RACE build: the running thread accesses memory. A race, or an access around shared memory, ends the
+  // thread and the launch.
+  void access(const void* p, size_t bytes, bool write, Site site);
   // "host-CUDA: KERNEL, block (0,0,0): ", for messages.
   std::string here() const;
 
@@ -86,6 +96,8 @@ class Block {
   void check_copies_waited() const;
   void check_bands() const;
   std::string stuck() const;
+  [[noreturn]] void stop(const std::string& message);
+  std::string race_text(const void* p, bool write, Site site, const RaceDetector::Conflict& before) const;
   std::string thread_list(const std::vector<size_t>& ids) const;
 
   const Launch* launch_ = nullptr;  // null: no block runs
@@ -100,9 +112,12 @@ class Block {
   FiberStacks stacks_;
   std::exception_ptr failure_;
   SharedMemory shared_;
+  RaceDetector races_;
 };
 
 // Of this OS thread.
 extern thread_local Block block;
+// The same, while it runs; else null.
+extern constinit thread_local Block* running_block;
 
 }  // namespace qfm::host_cuda

@@ -41,14 +41,21 @@ void run(const Launch& launch) {
   const uint64_t seed = schedule_seed.load();
   const dim3 grid = launch.grid;
   const int64_t blocks = int64_t{grid.x} * grid.y * grid.z;
+  const auto run_block = [&](int64_t chunk) {
+    const int64_t i = seed % 2 ? chunk : blocks - 1 - chunk;
+    uint64_t mixed = seed ^ static_cast<uint64_t>(i) << 32;
+    block.run(launch, i, next_random(mixed), seed % 2 == 0);
+  };
+  if (kFindRaces) {  // one detector sees them all
+    block.start_launch();
+    for (int64_t chunk = 0; chunk < blocks; ++chunk) run_block(chunk);
+    return;
+  }
   std::atomic<bool> failed = false;
   parallel_for(blocks, [&](int64_t chunk) {
     if (failed.load(std::memory_order_relaxed)) return;
-    const int64_t i = seed % 2 ? chunk : blocks - 1 - chunk;
-    uint64_t mixed = seed ^ static_cast<uint64_t>(i) << 32;
     try {
-      block.run(launch, dim3(i % grid.x, i / grid.x % grid.y, i / grid.x / grid.y), next_random(mixed),
-                seed % 2 == 0);
+      run_block(chunk);
     } catch (...) {
       failed.store(true, std::memory_order_relaxed);
       throw;

@@ -60,6 +60,7 @@ void ldmatrix(uint32_t* r, int count, bool transposed, const void* row, Where wh
   MatrixRow mine{{}, r, count, transposed};
   if (block.lane() < 8 * count) {
     block.check_shared(row, 16, "ldmatrix from", where);
+    if (kFindRaces) block.access(row, 16, false, site_of(where));
     std::memcpy(mine.row, row, 16);
   }
   block.whole_warp(&load_matrices, &mine, where);

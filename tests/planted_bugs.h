@@ -1,0 +1,113 @@
+// Bugs that are planted one at a time in small sound kernels, to see that host-CUDA finds each.
+#pragma once
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "engine/base/error.h"
+#include "tests/schedules.h"
+
+namespace qfm::test {
+
+enum class Bug {
+  None,
+  // planted_rows.cuh: sums of rows, a block a row
+  MissingBarrier,       // between the warps' sums and their readers
+  MissingReuseBarrier,  // before shared memory is used again
+  DivergentBarrier,     // that one warp alone comes to
+  EarlyReturn,          // a warp leaves before the barrier
+  ExitedLane,           // lanes leave before a shuffle
+  HalfMask,             // a shuffle whose mask lacks lanes that call it
+  GuardTooFar,          // reads one element past the row
+  GuardTooShort,        // leaves out the last element
+  WrongStride,          // rows taken to be n + 1 apart
+  WrongLane,            // the lane that stores the warp's sum is not the one that has it
+  HalfButterfly,        // a warp sum without its last step
+  UnclearedSum,         // adds to shared memory that nobody set to zero
+  UnwrittenShared,      // reads a sum of a warp that the block does not have
+  SharedReadOutside,    // reads past the end of a shared array
+  SharedWriteOutside,   // writes there
+  SharedTooLarge,       // more than 48 KB of static shared memory
+  MisalignedPack,       // reads 16 bytes at a time from rows that are not aligned
+  GridTooSmall,         // one row a block, and fewer blocks than rows
+  WritesNextRow,        // stores a sum one place too far
+  WritesOtherBlock,     // stores it in a place of the next row's block too
+  // planted_rows.cuh: sums of columns, partial sums a block and then their sum
+  OrderOfArrival,   // warps add up in the order in which they arrive
+  MissingSlice,     // leaves out the last block's partial sums
+  UnwrittenSlice,   // reads the slice behind the last
+  ReadsOtherBlock,  // adds up the slices in the launch that makes them
+  // planted_product.cuh: a matrix product fed by cp.async
+  UnwaitedRead,           // reads without a wait
+  ShortWait,              // waits until two groups are left where one may be
+  Uncommitted,            // waits for groups that no commit has made
+  PrefetchPastEnd,        // starts a copy that nobody waits for
+  NoBarrierAfterWait,     // reads what other threads' copies brought
+  NoBarrierBeforeRefill,  // overwrites a buffer that others still read
+  BuffersSwapped,         // multiplies the buffer that is being filled
+  MissingZeroFill,        // copies from past the matrix's edge
+  CopyOutsideShared,      // copies to one row past the tile
+  WrongMatrixRow,         // ldmatrix takes the first 8 rows twice
+  MisalignedMatrixRow,    // ldmatrix from one element further
+  MissingTranspose,       // ldmatrix without .trans
+  WrongFragment,          // two registers of a swapped
+  WrongOutputFragment,    // two registers of d swapped
+  StaleAccumulator,       // keeps the sums of the tile before
+  LastStepForgotten,      // leaves out the last columns of a
+  RowGuard,               // writes one row past the result
+  // planted_attention.cuh: softmax(q k^T) v, a warp a query, 32 keys at a time
+  MaskRoundedUp,         // attends to the keys that fill up the last 32: wrong at 197
+  MaskOffByOne,          // leaves out the last key
+  MaxOfOneLane,          // subtracts the lane's maximum in place of the warp's
+  SumNotRescaled,        // the sum keeps an older maximum
+  OutputNotRescaled,     // the output does
+  MissingSyncwarp,       // reads what other lanes write
+  MissingReuseSyncwarp,  // overwrites what other lanes read; shuffles happen to keep them apart
+};
+
+enum class Found { No, Error, WrongResult };
+
+// Counts runs of one kernel until a bug shows itself.
+class Hunt {
+ public:
+  Found found() const { return found_; }
+  // launch() runs under all schedules; sound() says whether its results are right.
+  template <class Launch, class Sound>
+  void run(Launch&& launch, Sound&& sound) {
+    for_schedules([&] {
+      if (found_ != Found::No) return;
+      try {
+        launch();
+        if (!sound()) found_ = Found::WrongResult;
+      } catch (const Error& error) {
+        found_ = Found::Error, message_ = error.what();
+      }
+    });
+  }
+  const std::string& message() const { return message_; }
+
+ private:
+  Found found_ = Found::No;
+  std::string message_;
+};
+
+inline constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+// n elements of value f(i), then as many NaN as a bug may reach.
+template <class T, class F>
+std::vector<T> with_margin(size_t n, size_t margin, F&& f) {
+  std::vector<T> v;
+  for (size_t i = 0; i < n; ++i) v.push_back(T(f(i)));
+  v.resize(n + margin, T(kNan));
+  return v;
+}
+
+template <class T>
+bool all_nan(const std::vector<T>& v, size_t from) {
+  for (size_t i = from; i < v.size(); ++i)
+    if (!std::isnan(static_cast<float>(v[i]))) return false;
+  return true;
+}
+
+}  // namespace qfm::test
