@@ -23,6 +23,11 @@ TEST_CASE_TEMPLATE("pointwise functions on CUDA equal the plain ones", T, float,
                     [=](auto dev, auto in, auto out, auto) { add(dev, out[0], in[0], in[1], n); });
     check_kernel<T>({"scale", {a}, {{n}}, {}},
                     [=](auto dev, auto in, auto out, auto) { scale(dev, out[0], in[0], 0.3, n); });
+    check_kernel<T>({"scale_by", {a, random<T>("factor", 2, 1)}, {{n}}, {{1}}},
+                    [=](auto dev, auto in, auto out, auto sums) {
+                      cast(dev, sums[0], in[1], 1);
+                      scale_by(dev, out[0], in[0], sums[0], n);
+                    });
     check_kernel<T>({"to float and back", {a}, {{n}}, {{n}}}, [=](auto dev, auto in, auto out, auto sums) {
       cast(dev, sums[0], in[0], n);
       cast(dev, out[0], sums[0], n);

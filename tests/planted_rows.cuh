@@ -33,7 +33,7 @@ __global__ void rows_kernel(float* y, float* sums, const float* x, int rows, int
     if (bug == Bug::DivergentBarrier && warp == 1) __syncthreads();
     else if (bug != Bug::MissingBarrier && bug != Bug::DivergentBarrier) __syncthreads();
     float total = part[0] + part[1];
-    if (bug == Bug::SharedReadOutside) total += 0 * (&part[0])[2];
+    if (bug == Bug::SharedReadOutside) total += part[blockDim.x / 32];
     if (threadIdx.x == 0) {
       sums[row + (bug == Bug::WritesNextRow)] = total;
       if (bug == Bug::WritesOtherBlock) sums[(row + 1) % rows] = total;
@@ -117,7 +117,7 @@ Hunt hunt_in_columns() {
     std::vector<float> partial((kSlices + 1) * 32, kNan);
     y.assign(32, kNan);
     launch<column_parts_kernel<bug>>(kSlices, 128, 0, nullptr, y.data(), partial.data(), x.data(), kRows);
-    if (bug != Bug::ReadsOtherBlock)
+    if constexpr (bug != Bug::ReadsOtherBlock)
       launch<add_slices_kernel<bug>>(1, 32, 0, nullptr, y.data(), partial.data(), kSlices);
   };
   hunt.run(launch_it, [&] {
