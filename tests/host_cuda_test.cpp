@@ -231,9 +231,10 @@ enum class CopyFault {
 };
 
 __global__ void copy_fault_kernel(CopyFault fault, const float* x) {
-  SHARED(Pack4, tile, [8]);
+  SHARED(Pack4, tile, [64]);
+  SHARED(Pack4, rows, [64]);
   if (fault == CopyFault::Pack && threadIdx.x == 35) load<2>(x + 3);
-  float* to = tile[threadIdx.x % 4].at + (fault == CopyFault::MisalignedTo && threadIdx.x == 35);
+  float* to = tile[threadIdx.x].at + (fault == CopyFault::MisalignedTo && threadIdx.x == 35);
   alignas(16) float local[4];
   if (fault == CopyFault::Outside && threadIdx.x == 35) to = local;
   cp_async16(to, x + (fault == CopyFault::MisalignedFrom && threadIdx.x == 35));
@@ -241,7 +242,7 @@ __global__ void copy_fault_kernel(CopyFault fault, const float* x) {
   if (fault == CopyFault::ShortWait) cp_async_wait<1>();
   else if (fault != CopyFault::Unwaited || threadIdx.x != 35) cp_async_wait<0>();
   uint32_t r[2];
-  ldmatrix_x2(r, tile[threadIdx.x % 4].at + (fault == CopyFault::Row && threadIdx.x == 35 ? 2 : 0));
+  ldmatrix_x2(r, rows[threadIdx.x].at + (fault == CopyFault::Row && threadIdx.x == 35 ? 2 : 0));
 }
 
 TEST_CASE("host-CUDA: copies that nobody waits for and wrong addresses are errors") {
