@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "kernels/loss_point.h"
 #include "kernels/run.h"
 
 namespace qfm {
@@ -19,12 +20,14 @@ double dot(const T* a, const T* b, int64_t n) {
 template <class T>
 void weighted_smooth_l1(Cpu, acc<T>* loss, T* grad, const T* prediction, const T* target,
                         const acc<T>* weight, double beta, int64_t n) {
+  const SmoothL1Point point{beta};
   double sum = 0;
   for (int64_t i = 0; i < n; ++i) {
-    const double w = to<double>(weight[i]), d = to<double>(prediction[i]) - to<double>(target[i]);
-    const double size = std::fabs(d), sign = d > 0 ? 1 : d < 0 ? -1 : d;
-    grad[i] = to<T>(w == 0 ? 0.0 : w * (size < beta ? d / beta : sign));
-    if (w != 0) sum += w * (size < beta ? d * d / (2 * beta) : size - beta / 2);
+    const double w = to<double>(weight[i]);
+    double slope;
+    const double value = point(to<double>(prediction[i]) - to<double>(target[i]), slope);
+    grad[i] = to<T>(w == 0 ? 0.0 : w * slope);
+    if (w != 0) sum += w * value;
   }
   *loss = static_cast<acc<T>>(sum);
 }

@@ -16,7 +16,7 @@ Var weighted_smooth_l1(const Var& prediction, const Tensor& target, const Tensor
             "weighted_smooth_l1: prediction is ", p.shape(), ", target ", target.shape(), ", weight ",
             weight.shape());
   const Tensor loss = acc_like(p, {1}), grad = like(p);
-  dispatch_cpu({"weighted_smooth_l1"}, p, [&](auto dev, auto t) {
+  dispatch({"weighted_smooth_l1"}, p, [&](auto dev, auto t) {
     using T = decltype(t);
     weighted_smooth_l1<T>(dev, ptr<acc<T>>(loss), ptr<T>(grad), ptr<const T>(p), ptr<const T>(target),
                           ptr<const acc<T>>(weight), beta, p.numel());
@@ -29,7 +29,7 @@ Var cosine_distance(const Var& a, const Tensor& c, const Tensor& weight, double 
   QFM_CHECK((x.rank() == 2 || x.rank() == 3) && x.shape() == c.shape() && weight.shape() == Shape{x.dim(0)},
             "cosine_distance: a is ", x.shape(), ", c ", c.shape(), ", weight ", weight.shape());
   const Tensor loss = acc_like(x, {1}), grad = like(x);
-  dispatch_cpu({"cosine_distance", 0, 3.0 * static_cast<double>(x.bytes())}, x, [&](auto dev, auto t) {
+  dispatch({"cosine_distance", 0, 3.0 * static_cast<double>(x.bytes())}, x, [&](auto dev, auto t) {
     using T = decltype(t);
     cosine_distance<T>(dev, ptr<acc<T>>(loss), ptr<T>(grad), ptr<const T>(x), ptr<const T>(c),
                        ptr<const acc<T>>(weight), x.dim(0), x.rank() == 3 ? x.dim(1) : 1, x.dim(-1), eps);
@@ -42,7 +42,7 @@ Var selection_loss(const Var& gates, const Tensor& variance) {
   QFM_CHECK(g.rank() == 2 && variance.shape() == Shape{g.dim(1)}, "selection_loss: gates are ", g.shape(),
             ", variances ", variance.shape());
   const Tensor loss = acc_like(g, {1}), grad = like(g);
-  dispatch_cpu({"selection_loss"}, g, [&](auto dev, auto t) {
+  dispatch({"selection_loss"}, g, [&](auto dev, auto t) {
     using T = decltype(t);
     selection_loss<T>(dev, ptr<acc<T>>(loss), ptr<T>(grad), ptr<const T>(g), ptr<const acc<T>>(variance),
                       g.dim(0), g.dim(1));
@@ -59,7 +59,7 @@ Var cross_entropy_of_similarities(const char* name, const Var& h, const std::vec
   const int64_t n = u.dim(0);
   const Tensor target = Tensor::from(targets, {n, n}).to(acc_of(u.value.dtype())).to(u.value.device());
   const Tensor loss = acc_like(u.value, {1}), grad = like(u.value), work = acc_like(u.value, {n * (n + 1)});
-  dispatch_cpu({name}, u.value, [&](auto dev, auto t) {
+  dispatch({name}, u.value, [&](auto dev, auto t) {
     using T = decltype(t);
     using A = acc<T>;
     similarity_cross_entropy<T>(dev, ptr<A>(loss), ptr<T>(grad), ptr<A>(work), ptr<const T>(u.value),

@@ -24,7 +24,7 @@ namespace {
 // f(device tag, accumulator) for small tensors of the accumulation type: F32 or, on the CPU, F64.
 template <class F>
 void dispatch_acc(const char* name, const Tensor& x, F&& f) {
-  dispatch_cpu({name}, x, [&](auto dev, auto t) {
+  dispatch({name}, x, [&](auto dev, auto t) {
     if constexpr (std::is_same_v<decltype(t), bf16>) QFM_FAIL(name, ": needs an accumulation type");
     else f(dev, t);
   });
@@ -75,7 +75,7 @@ Tensor gather_tokens(const Tensor& x, const Tensor& from, const Tensor& order) {
 
 void keep_stronger(const Tensor& strength, const Tensor& change, const Tensor& trial, const Tensor& score,
                    const Tensor& clean) {
-  dispatch_cpu({"keep_stronger"}, score, [&](auto dev, auto t) {
+  dispatch({"keep_stronger"}, score, [&](auto dev, auto t) {
     using T = decltype(t);
     using A = acc<T>;
     keep_stronger<T>(dev, ptr<A>(strength), ptr<A>(change), ptr<const A>(trial), ptr<const T>(score),
@@ -85,7 +85,7 @@ void keep_stronger(const Tensor& strength, const Tensor& change, const Tensor& t
 
 Tensor noise_variance(const Tensor& noise, const Tensor& factor, const Tensor& weight) {
   const Tensor variance = acc_like(noise, {noise.dim(2)});
-  dispatch_cpu({"noise_variance", 0, 2.0 * static_cast<double>(noise.bytes())}, noise, [&](auto dev, auto t) {
+  dispatch({"noise_variance", 0, 2.0 * static_cast<double>(noise.bytes())}, noise, [&](auto dev, auto t) {
     using T = decltype(t);
     using A = acc<T>;
     noise_variance<T>(dev, ptr<A>(variance), ptr<const T>(noise), ptr<const A>(factor), ptr<const A>(weight),

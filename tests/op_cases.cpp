@@ -153,7 +153,6 @@ void add_method(std::vector<OpCase>& t) {
                {x({3, 7, 13}), fixed({3, 7, 13}), fixed({3})},
                [](const In& v) { return perturb(v[0], v[1].value, constant(v[2], v[0])); },
                1});
-  const size_t first = t.size();
   for (int64_t n : {1, 13, 197})
     t.push_back({concat("weighted_smooth_l1 ", n),
                  {{{n}, false, true, 3.0}, fixed({n}), fixed({n})},
@@ -191,7 +190,6 @@ void add_method(std::vector<OpCase>& t) {
                  return score_contrast(v[0], {0, .04, .5, .52, .55, .9, .2}, .05, 0.2);
                },
                7 * 13});
-  for (size_t i = first; i < t.size(); ++i) t[i].cuda = false;
   t.push_back({"weighted_total",
                {x({7, 13}), x({13}), fixed({7, 13}), fixed({13})},
                [](const In& v) {

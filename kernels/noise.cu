@@ -1,0 +1,100 @@
+// The strength of semantic noise on CUDA; the contracts are in noise.h.
+//
+// Cost: noise_variance reads the noise twice (n = 16 x 196 x 192 of 4 bytes: 4.8 MB, a few microseconds), 5
+// FLOPs an element. The others touch a few numbers a photo: what counts is the launch.
+#include "kernels/noise.h"
+#include "kernels/run.cuh"
+
+namespace qfm {
+namespace {
+
+// Every thread counts all: a batch is short, and nobody waits for anybody.
+__global__ void __launch_bounds__(kThreads)
+    match_weights_kernel(float* weight, const int32_t* partner, int64_t n) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= n) return;  // no barrier follows
+  int matched = 0;
+  for (int64_t j = 0; j < n; ++j) matched += partner[j] >= 0;
+  weight[i] = partner[i] >= 0 ? 1.0f / static_cast<float>(matched) : 0.0f;
+}
+
+struct Factor {
+  __device__ float operator()(float strength, float size, float noise_size) const {
+    return noise_size == 0 ? 0.0f : strength * size / noise_size;
+  }
+};
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    keep_stronger_kernel(float* strength, float* change, const float* trial, const T* score, const T* clean,
+                         int64_t n) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= n) return;  // no barrier follows
+  const float moved = fabsf(static_cast<float>(score[i]) - static_cast<float>(clean[i]));
+  if (moved > change[i]) strength[i] = trial[i], change[i] = moved;
+}
+
+// share x, or with a mean share (x - mean)^2, of row (b, t): x = factor[b] noise, share = weight[b] / tokens.
+template <class T>
+struct NoiseMoment {
+  const T* noise;
+  const float *factor, *weight, *mean;
+  int64_t tokens, dim;
+  template <int V>
+  __device__ void add(float (&sum)[V], int64_t, int64_t row, int64_t column) const {
+    const int64_t b = row / tokens;
+    if (weight[b] == 0) return;
+    const float share = weight[b] / static_cast<float>(tokens);
+    const Pack<T, V> xs = load<V>(noise + row * dim + column);
+    for (int k = 0; k < V; ++k) {
+      const float x = factor[b] * static_cast<float>(xs.at[k]);
+      const float d = mean ? x - mean[column + k] : 0.0f;
+      sum[k] += share * (mean ? d * d : x);
+    }
+  }
+};
+
+}  // namespace
+
+template <>
+void match_weights(Cuda cuda, float* weight, const int32_t* partner, int64_t n) {
+  if (n == 0) return;
+  launch<match_weights_kernel>(ceil_div(n, kThreads), kThreads, 0, cuda.stream, weight, partner, n);
+}
+
+template <>
+void noise_factor(Cuda cuda, float* factor, const float* strength, const float* size, const float* noise_size,
+                  int64_t n) {
+  map(cuda, Factor{}, n, factor, strength, size, noise_size);
+}
+
+template <class T>
+void keep_stronger(Cuda cuda, acc<T>* strength, acc<T>* change, const acc<T>* trial, const T* score,
+                   const T* clean, int64_t n) {
+  if (n == 0) return;
+  launch<keep_stronger_kernel<T>>(ceil_div(n, kThreads), kThreads, 0, cuda.stream, strength, change, trial,
+                                  score, clean, n);
+}
+
+template <class T>
+void noise_variance(Cuda cuda, acc<T>* variance, const T* noise, const acc<T>* factor, const acc<T>* weight,
+                    int64_t batch, int64_t tokens, int64_t dim) {
+  if (dim == 0) return;
+  const DeviceScratch mean(dim * sizeof(float));
+  NoiseMoment<T> moment{noise, factor, weight, nullptr, tokens, dim};
+  with_lanes<T>(dim, {noise}, [&]<int V>(Lanes<V>) {
+    column_sums_of_all<V>(cuda, moment, mean.as<float>(), batch * tokens, dim);
+    moment.mean = mean.as<float>();
+    column_sums_of_all<V>(cuda, moment, variance, batch * tokens, dim);
+  });
+}
+
+#define QFM_INSTANTIATE(T)                                                                              \
+  template void keep_stronger(Cuda, acc<T>*, acc<T>*, const acc<T>*, const T*, const T*, int64_t);      \
+  template void noise_variance(Cuda, acc<T>*, const T*, const acc<T>*, const acc<T>*, int64_t, int64_t, \
+                               int64_t);
+QFM_INSTANTIATE(float)
+QFM_INSTANTIATE(bf16)
+#undef QFM_INSTANTIATE
+
+}  // namespace qfm
