@@ -151,7 +151,7 @@ bool covers(const AttentionShape& s, const Strides& ld) {
 }
 
 bool chosen(const char* direction, const AttentionShape& s) {
-  return choose([&] { return attention_key(direction, s); }, false).vendor;
+  return choose([&] { return attention_key(direction, s); }, false) == Choice{true, 0};
 }
 
 Strides packed(const AttentionShape& s) {
@@ -181,6 +181,7 @@ bool attention_forward_by(Cuda cuda, const AttentionShape& s, Heads<bf16> o, flo
       {g.q, q.data}, {g.k, k.data}, {g.v, v.data}, {g.o, o.data}, {g.scale, &scale}};
   if (lse) arguments.push_back({g.stats, lse});
   plan->run(cuda, arguments);
+  count_vendor_call();
   return true;
 }
 
@@ -200,6 +201,7 @@ bool attention_backward_by(Cuda cuda, const AttentionShape& s, Heads<bf16> dq, H
       {g.d_o, d_o.data}, {g.lse, lse},      {g.dq, dq.data}, {g.dk, dk.data},
       {g.dv, dv.data},   {g.scale, &scale}, {g.one, &one},   {g.row_sums, row_sums.as<float>()}};
   plan->run(cuda, arguments);
+  count_vendor_call();
   return true;
 }
 

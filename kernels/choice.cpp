@@ -1,5 +1,6 @@
 #include "kernels/choice.h"
 
+#include <atomic>
 #include <cstdlib>
 #include <optional>
 
@@ -64,8 +65,8 @@ Deciding from_environment() {
   return by;
 }
 
-Deciding& current() {
-  static Deciding by = from_environment();
+std::optional<Deciding>& current() {
+  static std::optional<Deciding> by;
   return by;
 }
 
@@ -103,8 +104,27 @@ std::string ChoiceTable::text() const {
   return text;
 }
 
-const Deciding& deciding() { return current(); }
+bool tf32_wanted() {
+  static const bool wanted = [] {
+    const char* value = std::getenv("QFM_TF32");
+    const std::string text = value ? value : "";
+    QFM_CHECK(text.empty() || text == "on" || text == "off", "QFM_TF32=", text, ": expected on or off");
+    return text == "on";
+  }();
+  return wanted;
+}
+
+const Deciding& deciding() {
+  if (!current()) current() = from_environment();
+  return *current();
+}
 void set_deciding(Deciding by) { current() = std::move(by); }
+
+namespace {
+std::atomic<uint64_t> calls{0};
+}  // namespace
+uint64_t vendor_calls() { return calls; }
+void count_vendor_call() { ++calls; }
 
 std::string vendors_text() {
 #ifdef QFM_WITH_VENDORS
@@ -121,7 +141,7 @@ std::string choices_text() {
                            : by.hash.empty()                       ? "by rule"
                                                                    : "table " + by.hash;
   const std::string vendors = vendors_text();
-  return vendors.empty() ? what : what + ", " + vendors;
+  return vendors.empty() ? what : what + ", " + vendors + (tf32_wanted() ? ", tf32" : "");
 }
 
 }  // namespace qfm

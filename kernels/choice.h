@@ -1,7 +1,9 @@
 // Own kernel or the vendor's: read from a table, never measured, while the program works. `qfm bench tune`
 // writes such a table, QFM_CHOICES=FILE reads it.
 #pragma once
+#include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 
 namespace qfm {
@@ -28,7 +30,8 @@ struct ChoiceTable {
 struct Deciding {
   enum class Prefer : unsigned char { Table, Own, Vendor } prefer = Prefer::Table;
   ChoiceTable table;
-  std::string hash;  // SHA-256 of the table's file; empty without one
+  std::string hash;                        // SHA-256 of the table's file; empty without one
+  std::set<std::string>* asked = nullptr;  // where given, gets the name of each operation that asks
 };
 const Deciding& deciding();
 // For tests and `bench tune`: replaces it from now on.
@@ -38,14 +41,25 @@ void set_deciding(Deciding by);
 template <class Key>
 Choice choose(const Key& key, bool vendor_by_rule) {
   const Deciding& by = deciding();
+  if (by.asked) by.asked->insert(key());
   if (by.prefer != Deciding::Prefer::Table) return {by.prefer == Deciding::Prefer::Vendor};
   if (!by.table.choices.empty())
     if (const auto at = by.table.choices.find(key()); at != by.table.choices.end()) return at->second;
   return {vendor_by_rule};
 }
 
+// QFM_TF32=on: the vendor's products of F32 may round their operands to TF32 (10 bits). Read once. Throws
+// Error for another value than on or off.
+bool tf32_wanted();
+
+// How often the vendor has served so far: a choice of it that cannot be followed leaves the work to our own
+// kernels.
+uint64_t vendor_calls();
+void count_vendor_call();
+
 // For the header of results of a CUDA run, which these decide the bits of: "by rule, cublaslt 13.1.0, cudnn
-// absent", "own, ...", "vendor, ...", "table 0a1b..., ...". Without vendors in the build only the first part.
+// absent", "own, ...", "vendor, ...", "table 0a1b..., ..."; ", tf32" where wanted. Without vendors in the
+// build only the first part.
 std::string choices_text();
 // "cublaslt 13.1.0, cudnn absent": opens them. Empty where the build has neither.
 std::string vendors_text();

@@ -3,7 +3,6 @@
 #include <cublasLt.h>
 
 #include <array>
-#include <cstdlib>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -61,16 +60,6 @@ const Library& library() {
 
 void check(cublasStatus_t status, const char* what) {
   QFM_CHECK(status == CUBLAS_STATUS_SUCCESS, "cublaslt: ", what, ": ", library().status_name(status));
-}
-
-bool wants_tf32() {
-  static const bool wanted = [] {
-    const char* value = std::getenv("QFM_TF32");
-    const std::string text = value ? value : "";
-    QFM_CHECK(text.empty() || text == "on" || text == "off", "QFM_TF32=", text, ": expected on or off");
-    return text == "on";
-  }();
-  return wanted;
 }
 
 cudaDataType_t cuda_type(DType t) { return t == DType::BF16 ? CUDA_R_16BF : CUDA_R_32F; }
@@ -214,7 +203,7 @@ Product& product(const GemmLayout& l, const Operands& o) {
                 l.d.type,      l.beta,    l.epilogue,
                 o.alignments()};
   auto& kept = products().of[key];
-  if (!kept) kept = std::make_unique<Product>(l, wants_tf32(), o);
+  if (!kept) kept = std::make_unique<Product>(l, tf32_wanted(), o);
   return *kept;
 }
 
@@ -246,6 +235,7 @@ bool gemm_by(Cuda cuda, int algorithm, const GemmShape& s, Out* c, const T* a, c
     if (plan->after == GemmPlan::After::GeluGrad)
       gelu_backward<T>(cuda, c, c, e.times_gelu_grad_of, s.m * s.n);
   }
+  count_vendor_call();
   return true;
 }
 

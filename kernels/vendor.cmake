@@ -19,4 +19,4 @@ function(qfm_vendor_sources name header root)  # X_NAME.cpp ..., if the header i
     "${QFM_${NAME}_INCLUDE};${CUDAToolkit_INCLUDE_DIRS}")
 endfunction()
 qfm_vendor_sources(cublas cublasLt.h "${CUBLAS_ROOT}" gemm_cublas.cpp)
-qfm_vendor_sources(cudnn cudnn.h "${CUDNN_ROOT}" attention_cudnn.cpp graph_cudnn.cpp)
+qfm_vendor_sources(cudnn cudnn.h "${CUDNN_ROOT}" attention_cudnn.cpp graph_cudnn.cpp patch_embed_cudnn.cpp)

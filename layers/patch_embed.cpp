@@ -1,6 +1,7 @@
 #include "layers/patch_embed.h"
 
 #include "engine/dispatch.h"
+#include "kernels/patch_embed_cudnn.h"
 #include "kernels/patchify.h"
 
 namespace qfm {
@@ -24,6 +25,15 @@ Tensor to_images(const PatchShape& s, const Tensor& rows) {
   return images;
 }
 
+// As one convolution, which leaves no rows of patches for a backward. Empty where cuDNN is not to do it.
+Tensor convolved(const PatchShape& s, const Tensor& images, const Tensor& w, const Tensor& b) {
+  if (images.device() == cpu_device || images.dtype() != DType::BF16) return {};
+  const Tensor y = like(images, {s.batch, s.tokens(), w.dim(0)});
+  const bool served = cudnn::patch_embed(Cuda{cuda::compute_stream()}, s, w.dim(0), ptr<bf16>(y),
+                                         ptr<const bf16>(images), ptr<const bf16>(w), ptr<const bf16>(b));
+  return served ? y : Tensor();
+}
+
 }  // namespace
 
 Var patch_embed(const Var& images, const Var& w, const Var& b, const PackedWeight* packed) {
@@ -31,6 +41,8 @@ Var patch_embed(const Var& images, const Var& w, const Var& b, const PackedWeigh
                 w.dim(2) == w.dim(3) && images.dim(2) % w.dim(2) == 0 && images.dim(3) % w.dim(3) == 0,
             "patch_embed: images are ", images.shape(), ", w is ", w.shape());
   const PatchShape s{images.dim(0), images.dim(1), images.dim(2), images.dim(3), w.dim(2)};
+  if (!recording({&images, &w, &b}))
+    if (const Tensor y = convolved(s, images.value, w.value, b.value); !y.empty()) return y;
   const Tensor rows = to_rows(s, images.value), matrix = w.value.reshape({w.dim(0), s.cols()});
   const Tensor y = affine(rows, matrix, {b.value, {}, {}}, packed);
   return record(

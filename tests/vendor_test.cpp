@@ -8,6 +8,7 @@
 #include "kernels/attention_cudnn.h"
 #include "kernels/choice.h"
 #include "kernels/gemm_cublas.h"
+#include "kernels/patch_embed_cudnn.h"
 #include "tests/gemm_problem.h"
 #include "tests/guarded.h"
 #include "tests/support.h"
@@ -126,24 +127,30 @@ bool has_libcuda() {
          ::dlopen(QFM_STUB_DRIVER, RTLD_NOW | RTLD_GLOBAL);
 }
 
-TEST_CASE("cuDNN takes our attention graphs for an H100, without a GPU") {
+bool cudnn_serves() {
   const VendorLibrary& library = VendorLibrary::of(Vendor::Cudnn);
-  if (!library.open() || library.version() < 91600) QFM_SKIP(library.text());
+  return library.open() && library.version() >= 91600;
+}
+std::string h100() {
+  const auto file = read_file(std::string(QFM_SOURCE_DIR) + "/tests/h100.json");
+  return {file.begin(), file.end()};
+}
+
+TEST_CASE("cuDNN takes our attention graphs for an H100, without a GPU") {
+  if (!cudnn_serves()) QFM_SKIP(VendorLibrary::of(Vendor::Cudnn).text());
   cuda::available();  // looks for the driver before its stub is there
   if (!has_libcuda()) QFM_SKIP("no libcuda.so.1, not even the toolkit's stub");
-  const auto file = read_file(std::string(QFM_SOURCE_DIR) + "/tests/h100.json");
-  const std::string h100(file.begin(), file.end());
   for (const AttentionShape& s : kShapes) {
     CAPTURE(cudnn::attention_key("attention", s));
     for (const bool with_lse : {false, true}) {
-      const auto forward = cudnn::build_attention_forward(s, with_lse, h100);
+      const auto forward = cudnn::build_attention_forward(s, with_lse, h100());
       CHECK(forward.operations == 1);
       CHECK(forward.deterministic > 0);
       MESSAGE(cudnn::attention_key("attention_forward", s)
               << std::string(with_lse ? " with lse: " : ": ") << forward.suggestions
               << " engine configurations");
     }
-    const auto backward = cudnn::build_attention_backward(s, h100);
+    const auto backward = cudnn::build_attention_backward(s, h100());
     CHECK(backward.operations == 17);
     CHECK(backward.deterministic > 0);
     MESSAGE(cudnn::attention_key("attention_backward", s)
@@ -152,15 +159,50 @@ TEST_CASE("cuDNN takes our attention graphs for an H100, without a GPU") {
   }
 }
 
+TEST_CASE("cuDNN takes our patch embedding for an H100, without a GPU") {
+  if (!cudnn_serves()) QFM_SKIP(VendorLibrary::of(Vendor::Cudnn).text());
+  cuda::available();
+  if (!has_libcuda()) QFM_SKIP("no libcuda.so.1, not even the toolkit's stub");
+  for (const PatchShape& s :
+       {PatchShape{28, 3, 224, 224, 16}, PatchShape{1, 3, 224, 224, 16}, PatchShape{2, 3, 32, 48, 8}})
+    CHECK(cudnn::build_patch_embed(s, 384, h100()) > 0);
+}
+
+TEST_CASE("patch embedding by cuDNN equals the plain functions, with the same bits every time") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  if (!cudnn_serves()) QFM_SKIP(VendorLibrary::of(Vendor::Cudnn).text());
+  const PatchShape s{2, 3, 64, 48, 16};
+  const int64_t width = 192, out = s.batch * s.tokens() * width;
+  const auto images = random<bf16>("images", 0, s.batch * s.channels * s.height * s.width),
+             w = random<bf16>("w", 1, width * s.cols(), 0.1), b = random<bf16>("b", 2, width);
+  Doubles rows(static_cast<size_t>(s.batch * s.tokens() * s.cols())), expected(static_cast<size_t>(out));
+  const Doubles exact_w = converted<double>(w), exact_b = converted<double>(b);
+  patchify(cpu, s, rows.data(), converted<double>(images).data());
+  GemmEpilogue<double> e;
+  e.bias = exact_b.data();
+  gemm(cpu, {s.batch * s.tokens(), width, s.cols(), false, true}, expected.data(), rows.data(),
+       exact_w.data(), e);
+  const auto run = [&] {
+    Guarded<bf16> on_images(cuda_device, images), on_w(cuda_device, w), on_b(cuda_device, b),
+        y(cuda_device, out);
+    CHECK(cudnn::patch_embed_by(Cuda{cuda::compute_stream()}, s, width, y.data(), on_images.data(),
+                                on_w.data(), on_b.data()));
+    return converted<double>(y.values());
+  };
+  const Doubles found = run();
+  CHECK(within<bf16>(found, expected, s.cols()));
+  CHECK(run() == found);
+}
+
 TEST_CASE("cuDNN refuses what is no device, in one line") {
-  if (!VendorLibrary::of(Vendor::Cudnn).open()) QFM_SKIP(VendorLibrary::of(Vendor::Cudnn).text());
+  if (!cudnn_serves()) QFM_SKIP(VendorLibrary::of(Vendor::Cudnn).text());
   CHECK(contains(message_of([] { cudnn::build_attention_forward(kShapes[0], true, "{}"); }),
                  "cudnn: device from JSON"));
 }
 
 TEST_CASE("attention by cuDNN equals our own, with the same bits every time") {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
-  if (!VendorLibrary::of(Vendor::Cudnn).open()) QFM_SKIP(VendorLibrary::of(Vendor::Cudnn).text());
+  if (!cudnn_serves()) QFM_SKIP(VendorLibrary::of(Vendor::Cudnn).text());
   const Cuda cuda{cuda::compute_stream()};
   for (const AttentionShape& s : kShapes) {
     CAPTURE(cudnn::attention_key("attention", s));

@@ -18,7 +18,8 @@ Timing timing_of(std::vector<double> milliseconds) {
   return {milliseconds[milliseconds.size() / 2], milliseconds.front(), milliseconds.back()};
 }
 
-BenchReport::BenchReport(const BenchOptions& options, const std::string& what) : options_(options) {
+BenchReport::BenchReport(const BenchOptions& options, const std::string& what, Device device)
+    : options_(options) {
   peaks_ = measure_peaks(threads());
   report_ = {{"tool", "qfm"},
              {"version", version()},
@@ -32,6 +33,7 @@ BenchReport::BenchReport(const BenchOptions& options, const std::string& what) :
              {"fma_peak_isa", peaks_.isa},
              {"copy_gbs", rounded(peaks_.copy_gbs)},
              {"rows", Json::array()}};
+  say_kernels(report_, device);
   print(format(
       "%s, %d threads, %s, path %s, commit %s\nmeasured peak: %.0f GFLOP/s f32 FMA (%s), copy %.1f GB/s\n",
       cpu_name().c_str(), threads(), options.common.dtype.c_str(), name_of(cpu_path()), commit(),
@@ -127,11 +129,12 @@ void add_bench(CLI::App& parent, const RegisterAction& on) {
 #ifndef QFM_DEPLOY
     if (run == bench_train) add_method_options(*app, *options);
 #endif
-    app->add_option("-o", options->output, "Also write the figures to this .json")->type_name("FILE");
+    const std::string extension = std::string_view(name) == "tune" ? ".txt" : ".json";
+    app->add_option("-o", options->output, "Also write the figures to this " + extension)->type_name("FILE");
     add_device_options(*app, options->common);
     add_common_options(*app, options->common);
-    on(app, [options, run] {
-      if (!options->output.empty()) checked_extension(options->output, ".json");
+    on(app, [options, run, extension] {
+      if (!options->output.empty()) checked_extension(options->output, extension);
       if (!options->arch.empty()) as_usage("--arch", [&] { model_config(options->arch); });
       return run(*options, apply(options->common));
     });
@@ -146,8 +149,9 @@ void add_bench(CLI::App& parent, const RegisterAction& on) {
   kernels->add_flag(
       "--plan", kernel_options->plan,
       "Instead of times: FLOPs, bytes and floors of every op of a training step, for an H100 and an H200");
+  add("tune", "On a GPU: own kernels against cuBLASLt and cuDNN; the file is what QFM_CHOICES=FILE reads",
+      bench_tune);
 #endif
-  add_planned(*bench, "tune", on);
 }
 
 }  // namespace qfm

@@ -50,7 +50,7 @@ Timing measure(F&& f) {
 class BenchReport {
  public:
   // Measures the peaks first.
-  BenchReport(const BenchOptions& options, const std::string& what);
+  BenchReport(const BenchOptions& options, const std::string& what, Device device);
   // Whether --only lets this row pass.
   bool wants(const std::string& name) const;
   // ms and gflop per item (image, photo); gflop 0: not a matter of arithmetic. `more` is kept in the file.
@@ -72,6 +72,7 @@ double training_gflop(const ModelConfig& model);
 int bench_model(const BenchOptions& options, Placement where);
 #ifndef QFM_DEPLOY
 int bench_train(const BenchOptions& options, Placement where);
+int bench_tune(const BenchOptions& options, Placement where);
 int bench_decode(const BenchOptions& options);
 int bench_kernels(const BenchOptions& options, Placement where);
 #endif

@@ -142,6 +142,7 @@ class KernelReport {
                {"peak_by", peaks_.isa},
                {"copy_gbs", rounded(peaks_.copy_gbs)},
                {"rows", Json::array()}};
+    say_kernels(report_, where.device);
     print(format("%s, %s, commit %s\nmeasured peak: %.0f GFLOP/s (%s), copy %.1f GB/s\n", device.c_str(),
                  options.common.dtype.c_str(), commit(), peaks_.gflops, peaks_.isa.c_str(), peaks_.copy_gbs));
     print(format("%-22s %-18s %10s %22s %10s %8s %9s %8s\n", "", "", "ms median", "[min, max]", "GFLOP/s",

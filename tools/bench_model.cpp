@@ -5,7 +5,7 @@
 namespace qfm {
 
 int bench_model(const BenchOptions& options, Placement where) {
-  BenchReport report(options, "model");
+  BenchReport report(options, "model", where.device);
   std::vector<std::string> archs{"vit-tiny", "vit-small"};
   std::vector<int64_t> batches{1, 8};
   if (!options.arch.empty()) archs = {options.arch};

@@ -31,7 +31,7 @@ double as_quality(const Dataset& set, double label) {
 }
 
 EvalReport evaluate(const EvalOptions& options, const Dataset& set, const LoadedModel& loaded,
-                    const std::string& model, const Predictor& predictor) {
+                    const std::string& model, Device device, const Predictor& predictor) {
   EvalReport report;
   report.header = {{"tool", "qfm"},
                    {"version", version()},
@@ -49,6 +49,7 @@ EvalReport evaluate(const EvalOptions& options, const Dataset& set, const Loaded
                    {"crops", options.photos.crops},
                    {"resize", predictor.options().resize.value_or(loaded.info.resize)},
                    {"seed", options.common.seed}};
+  say_kernels(report.header, device);
   std::vector<std::string> paths;
   for (const auto& sample : set.samples) paths.push_back(sample.path);
   Progress progress(options.common.quiet, "photos", static_cast<int64_t>(paths.size()));
@@ -89,7 +90,7 @@ int eval(const EvalOptions& options) {
   const Dataset set = load_dataset(options.data, how);
   const LoadedModel loaded = load_model(model, where.device, where.dtype, false);
   const Predictor predictor(*loaded.model, loaded.info, predict);
-  const EvalReport report = evaluate(options, set, loaded, model, predictor);
+  const EvalReport report = evaluate(options, set, loaded, model, where.device, predictor);
   print(options.json ? to_line(report.summary()) : report.text());
   if (extension == ".json") write_file(options.output, report.json());
   if (extension == ".csv") write_file(options.output, report.csv());

@@ -109,7 +109,7 @@ int run(int argc, char** argv) {
       "\nExample:\n  qfm score photo.jpg\n\nqfm COMMAND --help tells more. Exit codes: 0 all well, 1 "
       "something failed, 2 usage.");
   root.formatter(std::make_shared<WrappedHelp>());
-  root.set_version_flag("--version", version_text(), "Print version, commit and backends, and exit");
+  root.set_version_flag("--version", version_text, "Print version, commit and backends, and exit");
   root.require_subcommand(1);
   Actions actions;
   const RegisterAction on = [&](CLI::App* app, Action action) { actions[app] = std::move(action); };

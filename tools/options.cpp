@@ -48,7 +48,7 @@ CLI::App* add_subcommand(CLI::App& parent, const std::string& name, const std::s
                          const std::string& example) {
   CLI::App* app = parent.add_subcommand(name, description);
   if (!example.empty()) app->footer("\nExample:\n  " + example);
-  app->set_version_flag("--version", version_text(), "Print version, commit and backends, and exit");
+  app->set_version_flag("--version", version_text, "Print version, commit and backends, and exit");
   return app;
 }
 

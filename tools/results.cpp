@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "engine/base/error.h"
+#include "kernels/choice.h"
 #include "tools/console.h"
 
 namespace qfm {
@@ -24,6 +25,10 @@ std::string csv_line(const ScoredPhoto& r) {
 }  // namespace
 
 double rounded(double value) { return std::round(value * 1e4) / 1e4; }
+
+void say_kernels(Json& header, Device device) {
+  if (device != cpu_device) header["kernels"] = choices_text();
+}
 
 std::string to_line(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";

@@ -6,6 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/base/device.h"
+
 namespace qfm {
 
 using Json = nlohmann::ordered_json;
@@ -29,6 +31,10 @@ std::string csv_header(const Json& header);
 std::string csv_field(const std::string& text);
 // Four decimals: more than a score deserves, and short to print.
 double rounded(double value);
+
+// "kernels": own or vendor's (kernels/choice.h), which the bits of a GPU's results depend on. Nothing on the
+// CPU.
+void say_kernels(Json& header, Device device);
 
 // Writes FILE.part as results come, a whole line at a time, and renames it at the end: FILE is the old one or
 // complete, and what was finished when a run dies can be read in FILE.part.

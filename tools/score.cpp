@@ -62,18 +62,20 @@ std::string scale_of(const ModelInfo& info, bool raw) {
                 info.higher_is_better ? "higher" : "lower");
 }
 
-Json header(const ScoreOptions& options, const ModelInfo& info, const std::string& model) {
-  return {{"tool", "qfm"},
-          {"version", version()},
-          {"commit", commit()},
-          {"model", info.name},
-          {"model_sha256", sha256_of_file(model)},
-          {"scale", scale_of(info, options.raw)},
-          {"training_set", info.training_set},
-          {"crops", options.photos.crops},
-          {"resize", options.photos.predict(options.common.seed).resize.value_or(info.resize)},
-          {"dtype", options.common.dtype},
-          {"seed", options.common.seed}};
+Json header(const ScoreOptions& options, const ModelInfo& info, const std::string& model, Device device) {
+  Json header{{"tool", "qfm"},
+              {"version", version()},
+              {"commit", commit()},
+              {"model", info.name},
+              {"model_sha256", sha256_of_file(model)},
+              {"scale", scale_of(info, options.raw)},
+              {"training_set", info.training_set},
+              {"crops", options.photos.crops},
+              {"resize", options.photos.predict(options.common.seed).resize.value_or(info.resize)},
+              {"dtype", options.common.dtype},
+              {"seed", options.common.seed}};
+  say_kernels(header, device);
+  return header;
 }
 
 void report_finished(const std::vector<ScoredPhoto>& results, double seconds) {
@@ -88,10 +90,11 @@ void report_finished(const std::vector<ScoredPhoto>& results, double seconds) {
 // Where results go: stdout, or the file of -o (and then stdout only for --json).
 class Output {
  public:
-  Output(const ScoreOptions& options, const ModelInfo& info, const std::string& model, int64_t total)
+  Output(const ScoreOptions& options, const ModelInfo& info, const std::string& model, Device device,
+         int64_t total)
       : options_(options), progress_(options.common.quiet, "photos", total) {
     if (!options.output.empty())
-      file_.emplace(options.output, extension_of(options.output), header(options, info, model));
+      file_.emplace(options.output, extension_of(options.output), header(options, info, model, device));
   }
 
   void add(ScoredPhoto result) {
@@ -149,7 +152,7 @@ int score(const ScoreOptions& options) {
          options.raw ? "qfm: scores are in the unit of the labels: lower is better\n"
                      : "qfm: the labels of this model's training set are lower for better photos; "
                        "scores are turned round: higher is better\n");
-  Output output(options, scorer.loaded.info, model, static_cast<int64_t>(photos.size()));
+  Output output(options, scorer.loaded.info, model, where.device, static_cast<int64_t>(photos.size()));
   for (const auto& photo : photos) output.add(scorer(photo.path, decoded.next()));
   return output.finish();
 }

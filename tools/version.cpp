@@ -1,6 +1,7 @@
 #include "tools/version.h"
 
 #include "engine/base/cpu.h"
+#include "kernels/choice.h"
 
 namespace qfm {
 
@@ -14,6 +15,7 @@ std::string version_text() {
   text += ")";
 #if defined(QFM_CUDA_DEVICE)
   text += " cuda";
+  if (const std::string vendors = vendors_text(); !vendors.empty()) text += " (" + vendors + ")";
 #elif defined(QFM_CUDA_HOST)
   text += " cuda (run on the CPU)";
 #endif

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "engine/base/threads.h"
+#include "kernels/choice.h"
 #include "train/evaluate.h"
 #include "train/run_data.h"
 #include "train/run_folder.h"
@@ -123,6 +124,8 @@ void Run::open_folder() {
 TrainResult Run::go() {
   start_ = saved_ = Clock::now();
   first_step_ = state_.steps;
+  if (model_.params.master.device() != cpu_device)  // own kernels or the vendor's: the bits depend on it
+    folder_->log(ordered_json{{"event", "kernels"}, {"kernels", choices_text()}}.dump());
   batches_.start(state_.steps, steps_);
   bool going = true;
   while (going && state_.epochs < config_.epochs) {

@@ -54,7 +54,7 @@ class Stream {
 // A place in the work of a stream.
 class Event {
  public:
-  Event();
+  explicit Event(bool timed = false);
   ~Event();
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
@@ -63,6 +63,9 @@ class Event {
   void wait(void* stream) const;
   // The calling thread waits.
   void synchronize() const;
+  // On the GPU's clock, from the place of `start` to this one; both are timed, and this one is waited for.
+  // Throws Error in host-CUDA, which keeps no time.
+  double milliseconds_since(const Event& start) const;
 
  private:
   void* event_;

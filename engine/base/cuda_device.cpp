@@ -162,9 +162,10 @@ Stream::~Stream() {
     cudaGetLastError();
 }
 
-Event::Event() : event_(nullptr) {
+Event::Event(bool timed) : event_(nullptr) {
   cudaEvent_t e = nullptr;
-  check(cudaEventCreateWithFlags(&e, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+  check(cudaEventCreateWithFlags(&e, timed ? cudaEventDefault : cudaEventDisableTiming),
+        "cudaEventCreateWithFlags");
   event_ = e;
 }
 Event::~Event() {
@@ -181,6 +182,13 @@ void Event::wait(void* stream) const {
 void Event::synchronize() const {
   refuse_capture("event");
   check(cudaEventSynchronize(as_event(event_)), "cudaEventSynchronize");
+}
+
+double Event::milliseconds_since(const Event& start) const {
+  synchronize();
+  float ms = 0;
+  check(cudaEventElapsedTime(&ms, as_event(start.event_), as_event(event_)), "cudaEventElapsedTime");
+  return ms;
 }
 
 bool capturing() noexcept { return in_capture; }

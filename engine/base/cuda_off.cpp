@@ -29,11 +29,12 @@ void synchronize() { fail(); }
 
 Stream::Stream() { fail(); }
 Stream::~Stream() = default;
-Event::Event() { fail(); }
+Event::Event(bool) { fail(); }
 Event::~Event() = default;
 void Event::record(void*) { fail(); }
 void Event::wait(void*) const { fail(); }
 void Event::synchronize() const { fail(); }
+double Event::milliseconds_since(const Event&) const { fail(); }
 
 bool capturing() noexcept { return false; }
 void begin_capture() { fail(); }
