@@ -83,7 +83,7 @@ bool follow(const Choice& choice, const std::set<std::string>& keys, const Kerne
 int bench_tune(const BenchOptions& options, Placement where) {
   const std::string vendors = vendors_text();
   QFM_CHECK(where.device != cpu_device, "bench tune: needs a GPU: ",
-            cuda::available() ? "--device cpu was asked for" : cuda::unavailable_reason());
+            cuda::available() ? "give --device cuda" : cuda::unavailable_reason());
   QFM_CHECK(!vendors.empty(), "bench tune: this build has neither cuBLASLt nor cuDNN to measure");
   const std::string arch = options.arch.empty() ? "vit-small" : options.arch;
   const int64_t batch = options.batch > 0 ? options.batch : 256, beyond_l2 = int64_t{200} << 20;
