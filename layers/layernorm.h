@@ -27,6 +27,9 @@ struct LayerNorm {
         bias(params.add(name + ".bias", {width}, false)),
         eps(eps) {}
   Var operator()(const Var& x) const { return layernorm(x, weight, bias, eps); }
+  SumAndNorm operator()(const Var& x, const Var& gamma, const Var& residual) const {
+    return residual_layernorm(x, gamma, residual, weight, bias, eps);
+  }
   void init() const { fill(weight, 1.0), fill(bias, 0.0); }
 
   Param weight, bias;

@@ -1,15 +1,19 @@
 #include "models/vit.h"
 
+#include <utility>
+
 #include "layers/tokens.h"
 
 namespace qfm {
 namespace {
 
-// The residual is added inside the last product of the branch, or by LayerScale where there is one.
+// A branch joins the stream, which `norm` reads next. The residual is added inside the last product of the
+// branch, or with LayerScale, where there is one, in the normalisation.
 template <class Branch>
-Var add_branch(const Branch& branch, const Var& x, const Var& residual, const LayerScale& scale) {
-  if (!scale.gamma) return branch(x, residual);
-  return layerscale(branch(x, Var()), *scale.gamma, residual);
+SumAndNorm join(const Branch& branch, const Var& x, const Var& stream, const LayerScale& scale,
+                const LayerNorm& norm) {
+  if (!scale.gamma) return norm({}, {}, branch(x, stream));
+  return norm(branch(x, Var()), *scale.gamma, stream);
 }
 
 void init_linear(const Linear& l, uint64_t seed) {
@@ -29,9 +33,10 @@ VitBlock::VitBlock(ParamSet& params, const std::string& prefix, const VitConfig&
       ls2(params, prefix + "ls2", c.width, c.layer_scale),
       heads(c.heads) {}
 
-Var VitBlock::operator()(const Var& x) const {
-  const Var a = add_branch(proj, self_attention(qkv(norm1(x)), heads), x, ls1);
-  return add_branch(mlp, norm2(a), a, ls2);
+SumAndNorm VitBlock::operator()(SumAndNorm x, const LayerNorm& next) const {
+  const Var a = self_attention(qkv(std::exchange(x.y, Var())), heads);  // let go where nothing is recorded
+  x = join(proj, a, x.sum, ls1, norm2);
+  return join(mlp, x.y, x.sum, ls2, next);
 }
 
 void VitBlock::init(uint64_t seed, const VitConfig& config) {
@@ -67,9 +72,9 @@ Var Vit::embed(const Var& images) const {
 }
 
 Var Vit::tokens(const Var& images) const {
-  Var x = embed(images);
-  for (const VitBlock& block : blocks) x = block(x);
-  return norm(x);
+  SumAndNorm x = norm_before(0)({}, {}, embed(images));
+  for (size_t i = 0; i < blocks.size(); ++i) x = blocks[i](std::move(x), norm_before(i + 1));
+  return x.y;
 }
 
 Vit::Features Vit::operator()(const Var& images) const {

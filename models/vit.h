@@ -25,10 +25,12 @@ struct VitConfig {
   int64_t tokens() const { return patches() + 1; }
 };
 
-// x = x + ls1 attn(norm1(x)); x = x + ls2 mlp(norm2(x)).
+// x = x + ls1 attn(norm1(x)); x = x + ls2 mlp(norm2(x)). Tokens travel with the normalisation that reads them
+// next.
 struct VitBlock {
   VitBlock(ParamSet& params, const std::string& prefix, const VitConfig& config);
-  Var operator()(const Var& x) const;  // (B, T, D) -> (B, T, D)
+  // x: tokens (B, T, D) and norm1 of them; next: what normalises the result.
+  SumAndNorm operator()(SumAndNorm x, const LayerNorm& next) const;
   void init(uint64_t seed, const VitConfig& config);
   void freeze();
 
@@ -53,7 +55,9 @@ struct Vit {
   Features operator()(const Var& images) const;
   Var embed(const Var& images) const;   // tokens after CLS and position embedding, (B, T, D)
   Var tokens(const Var& images) const;  // (B, T, D) after the final LayerNorm
-  void init(uint64_t seed);             // timm's: truncated normal 0.02, biases 0, LayerNorm 1 and 0
+  // What normalises the tokens before block i, or after the last one.
+  const LayerNorm& norm_before(size_t i) const { return i < blocks.size() ? blocks[i].norm1 : norm; }
+  void init(uint64_t seed);  // timm's: truncated normal 0.02, biases 0, LayerNorm 1 and 0
   void freeze();
 
   VitConfig config;

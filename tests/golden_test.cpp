@@ -198,13 +198,14 @@ void check_vit(const std::string& path, DType dtype) {
   // In F64 what remains is the rounding of the stored results to F32.
   const Bounds bounds = dtype == DType::F64 ? Bounds{1e-6, 1e-6} : ten_times(file);
   const Var input = Var::leaf(file.tensor("input").to(dtype));
-  Var x = vit.embed(input);
-  CHECK(scaled_error(x.value, file.tensor("out.embed")) <= bounds.out);
+  const Var tokens = vit.embed(input);
+  CHECK(scaled_error(tokens.value, file.tensor("out.embed")) <= bounds.out);
+  SumAndNorm stream = vit.norm_before(0)({}, {}, tokens);
   for (size_t i = 0; i < vit.blocks.size(); ++i) {
-    x = vit.blocks[i](x);
-    CHECK(scaled_error(x.value, file.tensor(concat("out.block", i))) <= bounds.out);
+    stream = vit.blocks[i](stream, vit.norm_before(i + 1));
+    CHECK(scaled_error(stream.sum.value, file.tensor(concat("out.block", i))) <= bounds.out);
   }
-  x = vit.norm(x);
+  const Var x = stream.y;
   CHECK(scaled_error(x.value, file.tensor("out.norm")) <= bounds.out);
   backward(x, file.tensor("dy").to(dtype));
   CHECK(scaled_error(input.grad(), file.tensor("grad.input")) <= bounds.grad);
@@ -284,14 +285,15 @@ TEST_CASE("DeiT-Tiny on two photos: every listed depth, the logits and gradients
 
   const Var input = Var::leaf(file.tensor("input"));
   const auto image0 = [](const Var& x) { return x.value.rows(0, 1); };
-  Var x = vit.embed(input);
-  CHECK(scaled_error(image0(x), file.tensor("out.embed")) <= bounds.out);
+  const Var tokens = vit.embed(input);
+  CHECK(scaled_error(image0(tokens), file.tensor("out.embed")) <= bounds.out);
+  SumAndNorm stream = vit.norm_before(0)({}, {}, tokens);
   for (size_t i = 0; i < vit.blocks.size(); ++i) {
-    x = vit.blocks[i](x);
+    stream = vit.blocks[i](stream, vit.norm_before(i + 1));
     const std::string name = concat("out.block", i);
-    if (file.has(name)) CHECK(scaled_error(image0(x), file.tensor(name)) <= bounds.out);
+    if (file.has(name)) CHECK(scaled_error(image0(stream.sum), file.tensor(name)) <= bounds.out);
   }
-  x = vit.norm(x);
+  const Var x = stream.y;
   CHECK(scaled_error(x.value, file.tensor("out.norm")) <= bounds.out);
   const Var cls = reshape(slice_tokens(x, 0, 1), {2, 192});
   const Var logits = linear(cls, timm.tensor("head.weight"), timm.tensor("head.bias"));
