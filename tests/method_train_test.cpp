@@ -5,6 +5,7 @@
 
 #include "engine/base/cpu.h"
 #include "engine/base/rng.h"
+#include "engine/base/threads.h"
 #include "layers/noise.h"
 #include "tests/runs.h"
 #include "train/batch_stream.h"
@@ -124,6 +125,19 @@ TEST_CASE("each switch alone trains, changes the run, and resumes to the same bi
       check_equal_runs(whole, config);
     }
   }
+}
+
+TEST_CASE("with every switch on, a run killed at any moment and resumed has the bits of one that was not") {
+  const TemporaryFolder folder;
+  set_threads(1);  // a child of fork has no other threads
+  TrainConfig whole = toy_run(folder, "whole"), config = toy_run(folder, "killed");
+  for (TrainConfig* one : {&whole, &config}) {
+    kSwitches.back().turn(*one);
+    one->threads = 1, one->epochs = 2;
+  }
+  train_until(whole, kMore);
+  check_killed_run(whole, config);
+  set_threads(0);
 }
 
 TEST_CASE("matching changes nothing in the first epoch: the memory only fills") {

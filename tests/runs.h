@@ -1,9 +1,14 @@
 // Training runs and how they are compared.
 #pragma once
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "engine/base/io.h"
+#include "engine/base/rng.h"
 #include "tests/toy.h"
 #include "train/trainer.h"
 
@@ -49,6 +54,42 @@ inline TrainResult train_until(TrainConfig config, int64_t steps, double checkpo
   hooks.progress = [&](const TrainProgress& p) { done = p.step; };
   hooks.should_stop = [&] { return done >= steps; };
   return train(config, hooks);
+}
+
+// Runs `config` (one thread, one worker of its own) in processes that are killed after random times, until
+// one ends: then it must equal `whole`. No other thread of this process may compute.
+inline void check_killed_run(const TrainConfig& whole, TrainConfig config) {
+  Rng rng(1, "kill");
+  int kills = 0;
+  for (bool finished = false; !finished && kills < 400;) {
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      config.resume = std::filesystem::exists(config.out + "/config.json");
+      bool ok = false;
+      try {
+        ok = train_until(config, 1000, 0).finished;
+      } catch (...) {
+      }
+      ::_exit(ok ? 0 : 1);
+    }
+    ::usleep(1000 * (5 + rng.below(40 + 2 * static_cast<uint32_t>(
+                                                kills))));  // longer as time goes on: it will finish
+    ::kill(child, SIGKILL);
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    if (WIFEXITED(status)) {
+      REQUIRE(WEXITSTATUS(status) == 0);
+      finished = true;
+    } else {
+      ++kills;
+    }
+  }
+  MESSAGE(kills << " kills");
+  CHECK(kills > 0);
+  check_equal_runs(whole, config);
+  for (const auto& entry : std::filesystem::directory_iterator(config.out))
+    CHECK_FALSE(contains(entry.path().string(), ".tmp-"));
 }
 
 }  // namespace qfm::test

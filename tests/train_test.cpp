@@ -277,37 +277,7 @@ TEST_CASE("a run killed at any moment and resumed has the bits of one that was n
   train_until(whole, kAll + 1);
   TrainConfig config = toy_run(folder, "killed");
   config.threads = 1;
-  Rng rng(1, "kill");
-  int kills = 0;
-  for (bool finished = false; !finished && kills < 400;) {
-    const pid_t child = ::fork();
-    REQUIRE(child >= 0);
-    if (child == 0) {
-      config.resume = std::filesystem::exists(config.out + "/config.json");
-      bool ok = false;
-      try {
-        ok = train_until(config, kAll + 1, 0).finished;
-      } catch (...) {
-      }
-      ::_exit(ok ? 0 : 1);
-    }
-    ::usleep(1000 * (5 + rng.below(40 + 2 * static_cast<uint32_t>(
-                                                kills))));  // longer as time goes on: it will finish
-    ::kill(child, SIGKILL);
-    int status = 0;
-    ::waitpid(child, &status, 0);
-    if (WIFEXITED(status)) {
-      REQUIRE(WEXITSTATUS(status) == 0);
-      finished = true;
-    } else {
-      ++kills;
-    }
-  }
-  MESSAGE(kills << " kills");
-  CHECK(kills > 0);
-  check_equal_runs(whole, config);
-  for (const auto& entry : std::filesystem::directory_iterator(config.out))
-    CHECK_FALSE(contains(entry.path().string(), ".tmp-"));
+  check_killed_run(whole, config);
   set_threads(0);
 }
 
