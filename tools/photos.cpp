@@ -18,16 +18,11 @@ namespace fs = std::filesystem;
 void add_argument(const std::string& argument, bool recursive, std::vector<PhotoEntry>& entries) {
   std::error_code error;
   if (!fs::is_directory(argument, error)) return entries.push_back({argument, ""});
-  std::vector<std::string> paths;
-  try {
-    paths = photos_in(argument, recursive);
-  } catch (const Error& e) {
-    return entries.push_back({argument, without_path(e.what(), argument)});
-  }
-  if (paths.empty())
+  const auto found = entries_in(argument, recursive);
+  if (found.empty())
     entries.push_back(
         {argument, recursive ? "no photos in this folder" : "no photos in this folder (-r descends)"});
-  for (auto& path : paths) entries.push_back({std::move(path), ""});
+  for (const auto& entry : found) entries.push_back({entry.path, entry.error});
 }
 
 }  // namespace
@@ -39,10 +34,13 @@ std::vector<PhotoEntry> list_photos(const std::vector<std::string>& arguments, b
       add_argument(argument, recursive, entries);
       continue;
     }
+    const size_t before = entries.size();
     for (std::string line; std::getline(std::cin, line);) {
       if (line.ends_with('\r')) line.pop_back();
       if (!line.empty()) add_argument(line, recursive, entries);
     }
+    // As a folder without photos: what should have made the list has likely failed.
+    if (entries.size() == before) entries.push_back({"-", "no photos in the list on standard input"});
   }
   return entries;
 }

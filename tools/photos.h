@@ -18,7 +18,7 @@ struct PhotoEntry {
 
 // Files as given; of a folder its photos by extension (jpg jpeg png bmp gif pgm ppm pnm tga), sorted by name,
 // hidden ones left out, of its folders too if `recursive`; for "-" the lines of standard input, each treated
-// so.
+// so. A folder that cannot be read, a folder without photos and an empty list are entries with an error.
 std::vector<PhotoEntry> list_photos(const std::vector<std::string>& arguments, bool recursive);
 
 struct Decoded {

@@ -18,29 +18,38 @@ bool is_photo(const fs::path& path) {
   return false;
 }
 
-void walk(const fs::path& folder, bool recursive, std::vector<std::string>& paths) {
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    if (entry.path().filename().string().starts_with('.')) continue;
-    std::error_code error;
-    if (entry.is_directory(error)) {
+void walk(const fs::path& folder, bool recursive, std::vector<FolderEntry>& found) {
+  std::error_code failure, error;
+  fs::directory_iterator entry(folder, failure), end;
+  for (; !failure && entry != end; entry.increment(failure)) {
+    const fs::path& path = entry->path();
+    if (path.filename().string().starts_with('.')) continue;
+    if (entry->is_directory(error)) {
       // A link to a folder may lead back here.
-      if (recursive && !entry.is_symlink(error)) walk(entry.path(), recursive, paths);
-    } else if (is_photo(entry.path())) {
-      paths.push_back(entry.path().string());
+      if (recursive && !entry->is_symlink(error)) walk(path, recursive, found);
+    } else if (is_photo(path)) {
+      found.push_back({path.string(), ""});
     }
   }
+  if (failure) found.push_back({folder.string(), failure.message()});
 }
 
 }  // namespace
 
+std::vector<FolderEntry> entries_in(const std::string& folder, bool recursive) {
+  std::vector<FolderEntry> found;
+  walk(folder, recursive, found);
+  std::sort(found.begin(), found.end(),
+            [](const FolderEntry& a, const FolderEntry& b) { return a.path < b.path; });
+  return found;
+}
+
 std::vector<std::string> photos_in(const std::string& folder, bool recursive) {
   std::vector<std::string> paths;
-  try {
-    walk(folder, recursive, paths);
-  } catch (const fs::filesystem_error& e) {
-    QFM_FAIL(folder, ": ", e.code().message());
+  for (auto& entry : entries_in(folder, recursive)) {
+    QFM_CHECK(entry.error.empty(), entry.path, ": ", entry.error);
+    paths.push_back(std::move(entry.path));
   }
-  std::sort(paths.begin(), paths.end());
   return paths;
 }
 
