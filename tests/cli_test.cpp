@@ -1,4 +1,8 @@
 // The command line as a user types it: the built program, run.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -14,6 +18,7 @@ using Words = std::vector<std::string>;
 
 const std::vector<Words> kCommands = {{},        {"score"},          {"embed"},          {"train"},
                                       {"eval"},  {"model"},          {"distort"},        {"model", "info"},
+                                      {"data"},  {"data", "check"},  {"data", "split"},  {"data", "list"},
                                       {"bench"}, {"bench", "model"}, {"bench", "train"}, {"bench", "decode"}};
 
 TEST_CASE("SHA-256 of FIPS 180-4's examples") {
@@ -178,6 +183,40 @@ TEST_CASE("--sort puts the best first; folders and lists are walked") {
   CHECK(sorted[2].contains("error"));
   fs::create_directory(folder.path / "empty");
   CHECK(bench().with_model({"score", folder / "empty"}).code == 1);
+  const auto nothing = bench().with_model({"score", "-", "--quiet"}, "\n");
+  check_refused(nothing, 1, "-: no photos in the list on standard input");
+}
+
+// Folders inside folders, until the path is too long to be opened; nothing else keeps root out.
+void make_bottomless(const std::string& folder) {
+  const std::string name(200, 'd');
+  int at = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY);
+  for (int depth = 0; depth < 25; ++depth) {
+    REQUIRE(::mkdirat(at, name.c_str(), 0755) == 0);
+    const int next = ::openat(at, name.c_str(), O_RDONLY | O_DIRECTORY);
+    ::close(at);
+    REQUIRE(next >= 0);
+    at = next;
+  }
+  ::close(at);
+}
+
+TEST_CASE("a folder that cannot be read is reported, and the rest of the tree is scored") {
+  const TemporaryFolder folder;
+  fs::create_directories(folder.path / "deep");
+  fs::copy(bench().a, folder.path / "1.png");
+  fs::copy(bench().a, folder.path / "zoo.png");
+  make_bottomless(folder / "deep");
+  const auto outcome = bench().with_model({"score", "-r", "--json", "--quiet", folder.path});
+  CHECK(outcome.code == 1);
+  const auto rows = outcome.json();
+  REQUIRE(rows.size() == 3);
+  CHECK(rows[0]["path"] == folder / "1.png");
+  CHECK(rows[1]["path"].get<std::string>().starts_with(folder / "deep/d"));
+  CHECK(rows[1]["error"] == "File name too long");
+  CHECK(rows[2]["path"] == folder / "zoo.png");
+  CHECK(rows[2].contains("score"));
+  CHECK(outcome.talk().size() == 1);
 }
 
 TEST_CASE("-o writes each format with its header") {

@@ -1,6 +1,7 @@
 // What tests share: where golden files are, and the wording of a skip.
 #pragma once
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -28,11 +29,19 @@ inline std::string shared_path(const std::string& name) {
     return;                         \
   } while (0)
 
+// Where many thousand small files are written faster: in memory, where the system has that.
+inline std::filesystem::path memory_directory() {
+  const std::filesystem::path memory = "/dev/shm";
+  return std::filesystem::is_directory(memory) && ::access(memory.c_str(), W_OK) == 0
+             ? memory
+             : std::filesystem::temp_directory_path();
+}
+
 // A new empty folder under the system's temporary folder, removed at the end of the scope.
 struct TemporaryFolder {
   std::filesystem::path path;
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "qfm-test-XXXXXX").string();
+  explicit TemporaryFolder(const std::filesystem::path& above = std::filesystem::temp_directory_path()) {
+    std::string name = (above / "qfm-test-XXXXXX").string();
     path = ::mkdtemp(name.data());
   }
   ~TemporaryFolder() {

@@ -6,11 +6,11 @@
 #include "engine/base/sha256.h"
 #include "tools/command.h"
 #include "tools/console.h"
+#include "tools/data_options.h"
 #include "tools/eval_report.h"
 #include "tools/photo_options.h"
 #include "tools/photos.h"
 #include "tools/version.h"
-#include "train/dataset.h"
 #include "train/evaluate.h"
 
 namespace qfm {
@@ -19,8 +19,8 @@ namespace {
 struct EvalOptions {
   CommonOptions common;
   PhotoOptions photos;
-  DatasetOptions set;
-  std::string data, scale, output;
+  DataOptions data;
+  std::string output;
   bool json = false;
 };
 
@@ -36,8 +36,10 @@ EvalReport evaluate(const EvalOptions& options, const Dataset& set, const Loaded
   report.header = {{"tool", "qfm"},
                    {"version", version()},
                    {"commit", commit()},
-                   {"data", options.data},
-                   {"fold", options.set.fold},
+                   {"data", options.data.data},
+                   {"fold", options.data.set.fold},
+                   {"split", options.data.set.split},
+                   {"split_sha256", set.split_sha256},
                    {"model", loaded.info.name},
                    {"model_sha256", sha256_of_file(model)},
                    {"training_set", loaded.info.training_set},
@@ -72,7 +74,8 @@ EvalReport evaluate(const EvalOptions& options, const Dataset& set, const Loaded
                              loaded.info.quality(p.score), loaded.info.quality_spread(p.spread)});
     predicted.push_back(report.photos.back().score), wanted.push_back(report.photos.back().label);
   }
-  QFM_CHECK(predicted.size() >= 2, options.data, ": fewer than two photos could be scored");
+  QFM_CHECK(predicted.size() >= 3, set.name, ": only ", predicted.size(), " of ", results.size(),
+            " photos could be scored, at least 3 are needed");
   report.agreement = agreement(predicted, wanted, options.common.seed);
   return report;
 }
@@ -80,14 +83,12 @@ EvalReport evaluate(const EvalOptions& options, const Dataset& set, const Loaded
 int eval(const EvalOptions& options) {
   std::string extension;
   if (!options.output.empty()) extension = checked_extension(options.output, ".json .csv .html");
-  DatasetOptions how = options.set;
-  if (!options.scale.empty()) how.scale = as_usage("--scale", [&] { return parse_range(options.scale); });
-  if (!how.fold.empty()) as_usage("--fold", [&] { parse_fold(how.fold); });
-  as_usage("--data", [&] { check_dataset_name(options.data); });
+  DatasetOptions how = checked(options.data);
+  if (!how.split.empty()) how.part = "test";
   const PredictOptions predict = options.photos.predict(options.common.seed);
   const Placement where = apply(options.common);
   const std::string model = model_path(options.common);
-  const Dataset set = load_dataset(options.data, how);
+  const Dataset set = load_dataset(options.data.data, how);
   const LoadedModel loaded = load_model(model, where.device, where.dtype, false);
   const Predictor predictor(*loaded.model, loaded.info, predict);
   const EvalReport report = evaluate(options, set, loaded, model, where.device, predictor);
@@ -102,23 +103,14 @@ int eval(const EvalOptions& options) {
 
 void add_eval(CLI::App& parent, const RegisterAction& on) {
   const auto options = std::make_shared<EvalOptions>();
-  CLI::App* app = add_subcommand(parent, "eval",
-                                 "Measure how well a checkpoint agrees with the scores of photos.\n"
-                                 "SRCC, PLCC raw and after the 4-parameter logistic, KRCC (tau-b), RMSE, 95% "
-                                 "bootstrap intervals. Labels are "
-                                 "brought to 0-100, higher is better.",
-                                 "qfm eval --data scores.csv -o report.html");
-  app->add_option("--data", options->data, "NAME:FOLDER, or a manifest CSV with columns image,score")
-      ->type_name("SET")
-      ->required();
-  app->add_option("--fold", options->set.fold, "Only rows with this text in this column")
-      ->type_name("COLUMN=VALUE");
-  app->add_option("--root", options->set.root, "Image paths are relative to this (default: the CSV's folder)")
-      ->type_name("DIR");
-  app->add_option("--scale", options->scale, "Range of the labels (default: as observed)")
-      ->type_name("LO:HI");
-  app->add_flag("--lower-is-better", options->set.lower_is_better,
-                "Labels are lower for better photos (DMOS)");
+  CLI::App* app =
+      add_subcommand(parent, "eval",
+                     "Measure how well a checkpoint agrees with the scores of photos.\n"
+                     "SRCC, PLCC raw and after the 4-parameter logistic, KRCC (tau-b), RMSE, 95% "
+                     "bootstrap intervals. Labels are "
+                     "brought to 0-100, higher is better. Of a --split the test part is measured.",
+                     "qfm eval --data scores.csv -o report.html");
+  add_data_options(*app, options->data, DataGiven::ByFlag);
   add_view_options(*app, options->photos);
   app->add_flag("--json", options->json, "Print one JSON line");
   app->add_option("-o", options->output, "Report: .html (with scatter plot), .json or .csv (one row a photo)")

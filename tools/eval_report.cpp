@@ -79,18 +79,22 @@ std::string row(const char* name, std::optional<double> value, const std::option
 
 }  // namespace
 
+std::string EvalReport::split() const { return header.value("split_sha256", ""); }
+
 Json EvalReport::summary() const {
   const Agreement& a = agreement;
-  return {{"n", a.n},
-          {"failed", failed},
-          {"srcc", number(a.srcc)},
-          {"srcc_interval", interval(a.srcc_interval)},
-          {"plcc", number(a.plcc)},
-          {"plcc_interval", interval(a.plcc_interval)},
-          {"plcc_mapped", a.mapped ? number(a.mapped->plcc) : Json(nullptr)},
-          {"krcc", number(a.krcc)},
-          {"rmse", a.rmse},
-          {"rmse_mapped", a.mapped ? Json(a.mapped->rmse) : Json(nullptr)}};
+  Json metrics = {{"n", a.n},
+                  {"failed", failed},
+                  {"srcc", number(a.srcc)},
+                  {"srcc_interval", interval(a.srcc_interval)},
+                  {"plcc", number(a.plcc)},
+                  {"plcc_interval", interval(a.plcc_interval)},
+                  {"plcc_mapped", a.mapped ? number(a.mapped->plcc) : Json(nullptr)},
+                  {"krcc", number(a.krcc)},
+                  {"rmse", a.rmse},
+                  {"rmse_mapped", a.mapped ? Json(a.mapped->rmse) : Json(nullptr)}};
+  if (!split().empty()) metrics["split_sha256"] = split();
+  return metrics;
 }
 
 std::string EvalReport::text() const {
@@ -101,7 +105,9 @@ std::string EvalReport::text() const {
   text += row("SRCC", a.srcc, a.srcc_interval) + row("PLCC", a.plcc, a.plcc_interval);
   text += row("PLCC mapped", a.mapped ? a.mapped->plcc : std::nullopt) + row("KRCC", a.krcc) +
           row("RMSE", a.rmse);
-  return text + row("RMSE mapped", a.mapped ? std::optional(a.mapped->rmse) : std::nullopt);
+  text += row("RMSE mapped", a.mapped ? std::optional(a.mapped->rmse) : std::nullopt);
+  if (!split().empty()) text += format("%-12s test part, SHA-256 %s\n", "split", split().c_str());
+  return text;
 }
 
 std::string EvalReport::json() const {

@@ -18,11 +18,12 @@ struct EvalReport {
   int64_t failed = 0;
   Agreement agreement;
 
-  Json summary() const;      // the metrics; an undefined one is null
-  std::string text() const;  // a table
-  std::string json() const;  // {"header", "metrics", "photos"}
-  std::string csv() const;   // "# key: value" lines, then a row a photo
-  std::string html() const;  // one file without references: table, scatter plot, logistic curve
+  std::string split() const;  // SHA-256 of the split whose test part this is; empty: none
+  Json summary() const;       // the metrics; an undefined one is null
+  std::string text() const;   // a table
+  std::string json() const;   // {"header", "metrics", "photos"}
+  std::string csv() const;    // "# key: value" lines, then a row a photo
+  std::string html() const;   // one file without references: table, scatter plot, logistic curve
 };
 
 }  // namespace qfm

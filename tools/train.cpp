@@ -161,6 +161,7 @@ int run_train(const TrainOptions& options) {
   report("best.safetensors", result.best,
          config.protocol == "paper" ? "  (protocol paper: chosen on the part it is measured on)"
                                     : "  (chosen on the validation part)");
+  if (!result.split_sha256.empty()) print("split  train part, SHA-256 " + result.split_sha256 + "\n");
   if (result.finished) return 0;
   warn("qfm: " + config.out + ": stopped after " + std::to_string(result.steps) +
        " updates; qfm train --out " + shell_word(config.out) + " --resume goes on\n");

@@ -164,8 +164,8 @@ void validate(const TrainConfig& config) {
     named("--" + std::string(field.key), [&] { check_field(config, field); });
   QFM_CHECK(!config.data.empty(), "--data is missing: a manifest CSV, or NAME:FOLDER");
   QFM_CHECK(!config.out.empty(), "--out is missing: the folder of the run");
-  QFM_CHECK(config.protocol != "paper" || !config.val.empty(),
-            "--protocol paper picks the best epoch on --val: give it");
+  QFM_CHECK(config.protocol != "paper" || !config.val.empty() || !config.split.empty(),
+            "--protocol paper picks the best epoch on --val, or on the test part of --split: give one");
   const bool matching = config.match != "off";
   const bool distilling = !config.unlabelled.empty() || config.w_distil_feat > 0;
   const bool method = config.select || matching || config.w_contrast > 0 || distilling;

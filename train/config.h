@@ -14,7 +14,7 @@ namespace qfm {
 // Names, meaning and limits are in config_fields(); a field `crops_per_image` is the flag --crops-per-image
 // and the key "crops-per-image". Empty text and 0 for `adversarial` and `ema` mean not given, off.
 struct TrainConfig {
-  std::string data, root, fold, scale;
+  std::string data, root, fold, split, scale;
   bool lower_is_better = false;
   std::string val, labels = "scaled", init, arch;
   int64_t epochs = 9, batch = 16, crops_per_image = 10;

@@ -1,5 +1,6 @@
 #include "train/csv.h"
 
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <sstream>
@@ -109,6 +110,11 @@ double parse_number(std::string_view text) {
   QFM_CHECK(error == std::errc() && end == digits.data() + digits.size() && std::isfinite(value), "'",
             shown(text), "' is not a number");
   return value;
+}
+
+std::string number_text(double value) {
+  std::array<char, 32> text;
+  return {text.data(), std::to_chars(text.data(), text.data() + text.size(), value).ptr};
 }
 
 }  // namespace qfm

@@ -63,5 +63,7 @@ std::string shown(std::string_view text);
 // The whole text as a number: optional sign, decimal point, exponent, blanks around. Throws Error
 // "'2.5x' is not a number", also for NaN, infinity and what no double can hold.
 double parse_number(std::string_view text);
+// The shortest text that parse_number brings back to this number.
+std::string number_text(double value);
 
 }  // namespace qfm

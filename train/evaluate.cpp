@@ -46,7 +46,7 @@ std::optional<Agreement> agreement_with(const std::vector<PhotoResult>& results,
     predicted.push_back(results[i].prediction->score);
     wanted.push_back(labels[i]);
   }
-  if (predicted.size() < 2) return std::nullopt;
+  if (predicted.size() < 3) return std::nullopt;
   return agreement(predicted, wanted, seed);
 }
 

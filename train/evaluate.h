@@ -29,7 +29,8 @@ struct EvaluateOptions {
 std::vector<PhotoResult> predict_photos(const Predictor& predictor, const std::vector<std::string>& paths,
                                         const EvaluateOptions& options = {});
 
-// Agreement of the predictions there are with labels[i] of the same unit. nullopt for fewer than two.
+// Agreement of the predictions there are with labels[i] of the same unit. nullopt for fewer than three: any
+// two agree.
 std::optional<Agreement> agreement_with(const std::vector<PhotoResult>& results,
                                         const std::vector<double>& labels, uint64_t seed);
 

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "engine/base/error.h"
+#include "train/csv.h"
 #include "train/mat_file.h"
 #include "train/native.h"
 #include "train/sample_list.h"
@@ -16,12 +17,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::array<const char*, 5> live_folders = {"jp2k", "jpeg", "wn", "gblur", "fastfading"};
-
-// The shortest text that reads back as this number.
-std::string text_of(double value) {
-  std::array<char, 32> text;
-  return {text.data(), std::to_chars(text.data(), text.data() + text.size(), value).ptr};
-}
 
 // 12 for "img12.bmp", 0 for other names.
 int64_t image_number(const std::string& name) {
@@ -86,7 +81,7 @@ Dataset read_live(const std::string& folder, const DatasetOptions& options) {
   for (size_t i = 0; i < scores.size(); ++i) {
     if (copies[i] != 0) continue;  // a reference, not a distorted photo
     list.add(static_cast<int64_t>(i) + 1,
-             {images[i], text_of(scores[i]), deviations.empty() ? "" : text_of(deviations[i]),
+             {images[i], number_text(scores[i]), deviations.empty() ? "" : number_text(deviations[i]),
               lower_stem(references[i]), ""});
   }
   return list.finish();
@@ -113,7 +108,7 @@ Dataset read_livec(const std::string& folder, const DatasetOptions& options) {
   for (size_t i = 0; i < names.size(); ++i) {
     const auto row = static_cast<int64_t>(i) + 1;
     if (!is_livec_training_image(row, names[i]))
-      list.add(row, {names[i], text_of(scores[i]), text_of(deviations[i]), "", ""});
+      list.add(row, {names[i], number_text(scores[i]), number_text(deviations[i]), "", ""});
   }
   return list.finish();
 }

@@ -6,13 +6,20 @@
 #include "engine/base/threads.h"
 #include "train/decode.h"
 #include "train/prefetch.h"
+#include "train/split.h"
 
 namespace qfm {
 
 RunData load_run_data(const TrainConfig& config) {
   DatasetOptions options{config.root, config.fold, std::nullopt, config.lower_is_better};
   if (!config.scale.empty()) options.scale = parse_range(config.scale);
+  options.split = config.split;
   RunData data{load_dataset(config.data, options), {}};
+  options.split.clear();
+  if (!config.split.empty()) {
+    if (config.protocol == "paper" && config.val.empty()) data.validation = part_of(data.train, "test");
+    data.train = part_of(data.train, "train");
+  }
   if (const auto fraction = val_fraction(config)) {
     std::tie(data.train, data.validation) =
         split_fraction(data.train, *fraction, static_cast<uint64_t>(config.seed));

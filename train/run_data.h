@@ -11,7 +11,8 @@
 namespace qfm {
 
 struct RunData {
-  Dataset train, validation;  // validation: empty without --val
+  // Of a --split its train part; the test part only validates under --protocol paper without --val.
+  Dataset train, validation;  // validation: empty where nothing validates
 };
 // Reads and splits what `config` names. Throws Error: a bad table, labels that are all equal.
 RunData load_run_data(const TrainConfig& config);

@@ -135,6 +135,7 @@ TrainResult Run::go() {
   }
   result_.steps = state_.steps;
   result_.finished = state_.epochs == config_.epochs;
+  result_.split_sha256 = data_.train.split_sha256;
   if (result_.finished) save_model(folder_->file("model.safetensors"), model_, info_, StoreAs::F16);
   return result_;
 }

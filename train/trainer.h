@@ -46,6 +46,7 @@ struct TrainResult {
   int64_t steps = 0;                      // updates done in all
   bool finished = false;                  // false: should_stop said so, --resume goes on
   std::optional<EpochReport> last, best;  // of this call
+  std::string split_sha256;               // of the split whose train part was learnt; empty: none
 };
 
 // Runs, or goes on with, the run that `config` describes; config.out gets
