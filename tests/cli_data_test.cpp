@@ -100,6 +100,7 @@ TEST_CASE("data split: train learns from one part, eval measures on the other, b
   const auto log = lines_of(content(out + "/log.jsonl"));
   CHECK(log.size() == 4);  // 6 photos in batches of 2, and the epoch
   CHECK(nlohmann::json::parse(log.back())["val"]["photos"] == 4);
+  CHECK(nlohmann::json::parse(log.back())["split_sha256"] == hash);
 
   const Words eval{"eval", "--data", table, "--split", split, "--scale", "0:100"};
   const auto text = bench().with_model(eval);

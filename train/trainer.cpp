@@ -238,7 +238,9 @@ void Run::close_epoch() {
     save_model(folder_->file("best.safetensors"), model_, info_);
     result_.best = report;
   }
-  folder_->log(to_json(report, state_.steps).dump());
+  ordered_json line = to_json(report, state_.steps);
+  if (!data_.train.split_sha256.empty()) line["split_sha256"] = data_.train.split_sha256;
+  folder_->log(line.dump());
   ++state_.epochs;
   state_.loss_sum = 0;
   result_.last = report;
