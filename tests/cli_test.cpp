@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "engine/base/cuda.h"
 #include "engine/base/sha256.h"
 #include "tests/run_qfm.h"
 
@@ -87,8 +88,9 @@ TEST_CASE("what fails is one line with the file and exit code 1") {
   check_refused(bench().run({"model", "info", bench().bad}), 1, bench().bad + ": ");
   check_refused(bench().with_model({"eval", "--data", "nowhere.csv"}), 1, "nowhere.csv: ");
 #if !defined(QFM_CUDA_DEVICE) && !defined(QFM_CUDA_HOST)
-  check_refused(bench().run({"score", bench().a, "--device", "cuda"}), 1, "--device cuda");
-  check_refused(bench().run({"score", bench().a, "--device", "cuda:1"}), 1, "--device cuda:1");
+  if (!cuda::available())
+    check_refused(bench().run({"score", bench().a, "--device", "cuda"}), 1, "; use --device cpu");
+  check_refused(bench().run({"score", bench().a, "--device", "cuda:99"}), 1, "--device cuda:99: ");
 #endif
 }
 

@@ -4,7 +4,6 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "engine/base/cuda.h"
 #include "engine/base/threads.h"
 #include "tools/command.h"
 #include "tools/console.h"
@@ -15,24 +14,15 @@ namespace {
 
 constexpr const char* kShippedModel = "qfm-tiny.safetensors";
 
-Device cuda_asked(const std::string& name) {
-  QFM_CHECK(cuda::available(), "--device ", name, ": ", cuda::unavailable_reason());
-  QFM_FAIL("--device ", name, ": not every layer has a CUDA kernel yet; use --device cpu");
-}
-
 Device checked_device(const CommonOptions& options) {
   const std::string& name = options.device;
-  if (name == "cpu") return cpu_device;
-  if (name == "auto") {
-#if defined(QFM_CUDA_DEVICE) || defined(QFM_CUDA_HOST)
-    note(options.quiet, "qfm: using the CPU: not every layer has a CUDA kernel yet\n");
-#endif
-    return cpu_device;
-  }
   const bool numbered = name.starts_with("cuda:") && name.size() > 5 && name.size() < 9 &&
                         name.find_first_not_of("0123456789", 5) == std::string::npos;
-  if (name == "cuda" || numbered) return cuda_asked(name);
-  throw UsageError("--device " + name + ": use auto, cpu, cuda or cuda:N");
+  if (name != "auto" && name != "cpu" && name != "cuda" && !numbered)
+    throw UsageError("--device " + name + ": use auto, cpu, cuda or cuda:N");
+  const ChosenDevice chosen = choose_device(name);
+  if (!chosen.remark.empty()) note(options.quiet, "qfm: " + chosen.remark + "\n");
+  return chosen.device;
 }
 
 DType checked_dtype(const std::string& name) {

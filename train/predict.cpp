@@ -2,24 +2,78 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <utility>
 #include <vector>
+
+#include "engine/base/graph.h"
+#include "engine/dispatch.h"
+#include "kernels/crops.h"
 
 namespace qfm {
 namespace {
 
-constexpr int64_t kMostCrops = 16;  // in one batch: bounds the memory of scoring
+constexpr size_t kMostCrops = 16;  // in one batch: bounds the memory of scoring
 
-// Windows [begin, end) as a batch in the type and on the device of the model.
-Tensor crop_batch(const Image& photo, const std::vector<Window>& windows, size_t begin, size_t end, int crop,
-                  const Normalisation& norm, const ParamSet& params) {
-  Tensor images({static_cast<int64_t>(end - begin), 3, crop, crop});
-  for (size_t i = begin; i < end; ++i) {
-    const Tensor one = images.rows(static_cast<int64_t>(i - begin), static_cast<int64_t>(i - begin) + 1);
-    normalise(one.data<float>(), photo, windows[i], crop, false, norm);
+// The windows of one photo as batches, in the type and on the device of a model. On CUDA the photo goes there
+// once, as it is, and a kernel cuts the crops from it.
+class CropBatches {
+ public:
+  CropBatches(const Image& photo, const std::vector<Window>& windows, int crop, const Normalisation& norm,
+              const ParamSet& params)
+      : photo_(photo), windows_(windows), crop_(crop), norm_(norm), params_(params) {
+    if (on_cpu()) return;
+    pixels_ = bytes_on_cuda(photo.rgb.data(), photo.rgb.size());
   }
-  return images.to(params.compute()).to(params.master.device());
-}
+
+  // Windows [begin, end).
+  Tensor operator()(size_t begin, size_t end) const {
+    return on_cpu() ? cut_on_cpu(begin, end) : cut_on_cuda(begin, end);
+  }
+
+ private:
+  bool on_cpu() const { return params_.master.device() == cpu_device; }
+
+  static Tensor bytes_on_cuda(const void* data, size_t bytes) {
+    const Tensor there({static_cast<int64_t>((bytes + 3) / 4)}, DType::I32, cuda_device);
+    copy_bytes(cuda_device, there.raw(), cpu_device, data, bytes);
+    return there;
+  }
+
+  Tensor cut_on_cpu(size_t begin, size_t end) const {
+    const Tensor images({static_cast<int64_t>(end - begin), 3, crop_, crop_});
+    for (size_t i = begin; i < end; ++i) {
+      const Tensor one = images.rows(static_cast<int64_t>(i - begin), static_cast<int64_t>(i - begin) + 1);
+      normalise(one.data<float>(), photo_, windows_[i], crop_, false, norm_);
+    }
+    return images.to(params_.compute());
+  }
+
+  Tensor cut_on_cuda(size_t begin, size_t end) const {
+    std::vector<CropSource> sources;
+    for (size_t i = begin; i < end; ++i)
+      sources.push_back({static_cast<const uint8_t*>(pixels_.raw()), photo_.width, photo_.height,
+                         windows_[i].left, windows_[i].top, 0});
+    const Tensor there = bytes_on_cuda(sources.data(), sources.size() * sizeof(CropSource));
+    ChannelScale scale;
+    std::copy_n(norm_.mean, 3, scale.mean), std::copy_n(norm_.std, 3, scale.std);
+    const Tensor images({static_cast<int64_t>(end - begin), 3, crop_, crop_}, params_.compute(), cuda_device);
+    dispatch({"crop_normalise", 0, static_cast<double>(images.bytes())}, images, [&](auto dev, auto t) {
+      using T = decltype(t);
+      if constexpr (std::is_same_v<decltype(dev), Cuda>)
+        crop_normalise(dev, ptr<T>(images), static_cast<const CropSource*>(there.raw()), scale, images.dim(0),
+                       crop_);
+    });
+    return images;
+  }
+
+  const Image& photo_;
+  const std::vector<Window>& windows_;
+  const int crop_;
+  const Normalisation norm_;
+  const ParamSet& params_;
+  Tensor pixels_;  // of the photo, on CUDA
+};
 
 Tensor on_cpu(const Var& x) { return x.value.to(cpu_device).to(DType::F32); }
 
@@ -32,11 +86,47 @@ Normalisation normalisation(const ModelInfo& info) {
   return norm;
 }
 
+// The forward pass on CUDA, captured for each batch size when it comes a second time.
+class Predictor::CudaForward {
+ public:
+  explicit CudaForward(const QfmIqm& model) : model_(model) {}
+
+  const QfmIqm::Output& operator()(const Tensor& images) {
+    Pass& pass = passes_[images.dim(0)];
+    if (pass.images.empty()) {
+      pass.images = like(images);
+      return pass.output = model_(images);  // libraries make their plans in it, which a capture would refuse
+    }
+    pass.images.copy_from(images);
+    if (profiling()) return pass.output = model_(pass.images);
+    if (pass.graph.empty()) {
+      pass.output = {};
+      pass.graph.capture([&] { pass.output = model_(pass.images); });
+    }
+    pass.graph.replay();
+    return pass.output;
+  }
+  // After memory ran out: graphs hold theirs.
+  void clear() { passes_.clear(); }
+
+ private:
+  struct Pass {
+    Tensor images;
+    Graph graph;
+    QfmIqm::Output output;
+  };
+  const QfmIqm& model_;
+  std::map<int64_t, Pass> passes_;  // by batch size
+};
+
+Predictor::~Predictor() = default;
+
 Predictor::Predictor(const QfmIqm& model, const ModelInfo& info, PredictOptions options)
     : model_(model),
       info_(info),
       options_(options),
       resize_(static_cast<int>(options.resize.value_or(info.resize))) {
+  if (model.params.master.device() != cpu_device) forward_ = std::make_unique<CudaForward>(model);
   const VitConfig& vit = model.config.vit;
   QFM_CHECK(vit.image_height == info.crop && vit.image_width == info.crop, "the model takes ",
             vit.image_width, " x ", vit.image_height, " pixels, its description says crops of ", info.crop);
@@ -52,9 +142,20 @@ std::vector<Window> Predictor::each_batch(Image photo, Run&& run) const {
   photo = fit_for_crops(std::move(photo), resize_, crop);
   auto windows =
       crop_windows(options_.crops, photo.width, photo.height, crop, Rng(options_.seed, "score crops"));
-  for (size_t begin = 0; begin < windows.size(); begin += kMostCrops)
-    run(crop_batch(photo, windows, begin, std::min(windows.size(), begin + kMostCrops), crop,
-                   normalisation(info_), model_.params));
+  const CropBatches batches(photo, windows, crop, normalisation(info_), model_.params);
+  size_t most = kMostCrops;
+  for (size_t begin = 0; begin < windows.size();) {
+    const size_t end = std::min(windows.size(), begin + most);
+    try {
+      run(batches(begin, end));
+      begin = end;
+    } catch (const OutOfMemory&) {  // the same crops in smaller batches
+      if (end - begin == 1) throw;
+      most = (end - begin) / 2;
+      if (forward_) forward_->clear();
+      release_cached(model_.params.master.device());
+    }
+  }
   return windows;
 }
 
@@ -64,7 +165,7 @@ Prediction Predictor::operator()(Image photo) const {
   double sum = 0;
   std::vector<double> judges;
   const auto windows = each_batch(std::move(photo), [&](const Tensor& images) {
-    const auto output = model_(images);
+    const auto output = forward_ ? (*forward_)(images) : model_(images);
     const Tensor score = on_cpu(output.score), each = on_cpu(output.judges);
     for (float s : score.span<float>()) sum += s;
     judges.insert(judges.end(), each.span<float>().begin(), each.span<float>().end());

@@ -1,6 +1,7 @@
 // Scores photos: crops in, the opinion of the model's judges out.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -33,14 +34,16 @@ class Predictor {
  public:
   // Throws Error unless the model takes square crops of info.crop pixels, and for a resize below that.
   Predictor(const QfmIqm& model, const ModelInfo& info, PredictOptions options = {});
+  ~Predictor();
 
-  // Runs the crops in batches of at most 16. Throws OutOfMemory.
+  // Runs the crops in batches of at most 16, of half as many and so on where memory ends. Throws OutOfMemory
+  // when one crop is too many. On CUDA by one thread at a time.
   Prediction operator()(Image photo) const;
 
   // What the decoder is given before any gate: after the backbone's final LayerNorm, F32 on the CPU.
   struct Embedding {
-    Tensor cls;      // (crops, D)
-    Tensor patches;  // (crops, N, D)
+    Tensor cls;                   // (crops, D)
+    Tensor patches;               // (crops, N, D)
     std::vector<Window> windows;  // of the photo after resizing
   };
   Embedding embed(Image photo) const;
@@ -55,6 +58,8 @@ class Predictor {
   const ModelInfo& info_;
   PredictOptions options_;
   int resize_;
+  class CudaForward;
+  std::unique_ptr<CudaForward> forward_;  // null: the model is on the CPU
 };
 
 }  // namespace qfm

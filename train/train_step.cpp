@@ -73,25 +73,70 @@ TrainStep::TrainStep(QfmIqm& model, Optimizer& optimizer, MethodOptions options,
     memory_.emplace(*options_.match, options_.batch, vit.patches(), vit.width, params.compute(),
                     params.master.device());
   if (model.select) gate_sum_ = Tensor::zeros({vit.width}, params.master.dtype(), params.master.device());
+  one_ = Tensor::from(std::vector<float>{1}, {1}).to(params.master.dtype()).to(params.master.device());
+  if (params.master.device() != cpu_device) stage_ = std::make_unique<BatchStage>();
 }
 
-StepResult TrainStep::operator()(const Batch& batch, uint32_t epoch, double lr) {
+StepResult TrainStep::operator()(const Batch& batch, uint32_t epoch, double lr,
+                                 const std::function<void()>& meanwhile) {
   Optimizer* const map = distillation_ ? distillation_->map_optimizer() : nullptr;
-  ParamSet& params = model_.params;
-  params.zero_grad();
   if (map) distillation_->map_params()->zero_grad();
-  const Tensor images = ready_images(batch.images, params);
-  const QfmIqm::Output out = model_(images);
-  const Var loss = loss_of(out, images, batch, epoch);
-  if (model_.select) count_gates(out.gate.value);
-  const StepResult result = update(loss, optimizer_, lr);
-  if (map) map->step(lr, loss.value);
+  optimizer_.set_rate(lr);
+  if (stage_) {
+    compute_on_cuda(batch, epoch);
+    if (meanwhile) meanwhile();
+  } else {
+    compute(ready_images(batch.images, model_.params), ready_labels(batch.labels, model_.params), batch,
+            epoch);
+  }
+  if (model_.select) gate_count_.span<int64_t>()[0] += batch.images.dim(0);
+  const StepResult result = optimizer_.finish();
+  if (map) map->step(lr, loss_);
   if (distillation_) distillation_->follow();
   return result;
 }
 
-Var TrainStep::loss_of(const QfmIqm::Output& out, const Tensor& images, const Batch& batch, uint32_t epoch) {
-  const Tensor labels = ready_labels(batch.labels, model_.params);
+void TrainStep::stage(const Batch& batch) {
+  if (stage_) stage_->put(batch);
+}
+
+void TrainStep::compute(const Tensor& images, const Tensor& labels, const Batch& batch, uint32_t epoch) {
+  model_.params.zero_grad();
+  const QfmIqm::Output out = model_(images);
+  const Var loss = loss_of(out, images, labels, batch, epoch);
+  if (model_.select) add_to(gate_sum_, affine_db(out.gate.value));
+  backward(loss, one_);
+  optimizer_.update(loss.value);
+  if (distillation_) loss_ = loss.value;
+}
+
+void TrainStep::compute_on_cuda(const Batch& batch, uint32_t epoch) {
+  if (stage_->empty()) stage_->put(batch);
+  stage_->take();
+  const auto work = [&] {
+    compute(stage_->images.to(model_.params.compute()), stage_->labels, batch, epoch);
+  };
+  const bool known = stage_->images.shape() == graph_shape_;
+  if (!known) graph_.reset();
+  graph_shape_ = stage_->images.shape();
+  // The method's switches wait for the host inside a step: nothing to be captured.
+  const bool baseline =
+      !memory_ && !distillation_ && options_.w_contrast == 0 && batch.labelled == batch.images.dim(0);
+  // The first step of a shape runs by itself: libraries make their plans in it, which a capture would refuse.
+  if (!known || !baseline || profiling()) return work();
+  if (graph_.empty()) {
+    try {
+      graph_.capture(work);
+    } catch (const OutOfMemory&) {  // a graph keeps its memory to itself: more than there is
+      release_cached(cuda_device);
+      return work();
+    }
+  }
+  graph_.replay();
+}
+
+Var TrainStep::loss_of(const QfmIqm::Output& out, const Tensor& images, const Tensor& labels,
+                       const Batch& batch, uint32_t epoch) {
   Losses losses;
   add_scores(losses, full(out.score), labels, batch.labelled);
   if (distillation_ && distillation_->w_features() > 0)
@@ -152,11 +197,6 @@ Tensor TrainStep::strongest(const QfmIqm::Output& out, const SemanticNoise& nois
     keep_stronger(best, change, trial, full(moved.score).value, full(out.score).value);
   }
   return factor_of(best);
-}
-
-void TrainStep::count_gates(const Tensor& gates) {
-  add_to(gate_sum_, affine_db(gates));
-  gate_count_.span<int64_t>()[0] += gates.dim(0);
 }
 
 std::optional<MatchStatistics> TrainStep::take_match() {

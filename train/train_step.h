@@ -1,10 +1,14 @@
 // One update: forward, losses, backward, clipping, AdamW.
 #pragma once
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <vector>
 
+#include "engine/base/graph.h"
 #include "models/qfm_iqm.h"
+#include "train/batch_stage.h"
 #include "train/distil.h"
 #include "train/loader.h"
 #include "train/matching.h"
@@ -47,8 +51,13 @@ class TrainStep {
   TrainStep(QfmIqm& model, Optimizer& optimizer, MethodOptions options, Distillation* distillation = nullptr);
 
   // epoch from 0. Labels must be on 0-100 where a switch is on. Throws as train_step; what the step remembers
-  // may then have changed.
-  StepResult operator()(const Batch& batch, uint32_t epoch, double lr);
+  // may then have changed. On CUDA `meanwhile` is called while the GPU works: it may stage() the next batch.
+  // The second and later steps of one shape replay a captured graph where no switch is on, with the same
+  // bits.
+  StepResult operator()(const Batch& batch, uint32_t epoch, double lr,
+                        const std::function<void()>& meanwhile = {});
+  // Starts the copy of the batch that the next step will be called with. On the CPU there is nothing to do.
+  void stage(const Batch& batch);
 
   // Of the epoch so far, then start anew; nullopt where there is nothing to tell.
   std::optional<MatchStatistics> take_match();
@@ -59,12 +68,14 @@ class TrainStep {
 
  private:
   using Losses = std::vector<std::pair<Var, double>>;
-  Var loss_of(const QfmIqm::Output& out, const Tensor& images, const Batch& batch, uint32_t epoch);
+  void compute(const Tensor& images, const Tensor& labels, const Batch& batch, uint32_t epoch);
+  void compute_on_cuda(const Batch& batch, uint32_t epoch);
+  Var loss_of(const QfmIqm::Output& out, const Tensor& images, const Tensor& labels, const Batch& batch,
+              uint32_t epoch);
   void add_scores(Losses& losses, const Var& scores, const Tensor& labels, int64_t labelled) const;
   void add_consistency(Losses& losses, const QfmIqm::Output& out, const SemanticNoise& noise,
                        const Tensor& labels) const;
   Tensor strongest(const QfmIqm::Output& out, const SemanticNoise& noise) const;
-  void count_gates(const Tensor& gates);
 
   QfmIqm& model_;
   Optimizer& optimizer_;
@@ -73,6 +84,12 @@ class TrainStep {
   std::optional<MatchingMemory> memory_;
   Tensor gate_sum_;    // (D), accumulation type, on the device of the model
   Tensor gate_count_;  // (1) I64 on the CPU
+  Tensor one_;         // (1): the gradient of the loss
+  Tensor loss_;        // (1), of the last step that was not replayed
+  // On CUDA only.
+  std::unique_ptr<BatchStage> stage_;
+  Graph graph_;        // of a step of that shape
+  Shape graph_shape_;  // of the images of the last step
 };
 
 }  // namespace qfm

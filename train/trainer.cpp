@@ -3,7 +3,9 @@
 #include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
+#include <utility>
 
 #include "engine/base/threads.h"
 #include "kernels/choice.h"
@@ -50,6 +52,7 @@ class Run {
   BatchStream batches_;
   std::optional<Distillation> distillation_;
   std::optional<TrainStep> train_step_;
+  std::optional<Batch> next_;  // on CUDA: of the next step, on its way to the device
   const int64_t per_epoch_, steps_;
   const Schedule schedule_;
   std::vector<double> validation_targets_;
@@ -68,7 +71,7 @@ Run::Run(const TrainConfig& config, const TrainHooks& hooks)
       hooks_(hooks),
       data_(load_run_data(config)),
       info_(starting_info(config)),
-      model_(info_.config, cpu_device, compute_type(config), true),
+      model_(info_.config, choose_device(config.device).device, compute_type(config), true),
       optimizer_(model_.params, {.weight_decay = config.weight_decay, .clip = config.clip}),
       pseudo_(label_unlabelled(config, hooks.labelling)),
       batches_(labelled_photos(data_.train, config.labels == "scaled"),
@@ -92,12 +95,8 @@ Run::Run(const TrainConfig& config, const TrainHooks& hooks)
 }
 
 ordered_json to_json(const PseudoLabels& labels) {
-  return {{"event", "pseudo_labels"},
-          {"photos", labels.photos},
-          {"unreadable", labels.unreadable},
-          {"dropped", labels.dropped},
-          {"kept", labels.kept.size()},
-          {"spread_limit", labels.spread_limit}};
+  return {{"event", "pseudo_labels"},  {"photos", labels.photos},    {"unreadable", labels.unreadable},
+          {"dropped", labels.dropped}, {"kept", labels.kept.size()}, {"spread_limit", labels.spread_limit}};
 }
 
 void Run::open_folder() {
@@ -160,12 +159,17 @@ std::string names_of(const Batch& batch, const std::vector<std::string>& paths) 
 void Run::step() {
   const auto start = Clock::now();
   const double lr = schedule_.rate(state_.steps);
-  const Batch batch = batches_.next();
+  const Batch batch = next_ ? *std::exchange(next_, std::nullopt) : batches_.next();
+  const auto stage_next = [&] {
+    if (state_.steps + 1 == steps_) return;
+    next_ = batches_.next();
+    train_step_->stage(*next_);
+  };
   StepResult done;
   try {
-    done = (*train_step_)(batch, static_cast<uint32_t>(state_.epochs), lr);
-  } catch (const OutOfMemory&) {
-    throw;
+    done = (*train_step_)(batch, static_cast<uint32_t>(state_.epochs), lr, stage_next);
+  } catch (const OutOfMemory& error) {
+    throw OutOfMemory(concat(error.what(), ": a smaller --batch needs less"), __FILE__, __LINE__);
   } catch (const Error& error) {
     QFM_FAIL("step ", state_.steps + 1, ": ", error.what(),
              "; photos of the batch: ", names_of(batch, batches_.paths()));
@@ -268,8 +272,6 @@ void Run::save() {
 
 TrainResult train(const TrainConfig& config, const TrainHooks& hooks) {
   validate(config);
-  QFM_CHECK(config.device == "auto" || config.device == "cpu", "--device ", config.device,
-            ": training runs on the CPU only");
   if (config.threads != 0 && config.threads != threads()) set_threads(static_cast<int>(config.threads));
   return Run(config, hooks).go();
 }

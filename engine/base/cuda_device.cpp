@@ -20,13 +20,13 @@ std::string version(int v) { return concat(v / 1000, ".", v % 1000 / 10); }
 std::string find_reason() {
   int driver = 0, runtime = 0, devices = 0;
   if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
-    return "no GPU: no NVIDIA driver is installed; install one, or use --device cpu";
+    return "no GPU: no NVIDIA driver is installed";
   if (cudaRuntimeGetVersion(&runtime) == cudaSuccess && driver / 1000 < runtime / 1000)
     return concat("no GPU: the driver serves CUDA ", version(driver), ", this program needs ",
-                  version(runtime), ": update the driver, or use --device cpu");
+                  version(runtime), ": update the driver");
   const cudaError_t status = cudaGetDeviceCount(&devices);
-  if (status != cudaSuccess) return concat("no GPU: ", cudaGetErrorString(status), "; use --device cpu");
-  return devices > 0 ? "" : "no GPU: the driver lists none; use --device cpu";
+  if (status != cudaSuccess) return concat("no GPU: ", cudaGetErrorString(status));
+  return devices > 0 ? "" : "no GPU: the driver lists none";
 }
 
 const std::string& reason() {

@@ -1,0 +1,231 @@
+// Training and scoring on CUDA (on a GPU or in host-CUDA): the CPU's losses and scores, captured graphs,
+// memory that ends.
+#include <cstring>
+
+#include "engine/base/cuda.h"
+#include "engine/base/memory.h"
+#include "engine/profile.h"
+#include "tests/tolerance.h"
+#include "tests/toy.h"
+#include "train/predict.h"
+#include "train/train_step.h"
+#include "train/trainer.h"
+
+using namespace qfm;
+using namespace qfm::test;
+
+namespace {
+
+constexpr int64_t kBatch = 3;
+constexpr int64_t kTerms = 3 * 16 * 16;  // the toy model's longest sum: a patch embedded
+
+Batch toy_batch(uint32_t number, int64_t size = kBatch) {
+  Batch batch;
+  batch.images = Tensor({size, 3, kToyCrop, kToyCrop}), batch.labels = Tensor({size});
+  batch.labelled = size;
+  Rng rng(4, "toy batch", number);
+  for (float& x : batch.images.span<float>()) x = rng.normal();
+  for (float& y : batch.labels.span<float>()) y = 5 * rng.uniform();
+  return batch;
+}
+
+struct ToyTraining {
+  QfmIqm model;
+  Optimizer optimizer;
+  TrainStep step;
+  ToyTraining(Device device, DType dtype, bool select = false)
+      : model(config(select), device, dtype, true), optimizer(model.params), step(model, optimizer, {}) {
+    model.init(3);
+  }
+  static ModelConfig config(bool select) {
+    ModelConfig c = toy_config();
+    c.select = select;
+    return c;
+  }
+  StepResult run(uint32_t number) { return step(toy_batch(number), 0, 1e-3); }
+  std::string bits() const {
+    std::string all;
+    for (const Tensor& t : {model.params.master, optimizer.m, optimizer.v}) {
+      const Tensor host = t.to(cpu_device);
+      all.append(static_cast<const char*>(host.raw()), host.bytes());
+    }
+    return all;
+  }
+};
+
+std::vector<double> losses_of(Device device, DType dtype, bool select) {
+  ToyTraining training(device, dtype, select);
+  std::vector<double> losses;
+  for (uint32_t i = 0; i < 4; ++i) losses.push_back(training.run(i).loss);
+  return losses;
+}
+
+struct Profiling {  // graphs are not captured while ops are timed
+  Profiling() { set_profiling(true); }
+  ~Profiling() {
+    set_profiling(false);
+    reset_profile();
+  }
+};
+
+size_t live() { return memory_count(cuda_device).live; }
+
+}  // namespace
+
+TEST_CASE("a toy model trains on CUDA with the losses of the CPU") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  for (DType dtype : {DType::F32, DType::BF16})
+    for (bool select : {false, true})
+      check_close("losses of four steps", losses_of(cuda_device, dtype, select),
+                  losses_of(cpu_device, dtype, select), dtype, kTerms);
+}
+
+TEST_CASE("a replayed step has the bits of one that is not, waits for nothing and allocates nothing") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  for (DType dtype : {DType::F32, DType::BF16}) {
+    ToyTraining captured(cuda_device, dtype, true), eager(cuda_device, dtype, true);
+    for (uint32_t i = 0; i < 5; ++i) {
+      const uint64_t before = memory_count(cuda_device).allocations;
+      const StepResult a = captured.run(i);
+      const uint64_t allocations = memory_count(cuda_device).allocations - before;
+      if (i >= 2) CHECK(allocations == 0);
+      const Profiling on;
+      const StepResult b = eager.run(i);
+      CHECK(a.loss == b.loss);
+      CHECK(a.grad_norm == b.grad_norm);
+    }
+    CHECK(captured.bits() == eager.bits());
+    CHECK(captured.step.take_gates()->mean == eager.step.take_gates()->mean);
+  }
+}
+
+TEST_CASE("batches of other sizes, and one staged while the step before runs") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  ToyTraining ahead(cuda_device, DType::F32), plain(cuda_device, DType::F32);
+  const int64_t sizes[] = {3, 3, 3, 2, 2, 2, 3};
+  for (uint32_t i = 0; i < 7; ++i) {
+    const Batch batch = toy_batch(i, sizes[i]);
+    ahead.step(batch, 0, 1e-3, [&] {
+      if (i + 1 < 7) ahead.step.stage(toy_batch(i + 1, sizes[i + 1]));
+    });
+    plain.step(batch, 0, 1e-3);
+  }
+  CHECK(ahead.bits() == plain.bits());
+}
+
+TEST_CASE("a step on CUDA that is not finite throws and changes nothing; the next one works") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  ToyTraining training(cuda_device, DType::F32), reference(cuda_device, DType::F32);
+  for (uint32_t i = 0; i < 3; ++i) {  // alone, captured, replayed
+    Batch bad = toy_batch(i);
+    bad.images.data<float>()[7] = NAN;
+    const std::string before = training.bits();
+    CHECK(message_of([&] { training.step(bad, 0, 1e-3); }) == "the loss is nan");
+    CHECK(training.bits() == before);
+    CHECK(training.optimizer.steps == i);
+    training.run(i), reference.run(i);
+  }
+  CHECK(training.bits() == reference.bits());
+}
+
+TEST_CASE("every allocation of a CUDA step may fail: no leak, no change, and the next step works") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  ToyTraining training(cuda_device, DType::F32), reference(cuda_device, DType::F32);
+  const Batch batch = toy_batch(0);
+  const auto eager = [&](ToyTraining& t) {
+    return train_step(t.model, t.optimizer, batch.images, batch.labels, 1e-3);
+  };
+  eager(training), eager(reference);
+  const std::string before = training.bits();
+  const size_t held = live();
+  uint64_t failures = 0;
+  for (bool failed = true; failed;) {
+    fail_allocation(failures + 1);
+    try {
+      eager(training);
+      failed = false;
+    } catch (const OutOfMemory&) {
+      ++failures;
+      REQUIRE(live() == held);
+      REQUIRE(training.bits() == before);
+    }
+  }
+  fail_allocation(0);
+  CHECK(failures > 50);
+  eager(reference);
+  CHECK(training.bits() == reference.bits());
+}
+
+TEST_CASE("where a graph gets no memory the step runs without one") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  ToyTraining training(cuda_device, DType::F32), reference(cuda_device, DType::F32);
+  training.run(0), reference.run(0);
+  for (uint32_t i = 1; i < 4; ++i) {
+    fail_allocation(20 * i);
+    training.run(i);
+    fail_allocation(0);
+    reference.run(i);
+  }
+  CHECK(training.bits() == reference.bits());
+}
+
+TEST_CASE("scores on CUDA: the CPU's, the same each time, and in halved batches where memory ends") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  const ModelInfo info = toy_info();
+  const PredictOptions options{.crops = parse_crops("random:21"), .resize = {}, .seed = 4};
+  const Image photo = drawn(100, 50, 1), other = drawn(41, 80, 2);
+  for (DType dtype : {DType::F32, DType::BF16}) {
+    QfmIqm on_cpu(toy_config(), cpu_device, dtype, false), on_cuda(toy_config(), cuda_device, dtype, false);
+    on_cpu.init(7), on_cuda.init(7);
+    const Predictor cpu(on_cpu, info, options), cuda(on_cuda, info, options);
+    const auto close = [&](const char* what, double found, double expected) {
+      check_close(what, std::vector<double>{found}, std::vector<double>{expected}, dtype, kTerms);
+    };
+    const Prediction expected = cpu(photo), found = cuda(photo);
+    close("score", found.score, expected.score);
+    close("score of another photo", cuda(other).score, cpu(other).score);
+    for (int again = 0; again < 3; ++again) CHECK(cuda(photo).score == found.score);
+    CHECK(cuda(photo).spread == found.spread);
+
+    const Predictor fresh(on_cuda, info, options);
+    for (uint64_t n : {5, 30, 60, 90}) {
+      fail_allocation(n);
+      CHECK(fresh(photo).score == found.score);
+      fail_allocation(0);
+    }
+    const auto a = cpu.embed(photo), b = cuda.embed(photo);
+    const auto widened = [](const Tensor& t) {
+      const auto s = t.span<float>();
+      return std::vector<double>(s.begin(), s.end());
+    };
+    check_close("embedding", widened(b.patches), widened(a.patches), dtype, kTerms);
+  }
+}
+
+TEST_CASE("a run on CUDA, stopped and resumed, has the bits of one that was not") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  const TemporaryFolder folder;
+  const auto run = [&](const std::string& out, std::vector<int64_t> stops) {
+    TrainConfig config = toy_run(folder, out);
+    config.device = "cuda";
+    TrainResult result;
+    stops.push_back(1 << 20);
+    for (int64_t stop : stops) {
+      int64_t done = 0;
+      TrainHooks hooks;
+      hooks.progress = [&](const TrainProgress& p) { done = p.step; };
+      hooks.should_stop = [&] { return done >= stop; };
+      result = train(config, hooks);
+      config.resume = true;
+    }
+    CHECK(result.finished);
+    const SafeTensors last = SafeTensors::open(config.out + "/last.safetensors");
+    std::string bits;
+    for (const auto& [name, entry] : last.entries()) {
+      const Tensor t = last.tensor(name);
+      bits.append(static_cast<const char*>(t.raw()), t.bytes());
+    }
+    return bits;
+  };
+  CHECK(run("whole", {}) == run("stopped", {1, 6}));
+}
