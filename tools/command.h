@@ -51,6 +51,7 @@ void add_train(CLI::App& parent, const RegisterAction& on);
 void add_eval(CLI::App& parent, const RegisterAction& on);
 void add_distort(CLI::App& parent, const RegisterAction& on);
 void add_data(CLI::App& parent, const RegisterAction& on);
+void add_experiment(CLI::App& parent, const RegisterAction& on);
 #endif
 
 // A subcommand with its flags --threads, --seed, --quiet and --version; `example` is one line that works.

@@ -1,7 +1,6 @@
 #include "tools/eval_report.h"
 
-#include <algorithm>
-
+#include "tools/charts.h"
 #include "tools/console.h"
 
 namespace qfm {
@@ -10,65 +9,11 @@ namespace {
 Json number(std::optional<double> value) { return value ? Json(*value) : Json(nullptr); }
 Json interval(const std::optional<Interval>& i) { return i ? Json{i->low, i->high} : Json(nullptr); }
 
-std::string escaped(const std::string& text) {
-  std::string out;
-  for (char c : text) {
-    if (c == '&') out += "&amp;";
-    else if (c == '<') out += "&lt;";
-    else if (c == '>') out += "&gt;";
-    else if (c == '"') out += "&quot;";
-    else out += c;
-  }
-  return out;
-}
-
-// Maps both axes of the plot: prediction to the right, label upwards.
-struct Axes {
-  static constexpr double kLeft = 50, kTop = 15, kSide = 440;
-  double low, high;
-  double x(double v) const { return kLeft + kSide * (v - low) / (high - low); }
-  double y(double v) const { return kTop + kSide * (high - v) / (high - low); }
-};
-
-Axes axes_of(const std::vector<EvalReport::Photo>& photos) {
-  Axes axes{0, 100};
-  for (const auto& p : photos) {
-    axes.low = std::min({axes.low, p.label, p.score});
-    axes.high = std::max({axes.high, p.label, p.score});
-  }
-  return axes;
-}
-
 std::string scatter_plot(const EvalReport& report) {
-  const Axes a = axes_of(report.photos);
-  std::string svg =
-      "<svg viewBox=\"0 0 510 505\" width=\"510\" height=\"505\" role=\"img\" aria-label=\"scatter plot\">\n";
-  svg += format("<rect x=\"%g\" y=\"%g\" width=\"%g\" height=\"%g\" fill=\"none\" stroke=\"#888\"/>\n",
-                Axes::kLeft, Axes::kTop, Axes::kSide, Axes::kSide);
-  for (int k = 0; k <= 4; ++k) {
-    const double v = a.low + (a.high - a.low) * k / 4;
-    svg += format("<text x=\"%.1f\" y=\"470\" text-anchor=\"middle\">%.0f</text>", a.x(v), v);
-    svg += format("<text x=\"44\" y=\"%.1f\" text-anchor=\"end\">%.0f</text>\n", a.y(v) + 4, v);
-  }
-  svg += "<text x=\"270\" y=\"495\" text-anchor=\"middle\">predicted quality</text>";
-  svg +=
-      "<text transform=\"translate(13 235) rotate(-90)\" text-anchor=\"middle\">opinion score</text>\n<g "
-      "fill=\"#06c\" "
-      "fill-opacity=\"0.45\">\n";
-  for (const auto& p : report.photos)
-    svg += format("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"2.2\"/>\n", a.x(p.score), a.y(p.label));
-  svg += "</g>\n";
-  if (const auto& curve = report.agreement.mapped) {
-    svg += "<polyline fill=\"none\" stroke=\"#c30\" stroke-width=\"2\" points=\"";
-    const auto [least, most] = std::minmax_element(report.photos.begin(), report.photos.end(),
-                                                   [](auto& p, auto& q) { return p.score < q.score; });
-    for (int k = 0; k <= 100; ++k) {
-      const double v = least->score + (most->score - least->score) * k / 100;
-      svg += format("%.1f,%.1f ", a.x(v), a.y((*curve)(v)));
-    }
-    svg += "\"/>\n";
-  }
-  return svg + "</svg>\n";
+  std::vector<ChartPoint> points;
+  for (const auto& p : report.photos) points.push_back({p.score, p.label});
+  const auto& curve = report.agreement.mapped;
+  return scatter_chart(points, curve ? std::function<double(double)>(*curve) : nullptr);
 }
 
 std::string row(const char* name, std::optional<double> value, const std::optional<Interval>& between = {}) {
@@ -129,9 +74,8 @@ std::string EvalReport::csv() const {
 
 std::string EvalReport::html() const {
   std::string page =
-      "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>qfm eval</title>\n"
-      "<style>body{font:14px sans-serif;margin:2em;max-width:60em}pre{font-size:14px}svg{font-size:11px}"
-      "td{padding:.1em 1em .1em 0}</style></head><body>\n<h1>Agreement with opinion scores</h1>\n";
+      "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>qfm eval</title>\n" +
+      page_style() + "</head><body>\n<h1>Agreement with opinion scores</h1>\n";
   page += "<pre>" + escaped(this->text()) + "</pre>\n" + scatter_plot(*this);
   page +=
       "<p>Each point is a photo. The curve is the 4-parameter logistic fitted before PLCC mapped and RMSE "

@@ -120,10 +120,11 @@ int run(int argc, char** argv) {
   add_eval(root, on);
   add_distort(root, on);
   add_data(root, on);
+  add_experiment(root, on);
 #endif
   add_model(root, on);
   add_bench(root, on);
-  for (const char* name : {"rank", "explain", "experiment"}) add_planned(root, name, on);
+  for (const char* name : {"rank", "explain"}) add_planned(root, name, on);
   try {
     root.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {

@@ -1,0 +1,145 @@
+// qfm experiment: what it refuses, that it goes on where it was, that its pairs are fair.
+#include "train/experiment.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+
+#include "tests/run_qfm.h"
+
+namespace qfm::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kPlan = R"({"name": "toy", "seeds": 2, "baseline": "plain",
+  "data": [{"name": "photos", "data": "photos.csv", "scale": "0:100", "split": 0.5,
+            "published": {"plain": {"srcc": 0.9}}}],
+  "common": {"epochs": 1, "batch": 2, "crops-per-image": 1, "schedule": "constant", "warmup": 0, "init": "toy.safetensors"},
+  "variants": [{"name": "plain"}, {"name": "faster", "flags": {"lr": 0.01}}]})";
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  return text.replace(text.find(from), from.size(), to);
+}
+
+TEST_CASE("an experiment's file is checked before anything runs") {
+  const Experiment e = parse_experiment(kPlan, "toy.json");
+  CHECK(e.seeds == std::vector<int64_t>{0, 1});
+  REQUIRE(runs_of(e).size() == 4);
+  CHECK(runs_of(e)[3].id() == "photos/faster/share-1/seed-1");
+  const auto refusal = [](const std::string& from, const std::string& to) {
+    return message_of([&] { parse_experiment(replaced(kPlan, from, to), "toy.json"); });
+  };
+  CHECK(refusal("\"seeds\": 2", "\"seeds\": 0") == "toy.json: seeds: a count from 1 to 1000, or a list");
+  CHECK(refusal("\"seeds\": 2, ", "") == "toy.json: seeds is missing");
+  CHECK(refusal("\"lr\"", "\"lrr\"") == "toy.json: variant 2: flags: lrr: unknown key; did you mean 'lr'?");
+  CHECK(refusal("\"lr\"", "\"seed\"") == "toy.json: variant 2: flags: seed is the experiment's to choose");
+  CHECK(refusal("\"baseline\": \"plain\"", "\"baseline\": \"none\"") ==
+        "toy.json: baseline: 'none' is no variant");
+  CHECK(refusal("\"name\": \"faster\"", "\"name\": \"plain\"") == "toy.json: variants: plain: given twice");
+  CHECK(refusal("\"name\": \"faster\"", "\"name\": \"../up\"") ==
+        "toy.json: variant 2: '../up' cannot name a folder");
+  CHECK(refusal("\"split\": 0.5", "\"spilt\": 0.5") ==
+        "toy.json: data 1: spilt: unknown key; did you mean 'split'?");
+  CHECK(refusal("\"split\": 0.5", "\"split\": 1.5") == "toy.json: data 1: split: 1.5 is not inside 0..1");
+  CHECK(message_of([] { parse_experiment("{", "toy.json"); }) == "toy.json: not valid JSON");
+}
+
+TEST_CASE("the experiments that come with the program can be read") {
+  int files = 0;
+  for (const auto& entry : fs::directory_iterator(std::string(QFM_SOURCE_DIR) + "/train/experiments")) {
+    if (entry.path().extension() != ".json") continue;
+    CHECK_FALSE(
+        runs_of(parse_experiment(content(entry.path().string()), entry.path().filename().string())).empty());
+    ++files;
+  }
+  CHECK(files == 4);
+}
+
+// 8 photos: blurred copies of one another.
+std::string photo_folder(const TemporaryFolder& folder) {
+  std::string table = "image,score\n";
+  for (int i = 0; i < 8; ++i) {
+    Image image(224, 224);
+    for (size_t k = 0; k < image.rgb.size(); ++k)
+      image.rgb[k] = static_cast<uint8_t>(k * (k / 3 % (i + 2)) % 251);
+    const auto png = encode_png(image);
+    const std::string name = std::to_string(i) + ".png";
+    write_file(folder / name, {reinterpret_cast<const char*>(png.data()), png.size()});
+    table += name + "," + std::to_string(10 * i) + "\n";
+  }
+  write_file(folder / "photos.csv", table);
+  return folder / "photos.csv";
+}
+
+TEST_CASE("a smaller share of the labels is part of a larger one; the tested photos stay") {
+  const TemporaryFolder folder;
+  ExperimentData data;
+  data.name = "photos", data.data = photo_folder(folder), data.scale = "0:100", data.split = 0.5;
+  const auto names = [](const Dataset& set) {
+    std::set<std::string> all;
+    for (const auto& s : set.samples) all.insert(s.name);
+    return all;
+  };
+  const auto whole = split_for(data, 1, 3), part = split_for(data, 0.75, 3);
+  CHECK(whole.train.samples.size() == 4);
+  CHECK(part.train.samples.size() == 3);
+  CHECK(names(part.test) == names(whole.test));
+  const auto all = names(whole.train), some = names(part.train);
+  CHECK(std::includes(all.begin(), all.end(), some.begin(), some.end()));
+  CHECK(message_of([&] { split_for(data, 0.25, 3); }) == "photos: a part of 1 photos is too small");
+}
+
+TEST_CASE("experiment runs what is missing, once, and compares pairs") {
+  const TemporaryFolder folder;
+  photo_folder(folder);
+  fs::copy(bench().model, folder / "toy.safetensors");
+  const std::string plan = folder / "toy.json", out = folder / "out", lines = out + "/results.jsonl";
+  write_file(plan, kPlan);
+  const std::vector<std::string> words{"experiment", plan,       "--root", folder.path, "--out",
+                                       out,          "--device", "cpu",    "--quiet"};
+  const auto first = bench().run(words);
+  CAPTURE(first.err);
+  REQUIRE(first.code == 0);
+  const std::string done = content(lines);
+  REQUIRE(lines_of(done).size() == 4);
+  CHECK(first.out.find("| plain | 2 of 2 |") != std::string::npos);
+  CHECK(first.out.find("0.900 / -") != std::string::npos);
+  CHECK(first.out.find("faster against plain: SRCC") != std::string::npos);
+  CHECK(first.out.find("too few pairs for a p-value") != std::string::npos);
+  CHECK(content(out + "/table.md") == first.out);
+  const std::string page = content(out + "/table.html");
+  CHECK(page.find("<svg") != std::string::npos);
+  CHECK(page.find("http") == std::string::npos);
+
+  // A line cut short by a crash is run again, the others are not.
+  const auto all = lines_of(done);
+  write_file(lines, all[0] + "\n" + all[1] + "\n" + all[2] + "\n" + all[3].substr(0, 40));
+  CHECK(bench().run(words).code == 0);
+  const auto again = lines_of(content(lines));
+  REQUIRE(again.size() == 4);
+  for (int i = 0; i < 3; ++i) CHECK(again[i] == all[i]);
+  const auto figure = [](const std::string& line) { return nlohmann::json::parse(line)["scores"]; };
+  CHECK(figure(again[3]) == figure(all[3]));
+
+  write_file(plan, replaced(kPlan, "0.01", "0.02"));
+  const auto other = bench().run(words);
+  CHECK(other.code == 1);
+  CHECK(other.err.find("was made with other settings or photos") != std::string::npos);
+}
+
+TEST_CASE("a run that fails is told of, the others go on") {
+  const TemporaryFolder folder;
+  photo_folder(folder);
+  fs::copy(bench().model, folder / "toy.safetensors");
+  write_file(folder / "toy.json", replaced(kPlan, "\"lr\": 0.01", "\"init\": \"none.safetensors\""));
+  const auto outcome = bench().run({"experiment", folder / "toy.json", "--root", folder.path, "--out",
+                                    folder / "out", "--device", "cpu", "--quiet"});
+  CHECK(outcome.code == 1);
+  CHECK(lines_of(content(folder / "out/results.jsonl")).size() == 2);
+  CHECK(outcome.err.find("none.safetensors") != std::string::npos);
+  CHECK(outcome.err.find("2 of 4 runs done, 2 failed; the same command goes on") != std::string::npos);
+}
+
+}  // namespace
+}  // namespace qfm::test

@@ -1,0 +1,30 @@
+// Charts for reports: SVG text that stands in an HTML page and follows its colours, light or dark.
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace qfm {
+
+// & < > " as entities.
+std::string escaped(const std::string& text);
+// The <style> of a page whose charts are made here: readable on a light and on a dark screen.
+std::string page_style();
+
+struct ChartPoint {
+  double x, y;
+};
+// Points of predicted quality (to the right) and opinion score (upwards) on one scale of at least 0 to 100,
+// and a curve through the range of x where one is given.
+std::string scatter_chart(const std::vector<ChartPoint>& points, const std::function<double(double)>& curve);
+
+struct Series {
+  std::string name;
+  std::vector<double> values;
+};
+// One row a series, a dot a value, a bar at the median; `what` names the axis.
+std::string strip_chart(const std::vector<Series>& groups, const std::string& what);
+// One line a series over 1, 2, 3, ...; the vertical axis is logarithmic where all values are above 0.
+std::string line_chart(const std::vector<Series>& lines, const std::string& across, const std::string& up);
+
+}  // namespace qfm

@@ -1,0 +1,33 @@
+// The result of `qfm experiment`: its lines, tables and pages.
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tools/results.h"
+#include "train/experiment.h"
+
+namespace qfm {
+
+// A line of results.jsonl.
+struct RunResult {
+  std::string id, key;  // key: SHA-256 of all that the figures depend on
+  std::string data, variant, split, version, commit;
+  double label_share = 1;
+  int64_t seed = 0;
+  std::optional<double> srcc, plcc, plcc_mapped, krcc, rmse_mapped;
+  double seconds = 0;                  // of training and testing
+  std::vector<double> losses;          // mean of each epoch
+  std::vector<double> labels, scores;  // of the tested photos, 0-100, in the order of the test part
+
+  Json json() const;
+  static RunResult from(const Json& line);  // throws Error for a line that is not one
+};
+
+// Tables with a row a variant, published figures in a column of their own, the differences to the baseline in
+// words. Everything computed from `results`, as far as they go: "n of N".
+std::string experiment_markdown(const Experiment& experiment, const std::vector<RunResult>& results);
+// The same, one self-contained file with the per-run values, loss curves and a scatter plot.
+std::string experiment_html(const Experiment& experiment, const std::vector<RunResult>& results);
+
+}  // namespace qfm
