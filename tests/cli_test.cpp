@@ -75,7 +75,6 @@ TEST_CASE("a usage error is one line and exit code 2") {
   refused({"score", bench().a, "-o", "x.html"}, "not built yet");
   refused({"score", bench().a, "-o", "x.xml"}, ".jsonl");
   refused({"model", "convert", "in.pth", "out.safetensors"}, "not built yet");
-  refused({"bench", "tune"}, "not built yet");
   refused({"rank", bench().a}, "not built yet");
   refused({"embed", bench().a, "-o", "x.npy"}, ".safetensors");
 }
