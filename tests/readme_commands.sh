@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the README's shell blocks as a reader would type them, in a folder where their example files exist.
 #   tests/readme_commands.sh ROOT     ROOT/build/qfm is built
-# Lines that start a whole build, demo or test run are left to the stages that run them.
+# Lines that start a whole build, demo or test run are left to the stages that run them; those on /data need a data set.
 set -euo pipefail
 root=$(cd "$1" && pwd)
 work=$(mktemp -d)
@@ -18,7 +18,7 @@ for table in scores test; do
 done
 
 awk '/^```/ {inside = ($0 == "```sh"); next} inside' "$root/README.md" |
-  grep -vE '^(tools/(demo|test|build|walk|device-report|bench)|cmake )' | sed 's/[[:space:]]*#.*//' >commands.sh
+  grep -vE '^(tools/(demo|test|build|walk|device-report|bench)|cmake )| /data|:/data' | sed 's/[[:space:]]*#.*//' >commands.sh
 [ "$(grep -c . commands.sh)" -ge 5 ] || { echo "the README has no commands" >&2; exit 1; }
 # Long enough for a person, too long for a test: one epoch of one crop shows that the command line holds.
 sed -i -E 's|^(build/qfm train .*)$|\1 --epochs 1 --crops-per-image 1 --batch 4|' commands.sh

@@ -41,14 +41,13 @@ commands
 silent
 printf "\n== inside the CUDA kernel attention_forward_generic, on the CPU (kernels/attention_generic.cuh)\n"
 printf "   block %u of %u, thread %u of %u: a warp owns one query of one head\n", blockIdx.x, gridDim.x, threadIdx.x, blockDim.x
-printf "   called by:\n"
-backtrace 3
+backtrace 1
 tbreak store_row<float>
 commands
 silent
 printf "\n== the same warp, done with its keys: it stores sum_j p_j v_j / sum_j p_j\n"
-up
-printf "   thread %u, query %u of head %u: largest score %g, sum of exponentials %g\n", threadIdx.x, query, head, top, sum
+up-silently
+printf "   thread %u, query %u of head %u: largest score %g, sum of exponentials %g\n", threadIdx.x, own.row, own.head, top, sum
 printf "   sum of p v, first values: "
 first sum_pv
 continue
