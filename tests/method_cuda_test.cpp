@@ -64,7 +64,7 @@ TEST_CASE_TEMPLATE("the noise's search and variance on CUDA equal the plain ones
 
 TEST_CASE_TEMPLATE("the method's losses on CUDA equal the plain ones", T, float, bf16) {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
-  for (int64_t n : {0, 1, 13, 197}) {
+  for (int64_t n : {0, 1, 13, 197, 16400}) {  // above 16384: the sum takes a second launch
     CAPTURE(n);
     check_kernel<T>({"weighted_smooth_l1",
                      {random<T>("p", 0, n), random<T>("t", 0, n)},
@@ -76,7 +76,7 @@ TEST_CASE_TEMPLATE("the method's losses on CUDA equal the plain ones", T, float,
                       weighted_smooth_l1(dev, sums[0], out[0], in[0], in[1], w.data(), 0.5, n);
                     });
   }
-  for (const auto& [b, r, c] : {std::array<int64_t, 3>{0, 6, 5}, {1, 1, 2}, {5, 6, 24}, {3, 1, 197}}) {
+  for (const auto& [b, r, c] : {std::array<int64_t, 3>{0, 6, 5}, {1, 1, 2}, {5, 6, 24}, {3, 1, 197}, {2, 8200, 2}}) {
     CAPTURE(c);
     const int64_t n = b * r * c;
     check_kernel<T>({"cosine_distance",
