@@ -47,6 +47,7 @@ constexpr Planted kPlanted[] = {
 #ifndef __SANITIZE_ADDRESS__  // which would stop the program
     QFM_ROWS(SharedReadOutside),
     QFM_ROWS(SharedWriteOutside),
+    QFM_PRODUCT(CopyOutsideShared),
 #endif
     QFM_COLUMNS(UnwrittenShared),
     QFM_COLUMNS(OrderOfArrival),
@@ -61,7 +62,6 @@ constexpr Planted kPlanted[] = {
     QFM_PRODUCT(NoBarrierBeforeRefill),
     QFM_PRODUCT(BuffersSwapped),
     QFM_PRODUCT(MissingZeroFill),
-    QFM_PRODUCT(CopyOutsideShared),
     QFM_PRODUCT(WrongMatrixRow),
     QFM_PRODUCT(MisalignedMatrixRow),
     QFM_PRODUCT(MissingTranspose),
