@@ -1,12 +1,7 @@
 #include "kernels/attention_cudnn.h"
 
-#include <map>
-#include <memory>
-#include <mutex>
 #include <tuple>
 
-#include "engine/base/error.h"
-#include "engine/base/memory.h"
 #include "kernels/choice.h"
 #include "kernels/graph_cudnn.h"
 
@@ -101,46 +96,12 @@ struct BackwardGraph {
   }
 };
 
-// A graph with its plan; no plan where cuDNN refused.
-template <class G>
-struct Built {
-  G graph;
-  std::unique_ptr<Plan> plan;
-};
-
 // Everything that decides which plan serves.
 using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, std::array<int64_t, 8>, bool>;
 Key key_of(const AttentionShape& s, const Strides& ld, bool with_lse) {
   return {s.batch, s.heads,    s.queries,
           s.keys,  s.head_dim, {ld.q, ld.k, ld.v, ld.o, ld.dq, ld.dk, ld.dv, ld.d_o},
           with_lse};
-}
-
-// Plans are kept for the life of the program, and never destroyed: the library may be unloaded first.
-template <class G, class Make>
-const Built<G>& built(const Key& key, const char* what, const Make& make) {
-  static std::mutex mutex;
-  static auto* kept = new std::map<Key, std::unique_ptr<Built<G>>>;
-  const std::lock_guard lock(mutex);
-  auto& at = (*kept)[key];
-  if (!at) {
-    at = std::make_unique<Built<G>>(Built<G>{make(), nullptr});
-    try {
-      const Descriptor device = device_of(handle());
-      at->plan = std::make_unique<Plan>(Suggestions(at->graph.graph, device, what), device, what);
-    } catch (const OutOfMemory&) {
-      kept->erase(key);
-      throw;
-    } catch (const Error&) {  // refused: our own kernel serves this shape
-    }
-  }
-  return *at;
-}
-
-bool aligned(std::initializer_list<const void*> pointers) {
-  for (const void* p : pointers)
-    if (reinterpret_cast<uintptr_t>(p) % 16 != 0) return false;
-  return true;
 }
 
 bool covers(const AttentionShape& s, const Strides& ld) {
@@ -162,9 +123,7 @@ Strides packed(const AttentionShape& s) {
 
 GraphReport report(const Graph& graph, const char* what, const std::string& device_json) {
   const Suggestions suggestions(graph, device_from_json(device_json), what);
-  GraphReport report{graph.operations().size(), suggestions.size(), 0};
-  for (size_t i = 0; i < suggestions.size(); ++i) report.deterministic += suggestions.deterministic(i);
-  return report;
+  return {graph.operations().size(), suggestions.size(), suggestions.deterministic()};
 }
 
 }  // namespace

@@ -47,6 +47,11 @@ GraphReport build_attention_backward(const AttentionShape& shape, const std::str
 // "attention_forward BF16 256x6 197x197 d64", its name in a table of choices: batch x heads, queries x keys,
 // size of a head.
 std::string attention_key(const char* direction, const AttentionShape& shape);
+#else
+inline bool attention_forward_by(Cuda, const AttentionShape&, Heads<bf16>, float*, Heads<const bf16>,
+                                 Heads<const bf16>, Heads<const bf16>) {
+  return false;
+}
 #endif
 
 }  // namespace qfm::cudnn

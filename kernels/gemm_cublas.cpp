@@ -116,9 +116,10 @@ class Product {
     describe(CUBLASLT_MATMUL_DESC_TRANSA, layout.trans_a ? CUBLAS_OP_T : CUBLAS_OP_N);
     describe(CUBLASLT_MATMUL_DESC_TRANSB, layout.trans_b ? CUBLAS_OP_T : CUBLAS_OP_N);
     describe(CUBLASLT_MATMUL_DESC_EPILOGUE,
-             layout.epilogue == GemmLayout::Epilogue::Bias        ? CUBLASLT_EPILOGUE_BIAS
-             : layout.epilogue == GemmLayout::Epilogue::BiasGradB ? CUBLASLT_EPILOGUE_BGRADB
-                                                                  : CUBLASLT_EPILOGUE_DEFAULT);
+             layout.epilogue == GemmLayout::Epilogue::Bias           ? CUBLASLT_EPILOGUE_BIAS
+             : layout.epilogue == GemmLayout::Epilogue::BiasGeluTanh ? CUBLASLT_EPILOGUE_GELU_BIAS
+             : layout.epilogue == GemmLayout::Epilogue::BiasGradB    ? CUBLASLT_EPILOGUE_BGRADB
+                                                                     : CUBLASLT_EPILOGUE_DEFAULT);
     create(a_.p, layout.a), create(b_.p, layout.b), create(d_.p, layout.d);
     suggest(operands);
   }
@@ -245,6 +246,19 @@ bool gemm(Cuda cuda, const GemmShape& s, Out* c, const T* a, const T* b, const G
   const Choice choice = choose([&] { return gemm_key(s, dtype_of<T>, dtype_of<Out>, fusion); },
                                !fusion.gelu && !fusion.times_gelu_grad);
   return choice.vendor && gemm_by(cuda, choice.algorithm, s, c, a, b, e);
+}
+
+bool gemm_bias_gelu_tanh(Cuda cuda, const GemmShape& s, bf16* c, const bf16* a, const bf16* b,
+                         const bf16* bias) {
+  auto plan = gemm_plan(s, DType::BF16, DType::BF16, {.bias = true});
+  if (!plan || !library().handle) return false;
+  plan->layout.epilogue = GemmLayout::Epilogue::BiasGeluTanh;
+  const Operands operands{b, a, c, c, const_cast<bf16*>(bias)};
+  const std::lock_guard lock(products().mutex);
+  Product& p = product(plan->layout, operands);
+  if (p.suggestions() == 0) return false;
+  p.run(0, operands, static_cast<cudaStream_t>(cuda.stream));
+  return true;
 }
 
 #define QFM_INSTANTIATE(T, Out)                                                                 \

@@ -37,8 +37,9 @@ struct GemmLayout {
   };
   enum class Epilogue : uint8_t {
     None,
-    Bias,      // a vector of d.rows is added to each column
-    BiasGradB  // a vector of d.cols is written: the sums of op(B)'s columns
+    Bias,          // a vector of d.rows is added to each column
+    BiasGeluTanh,  // and GELU of it, in the tanh form: no plan asks for it, see gemm_cublas.h
+    BiasGradB      // a vector of d.cols is written: the sums of op(B)'s columns
   };
   Matrix a, b, d;           // a: our b; b: our a
   bool trans_a, trans_b;    // op(X) = X^T

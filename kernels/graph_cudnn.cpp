@@ -166,6 +166,22 @@ void Graph::attention(Tensor o, Tensor stats, Tensor q, Tensor k, Tensor v, Tens
   op.finalize("attention operation");
 }
 
+void Graph::layernorm(Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor w, Tensor b, Tensor eps) {
+  const cudnnBackendNormMode_t mode = CUDNN_LAYER_NORM;
+  const cudnnBackendNormFwdPhase_t phase = CUDNN_NORM_FWD_TRAINING;
+  Descriptor& op = operations_.emplace_back(CUDNN_BACKEND_OPERATION_NORM_FORWARD_DESCRIPTOR);
+  op.set(CUDNN_ATTR_OPERATION_NORM_FWD_MODE, CUDNN_TYPE_NORM_MODE, 1, &mode);
+  op.set(CUDNN_ATTR_OPERATION_NORM_FWD_PHASE, CUDNN_TYPE_NORM_FWD_PHASE, 1, &phase);
+  op.set(CUDNN_ATTR_OPERATION_NORM_FWD_XDESC, tensors_[x]);
+  op.set(CUDNN_ATTR_OPERATION_NORM_FWD_SCALE_DESC, tensors_[w]);
+  op.set(CUDNN_ATTR_OPERATION_NORM_FWD_BIAS_DESC, tensors_[b]);
+  op.set(CUDNN_ATTR_OPERATION_NORM_FWD_EPSILON_DESC, tensors_[eps]);
+  op.set(CUDNN_ATTR_OPERATION_NORM_FWD_MEAN_DESC, tensors_[mean]);
+  op.set(CUDNN_ATTR_OPERATION_NORM_FWD_INV_VARIANCE_DESC, tensors_[rstd]);
+  op.set(CUDNN_ATTR_OPERATION_NORM_FWD_YDESC, tensors_[y]);
+  op.finalize("layernorm operation");
+}
+
 void Graph::convolution(Tensor y, Tensor x, Tensor w, int64_t stride) {
   const std::array<int64_t, 2> strides{stride, stride}, none{0, 0}, one{1, 1};
   const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
@@ -230,6 +246,12 @@ bool Suggestions::deterministic(size_t i) const {
                       CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &count, notes),
         "reading notes");
   return std::find(notes, notes + count, CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC) == notes + count;
+}
+
+size_t Suggestions::deterministic() const {
+  size_t count = 0;
+  for (size_t i = 0; i < size(); ++i) count += deterministic(i);
+  return count;
 }
 
 Plan::Plan(const Suggestions& suggestions, const Descriptor& device, const char* what) {

@@ -6,12 +6,17 @@
 #include <array>
 #include <concepts>
 #include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "engine/base/device.h"
+#include "engine/base/error.h"
+#include "engine/base/memory.h"
 
 namespace qfm::cudnn {
 
@@ -67,6 +72,8 @@ class Graph {
   void matmul(Tensor c, Tensor a, Tensor b);                                // of the last two dimensions
   void reshape(Tensor y, Tensor x);                                         // the same memory, read otherwise
   void attention(Tensor o, Tensor stats, Tensor q, Tensor k, Tensor v, Tensor scale);
+  // Over all dimensions but the first; mean and rstd are F32 and written, eps is a scalar.
+  void layernorm(Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor w, Tensor b, Tensor eps);
   // y = x * w, no padding, both strides `stride`.
   void convolution(Tensor y, Tensor x, Tensor w, int64_t stride);
 
@@ -91,6 +98,7 @@ class Suggestions {
   Suggestions(const Graph& graph, const Descriptor& device, const char* what);
   size_t size() const { return configs_.size(); }
   bool deterministic(size_t i) const;
+  size_t deterministic() const;  // how many are
   const Descriptor& config(size_t i) const { return configs_[i]; }
 
  private:
@@ -116,5 +124,39 @@ class Plan {
 
 // The one handle; null where cuDNN does not serve or there is no GPU.
 cudnnHandle_t handle();
+
+// G: a Graph named `graph`, and the numbers of its tensors.
+template <class G>
+struct Built {
+  G graph;
+  std::unique_ptr<Plan> plan;  // none where cuDNN refused
+};
+
+// make()'s graph and its plan for the GPU, built at the first call with that key: everything that decides
+// which plan serves. Kept for the life of the program, and never destroyed: the library may be unloaded
+// first. Throws OutOfMemory, and then tries again at the next call.
+template <class G, class Key, class Make>
+const Built<G>& built(const Key& key, const char* what, const Make& make) {
+  static std::mutex mutex;
+  static auto* kept = new std::map<Key, Built<G>>;
+  const std::lock_guard lock(mutex);
+  if (const auto at = kept->find(key); at != kept->end()) return at->second;
+  Built<G> made{make(), nullptr};
+  try {
+    const Descriptor device = device_of(handle());
+    made.plan = std::make_unique<Plan>(Suggestions(made.graph.graph, device, what), device, what);
+  } catch (const OutOfMemory&) {
+    throw;
+  } catch (const Error&) {  // refused: our own kernels serve
+  }
+  return kept->emplace(key, std::move(made)).first->second;
+}
+
+// What cuDNN needs of a tensor's address.
+inline bool aligned(std::initializer_list<const void*> pointers) {
+  for (const void* p : pointers)
+    if (reinterpret_cast<uintptr_t>(p) % 16 != 0) return false;
+  return true;
+}
 
 }  // namespace qfm::cudnn

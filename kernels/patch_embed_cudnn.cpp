@@ -1,16 +1,14 @@
 #include "kernels/patch_embed_cudnn.h"
 
-#include <map>
-#include <memory>
-#include <mutex>
 #include <tuple>
 
-#include "engine/base/error.h"
 #include "kernels/choice.h"
 #include "kernels/graph_cudnn.h"
 
 namespace qfm::cudnn {
 namespace {
+
+constexpr const char* kWhat = "patch embedding";
 
 // cuDNN's dimensions are (batch, channels, height, width); our tokens, row by row, are its pixels with
 // channels last.
@@ -35,40 +33,16 @@ struct PatchGraph {
   }
 };
 
-struct Built {
-  PatchGraph graph;
-  std::unique_ptr<Plan> plan;  // none where cuDNN refused
-};
-
-// Kept for the life of the program, and never destroyed: the library may be unloaded first.
-const Built& built(const PatchShape& s, int64_t width) {
-  using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, int64_t>;
-  static std::mutex mutex;
-  static auto* kept = new std::map<Key, std::unique_ptr<Built>>;
-  const std::lock_guard lock(mutex);
-  const Key key{s.batch, s.channels, s.height, s.width, s.patch, width};
-  if (const auto at = kept->find(key); at != kept->end()) return *at->second;
-  auto made = std::make_unique<Built>(Built{PatchGraph(s, width), nullptr});
-  try {
-    const Descriptor device = device_of(handle());
-    const char* what = "patch embedding";
-    made->plan = std::make_unique<Plan>(Suggestions(made->graph.graph, device, what), device, what);
-  } catch (const OutOfMemory&) {
-    throw;
-  } catch (const Error&) {  // refused: our own kernels serve this shape
-  }
-  return *kept->emplace(key, std::move(made)).first->second;
-}
-
 }  // namespace
 
 bool patch_embed_by(Cuda cuda, const PatchShape& s, int64_t width, bf16* y, const bf16* images, const bf16* w,
                     const bf16* b) {
-  for (const void* p : {static_cast<const void*>(y), static_cast<const void*>(images),
-                        static_cast<const void*>(w), static_cast<const void*>(b)})
-    if (reinterpret_cast<uintptr_t>(p) % 16 != 0) return false;
-  if (s.batch <= 0 || s.tokens() <= 0 || s.channels <= 0 || width <= 0 || !handle()) return false;
-  const auto& [g, plan] = built(s, width);
+  if (!aligned({y, images, w, b}) || s.batch <= 0 || s.tokens() <= 0 || s.channels <= 0 || width <= 0 ||
+      !handle())
+    return false;
+  const auto& [g, plan] =
+      built<PatchGraph>(std::tuple(s.batch, s.channels, s.height, s.width, s.patch, width), kWhat,
+                        [&] { return PatchGraph(s, width); });
   if (!plan) return false;
   const Plan::Argument arguments[] = {{g.images, images}, {g.w, w}, {g.b, b}, {g.y, y}};
   plan->run(cuda, arguments);
@@ -86,10 +60,7 @@ bool patch_embed(Cuda cuda, const PatchShape& s, int64_t width, bf16* y, const b
 }
 
 size_t build_patch_embed(const PatchShape& s, int64_t width, const std::string& device_json) {
-  const Suggestions suggestions(PatchGraph(s, width).graph, device_from_json(device_json), "patch embedding");
-  size_t deterministic = 0;
-  for (size_t i = 0; i < suggestions.size(); ++i) deterministic += suggestions.deterministic(i);
-  return deterministic;
+  return Suggestions(PatchGraph(s, width).graph, device_from_json(device_json), kWhat).deterministic();
 }
 
 }  // namespace qfm::cudnn

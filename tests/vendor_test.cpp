@@ -8,7 +8,10 @@
 #include "kernels/attention_cudnn.h"
 #include "kernels/choice.h"
 #include "kernels/gemm_cublas.h"
+#include "kernels/layernorm.h"
 #include "kernels/patch_embed_cudnn.h"
+#include "kernels/study/layernorm_cudnn.h"
+#include "kernels/study/study.h"
 #include "tests/gemm_problem.h"
 #include "tests/guarded.h"
 #include "tests/support.h"
@@ -168,6 +171,14 @@ TEST_CASE("cuDNN takes our patch embedding for an H100, without a GPU") {
     CHECK(cudnn::build_patch_embed(s, 384, h100()) > 0);
 }
 
+TEST_CASE("cuDNN takes our layer normalisation for an H100, without a GPU") {
+  if (!cudnn_serves()) QFM_SKIP(VendorLibrary::of(Vendor::Cudnn).text());
+  cuda::available();
+  if (!has_libcuda()) QFM_SKIP("no libcuda.so.1, not even the toolkit's stub");
+  for (const auto& [rows, cols] : {std::pair{50432, 384}, {197, 192}, {1, 1024}})
+    CHECK(cudnn::build_layernorm(rows, cols, h100()) > 0);
+}
+
 TEST_CASE("patch embedding by cuDNN equals the plain functions, with the same bits every time") {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
   if (!cudnn_serves()) QFM_SKIP(VendorLibrary::of(Vendor::Cudnn).text());
@@ -255,6 +266,51 @@ TEST_CASE("attention by cuDNN equals our own, with the same bits every time") {
   }
 }
 #endif
+
+TEST_CASE("without a GPU the ladders have no row 0") {
+  if (cuda::available()) QFM_SKIP("there is a GPU");
+  CHECK(!gemm_by_vendor(Cuda{}, 8, 8, 8, nullptr, nullptr, nullptr));
+  CHECK(!bias_gelu_by_vendor(Cuda{}, 8, 8, 8, nullptr, nullptr, nullptr, nullptr));
+  CHECK(
+      !attention_by_vendor(Cuda{}, {1, 1, 8, 8, 8}, {nullptr, 8}, {nullptr, 8}, {nullptr, 8}, {nullptr, 8}));
+  CHECK(!layernorm_by_vendor(Cuda{}, 8, 8, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr));
+}
+
+TEST_CASE("row 0 of the products' ladders, by cuBLASLt, equals the plain functions in double") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  if (!VendorLibrary::of(Vendor::CublasLt).open()) QFM_SKIP(VendorLibrary::of(Vendor::CublasLt).text());
+  const Cuda cuda{cuda::compute_stream()};
+  const GemmShape s{394, 576, 200, false, true};
+  for (const int parts : {0, Bias | Gelu}) {
+    const Problem<bf16> p(s, parts);
+    const Problem<double> exact(p);
+    Doubles expected = unwritten<double>(s.m * s.n);
+    gemm(cpu, s, expected.data(), exact.a.data(), exact.b.data(), exact.epilogue(nullptr));
+    Guarded<bf16> x(cuda_device, p.a), w(cuda_device, p.b), bias(cuda_device, p.bias),
+        y(cuda_device, static_cast<size_t>(s.m * s.n));
+    CHECK(parts ? bias_gelu_by_vendor(cuda, s.m, s.n, s.k, y.data(), x.data(), w.data(), bias.data())
+                : gemm_by_vendor(cuda, s.m, s.n, s.k, y.data(), x.data(), w.data()));
+    CHECK(within<bf16>(converted<double>(y.values()), expected, s.k));
+  }
+}
+
+TEST_CASE("row 0 of the layer normalisation's ladder, by cuDNN, equals the plain function in double") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  if (!VendorLibrary::of(Vendor::Cudnn).open()) QFM_SKIP(VendorLibrary::of(Vendor::Cudnn).text());
+  const int64_t rows = 197, cols = 384;
+  const auto x = random<bf16>("x", 0, rows * cols), w = random<bf16>("w", 1, cols),
+             b = random<bf16>("b", 2, cols);
+  Doubles y(static_cast<size_t>(rows * cols)), mean(rows), rstd(rows);
+  layernorm_forward(cpu, y.data(), mean.data(), rstd.data(), converted<double>(x).data(),
+                    converted<double>(w).data(), converted<double>(b).data(), rows, cols, 1e-6);
+  Guarded<bf16> on_x(cuda_device, x), on_w(cuda_device, w), on_b(cuda_device, b), on_y(cuda_device, y.size());
+  Guarded<float> on_mean(cuda_device, mean.size()), on_rstd(cuda_device, rstd.size());
+  CHECK(layernorm_by_vendor(Cuda{cuda::compute_stream()}, rows, cols, on_y.data(), on_mean.data(),
+                            on_rstd.data(), on_x.data(), on_w.data(), on_b.data()));
+  CHECK(within<bf16>(converted<double>(on_y.values()), y, cols));
+  CHECK(within<float>(converted<double>(on_mean.values()), mean, cols));
+  CHECK(within<float>(converted<double>(on_rstd.values()), rstd, cols));
+}
 
 }  // namespace
 }  // namespace qfm::test
