@@ -53,7 +53,7 @@ TEST_CASE("the experiments that come with the program can be read") {
         runs_of(parse_experiment(content(entry.path().string()), entry.path().filename().string())).empty());
     ++files;
   }
-  CHECK(files == 4);
+  CHECK(files == 5);
 }
 
 // 8 photos: blurred copies of one another.
@@ -90,6 +90,22 @@ TEST_CASE("a smaller share of the labels is part of a larger one; the tested pho
   CHECK(message_of([&] { split_for(data, 0.25, 3); }) == "photos: a part of 1 photos is too small");
 }
 
+TEST_CASE("settings are tuned on a part of the training photos: those kept for the end are not touched") {
+  const TemporaryFolder folder;
+  ExperimentData data;
+  data.name = "photos", data.data = photo_folder(folder), data.scale = "0:100", data.split = 0.5;
+  std::string table = "image,score,fold\n";
+  for (int i = 0; i < 8; ++i)
+    table += std::to_string(i) + ".png," + std::to_string(10 * i) + (i < 6 ? ",train\n" : ",val\n");
+  write_file(data.data, table);
+  data.train = "fold=train";
+  const auto parts = split_for(data, 1, 3);
+  CHECK(parts.train.samples.size() == 3);
+  CHECK(parts.test.samples.size() == 3);
+  for (const Dataset* part : {&parts.train, &parts.test})
+    for (const auto& s : part->samples) CHECK(s.score < 60);
+}
+
 TEST_CASE("experiment runs what is missing, once, and compares pairs") {
   const TemporaryFolder folder;
   photo_folder(folder);
@@ -112,6 +128,18 @@ TEST_CASE("experiment runs what is missing, once, and compares pairs") {
   CHECK(page.find("<svg") != std::string::npos);
   CHECK(page.find("http") == std::string::npos);
 
+  // Another experiment takes the runs that are its own, whatever it calls them, and makes the rest.
+  const std::string other_plan = folder / "other.json", elsewhere = folder / "elsewhere";
+  const std::string longer = replaced(kPlan, "\"seeds\": 2, \"baseline\": \"plain\"", "\"seeds\": 3");
+  write_file(other_plan, replaced(longer, "\"name\": \"plain\"}", "\"name\": \"start\"}"));
+  const auto third = bench().run({"experiment", other_plan, "--root", folder.path, "--out", elsewhere,
+                                  "--device", "cpu", "--reuse", lines});
+  CAPTURE(third.err);
+  CHECK(third.code == 0);
+  CHECK(third.err.find("4 runs were made before") != std::string::npos);
+  CHECK(third.err.find("2 runs to do") != std::string::npos);
+  CHECK(content(elsewhere + "/results.jsonl").find("\"photos/start/share-1/seed-1\"") != std::string::npos);
+
   // A line cut short by a crash is run again, the others are not.
   const auto all = lines_of(done);
   write_file(lines, all[0] + "\n" + all[1] + "\n" + all[2] + "\n" + all[3].substr(0, 40));
@@ -123,9 +151,9 @@ TEST_CASE("experiment runs what is missing, once, and compares pairs") {
   CHECK(figure(again[3]) == figure(all[3]));
 
   write_file(plan, replaced(kPlan, "0.01", "0.02"));
-  const auto other = bench().run(words);
-  CHECK(other.code == 1);
-  CHECK(other.err.find("was made with other settings or photos") != std::string::npos);
+  const auto changed = bench().run(words);
+  CHECK(changed.code == 1);
+  CHECK(changed.err.find("was made with other settings or photos") != std::string::npos);
 }
 
 TEST_CASE("a run that fails is told of, the others go on") {

@@ -18,10 +18,7 @@
 
 namespace qfm::test {
 
-inline std::string content(const std::string& path) {
-  const auto bytes = read_file(path);
-  return {bytes.begin(), bytes.end()};
-}
+inline std::string content(const std::string& path) { return read_text(path); }
 
 inline std::vector<std::string> lines_of(const std::string& text) {
   std::vector<std::string> lines;

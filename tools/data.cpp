@@ -12,6 +12,7 @@
 #include "tools/version.h"
 #include "train/csv.h"
 #include "train/doctor.h"
+#include "train/manifest.h"
 #include "train/split.h"
 
 namespace qfm {
@@ -107,12 +108,7 @@ int split(const DataCommand& command) {
 int list(const DataCommand& command) {
   if (!command.output.empty()) checked_extension(command.output, ".csv");
   const Dataset set = load_dataset(command.data.data, checked(command.data));
-  std::string text = "image,score,std,reference,split\n";
-  for (const auto& sample : set.samples)
-    text += csv_field(sample.name) + "," + number_text(sample.score) + "," +
-            (sample.std ? number_text(*sample.std) : "") + "," + csv_field(sample.reference) + "," +
-            csv_field(sample.split) + "\n";
-  give(command, text);
+  give(command, manifest_text(set, ImagesBy::Name));
   const std::string range =
       set.range_observed ? "" : "--scale " + number_text(set.range.low) + ":" + number_text(set.range.high);
   if (!range.empty() || !set.higher_is_better)

@@ -2,6 +2,7 @@
 
 #include "tools/charts.h"
 #include "tools/console.h"
+#include "train/csv_field.h"
 
 namespace qfm {
 namespace {

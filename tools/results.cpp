@@ -11,6 +11,7 @@
 #include "engine/base/error.h"
 #include "kernels/choice.h"
 #include "tools/console.h"
+#include "train/csv_field.h"
 
 namespace qfm {
 namespace {
@@ -32,13 +33,6 @@ void say_kernels(Json& header, Device device) {
 
 std::string to_line(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
-}
-
-std::string csv_field(const std::string& text) {
-  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
-  std::string quoted = "\"";
-  for (char c : text) quoted += c == '"' ? "\"\"" : std::string(1, c);
-  return quoted + "\"";
 }
 
 std::string csv_header(const Json& header) {

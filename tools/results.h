@@ -27,8 +27,6 @@ std::string json_line(
 std::string to_line(const Json& json);
 // "# key: value" lines, to stand above the table.
 std::string csv_header(const Json& header);
-// Quoted where RFC 4180 wants it.
-std::string csv_field(const std::string& text);
 // Four decimals: more than a score deserves, and short to print.
 double rounded(double value);
 

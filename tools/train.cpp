@@ -48,7 +48,7 @@ std::string help_of(const ConfigField& field) {
       },
       field.member);
   if (!value.empty()) help += " [" + value + "]";
-  return field.built ? help : help + " (not built yet)";
+  return help;
 }
 
 std::string shell_word(const std::string& text) {

@@ -45,8 +45,6 @@ void check_field(const TrainConfig& config, const ConfigField& field) {
   std::visit(Overloaded{[&](std::string TrainConfig::*m) { check_text(field, config.*m); },
                         [](bool TrainConfig::*) {}, [&](auto m) { check_number(field, config.*m); }},
              field.member);
-  const bool standard = std::visit([&](auto m) { return config.*m == TrainConfig{}.*m; }, field.member);
-  QFM_CHECK(field.built || standard, "not built yet: leave it out");
 }
 
 int64_t whole_number(const std::string& text) {
@@ -155,8 +153,7 @@ void merge_config(TrainConfig& config, std::string_view text, const std::string&
 }
 
 void merge_config_file(TrainConfig& config, const std::string& path) {
-  const auto bytes = read_file(path, size_t{1} << 20);
-  merge_config(config, {reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path);
+  merge_config(config, read_text(path, size_t{1} << 20), path);
 }
 
 void validate(const TrainConfig& config) {
@@ -172,14 +169,15 @@ void validate(const TrainConfig& config) {
   QFM_CHECK(!method || config.labels == "scaled",
             "--labels raw: the method's weights and distances are for scaled labels");
   QFM_CHECK(config.adversarial == 0 || matching, "--adversarial searches the noise of --match: give it");
-  QFM_CHECK(config.unlabelled.empty() || !config.teacher.empty(), "--unlabelled needs a --teacher to label it");
+  QFM_CHECK(config.unlabelled.empty() || !config.teacher.empty(),
+            "--unlabelled needs a --teacher to label it");
   QFM_CHECK(config.w_distil_feat == 0 || !config.teacher.empty() || config.ema > 0,
             "--w-distil-feat needs a teacher: --teacher or --ema");
   QFM_CHECK(config.teacher.empty() || distilling,
             "--teacher has nothing to teach: give --unlabelled, or --w-distil-feat");
   QFM_CHECK(config.ema < 1, "--ema: 1 would keep the starting weights for ever");
-  QFM_CHECK(!matching || config.epochs >= 2, "--match: its memory only fills in the first epoch, --epochs is ",
-            config.epochs);
+  QFM_CHECK(!matching || config.epochs >= 2,
+            "--match: its memory only fills in the first epoch, --epochs is ", config.epochs);
 }
 
 std::string to_json(const TrainConfig& config) {

@@ -46,7 +46,6 @@ struct ConfigField {
   double low = std::numeric_limits<double>::lowest(),
          high = std::numeric_limits<double>::max();  // of a number, inclusive
   bool or_off = false;                               // a number for which "off" may be typed: 0
-  bool built = true;                                 // false: refused unless left at its default
   bool stored = true;  // false: says how to start, not what to compute; not in config.json
   void (*check)(const std::string& text) = nullptr;  // of a text that is not empty: throws Error
 };

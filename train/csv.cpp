@@ -13,8 +13,7 @@ namespace {
 
 // The text of a table without its byte order mark.
 std::string read_table_text(const std::string& path) {
-  const auto bytes = read_file(path, size_t{64} << 20);
-  std::string text(bytes.begin(), bytes.end());
+  std::string text = read_text(path, size_t{64} << 20);
   QFM_CHECK(!text.starts_with("\xFF\xFE") && !text.starts_with("\xFE\xFF"), path,
             ": UTF-16 text, a table must be UTF-8");
   const size_t zero = text.find('\0');

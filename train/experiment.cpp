@@ -67,8 +67,7 @@ ExperimentData parse_data(const json& object, const std::string& where) {
   m.finish();
   check_name(data.name, where);
   if (!data.scale.empty()) parse_range(data.scale);
-  QFM_CHECK(data.train.empty() == data.test.empty(), where,
-            ": train and test go together: COLUMN=VALUE each");
+  QFM_CHECK(data.test.empty() || !data.train.empty(), where, ": test needs train: COLUMN=VALUE each");
   QFM_CHECK(data.split > 0 && data.split < 1, where, ": split: ", data.split, " is not inside 0..1");
   for (const auto& [variant, figures] : published.items()) {
     PublishedFigure figure{variant, {}, {}};
@@ -208,10 +207,11 @@ std::vector<ExperimentRun> runs_of(const Experiment& e) {
 
 TrainTest split_for(const ExperimentData& data, double label_share, int64_t seed) {
   TrainTest parts;
-  if (!data.train.empty()) {
+  if (!data.test.empty()) {
     parts = {part_of(data, data.train), part_of(data, data.test)};
   } else {
-    auto [train, test] = split_fraction(part_of(data, ""), 1 - data.split, static_cast<uint64_t>(seed));
+    auto [train, test] =
+        split_fraction(part_of(data, data.train), 1 - data.split, static_cast<uint64_t>(seed));
     parts = {std::move(train), std::move(test)};
   }
   keep_share(parts.train, label_share, seed);
@@ -219,26 +219,6 @@ TrainTest split_for(const ExperimentData& data, double label_share, int64_t seed
     QFM_CHECK(part->samples.size() >= 3, data.name, ": a part of ", part->samples.size(),
               " photos is too small");
   return parts;
-}
-
-std::string manifest_text(const Dataset& set) {
-  const auto quoted = [](const std::string& field) {
-    if (field.find_first_of("\",\r\n") == std::string::npos) return field;
-    std::string text = "\"";
-    for (char c : field) text += c == '"' ? std::string("\"\"") : std::string(1, c);
-    return text + "\"";
-  };
-  const bool with_reference = std::any_of(set.samples.begin(), set.samples.end(),
-                                          [](const Sample& s) { return !s.reference.empty(); });
-  std::string text = with_reference ? "image,score,reference\n" : "image,score\n";
-  for (const Sample& s : set.samples) {
-    char score[32];
-    std::snprintf(score, sizeof score, "%.17g", s.score);
-    text += quoted(std::filesystem::absolute(s.path).string()) + "," + score;
-    if (with_reference) text += "," + quoted(s.reference);
-    text += "\n";
-  }
-  return text;
 }
 
 }  // namespace qfm

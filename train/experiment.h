@@ -23,8 +23,10 @@ struct ExperimentData {
   std::string data;   // NAME:FOLDER or a manifest CSV
   std::string scale;  // LO:HI, empty: as the set declares or observed
   bool lower_is_better = false;
-  std::string train, test;  // COLUMN=VALUE of a fixed split; empty: `split` draws one a seed
-  double split = 0.8;       // share of the references (or photos) that is trained on
+  // COLUMN=VALUE of a fixed split. Without `test`, `split` draws one a seed: of all photos, or of `train`
+  // alone, which tunes without a look at the photos that are kept for the end.
+  std::string train, test;
+  double split = 0.8;  // share of the references (or photos) that is trained on
   std::vector<PublishedFigure> published;
 };
 
@@ -67,8 +69,5 @@ struct TrainTest {
   Dataset train, test;
 };
 TrainTest split_for(const ExperimentData& data, double label_share, int64_t seed);
-
-// A manifest CSV of the samples, absolute paths: what a run is given.
-std::string manifest_text(const Dataset& set);
 
 }  // namespace qfm

@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "engine/base/error.h"
+#include "train/csv_field.h"
 #include "train/label_table.h"
 #include "train/native.h"
 
@@ -85,6 +86,16 @@ Dataset load_manifest(const std::string& path, const DatasetOptions& options) {
   if (set_name || header.find({"dist_name"}) != Header::npos || header.find({"img_name"}) != Header::npos)
     return load_pyiqa(csv, header, set_name.value_or(""), options);
   return load_plain(csv, header, options);
+}
+
+std::string manifest_text(const Dataset& set, ImagesBy images) {
+  std::string text = "image,score,std,reference,split\n";
+  for (const Sample& s : set.samples) {
+    const std::string image = images == ImagesBy::Name ? s.name : fs::absolute(s.path).string();
+    text += csv_field(image) + "," + number_text(s.score) + "," + (s.std ? number_text(*s.std) : "") + "," +
+            csv_field(s.reference) + "," + csv_field(s.split) + "\n";
+  }
+  return text;
 }
 
 }  // namespace qfm

@@ -17,11 +17,6 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-std::string read_text(const std::string& path) {
-  const auto bytes = read_file(path);
-  return {bytes.begin(), bytes.end()};
-}
-
 // The settings that a resumed run may change: none of them changes its bits.
 TrainConfig comparable(TrainConfig config) {
   const TrainConfig standard;

@@ -42,6 +42,11 @@ std::vector<unsigned char> read_file(const std::string& path, size_t most) {
   return data;
 }
 
+std::string read_text(const std::string& path, size_t most) {
+  const auto bytes = read_file(path, most);
+  return {bytes.begin(), bytes.end()};
+}
+
 AtomicFile::AtomicFile(const std::string& path)
     : path_(path),
       temporary_(concat(path, ".tmp-", ::getpid())),

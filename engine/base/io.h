@@ -11,6 +11,7 @@ namespace qfm {
 // The whole file. Throws Error "PATH: reason" when it cannot be opened or read, is not a regular file, or is
 // larger than `most` bytes.
 std::vector<unsigned char> read_file(const std::string& path, size_t most = size_t{1} << 40);
+std::string read_text(const std::string& path, size_t most = size_t{1} << 40);
 
 // Writes PATH.tmp-PID beside the target, calls fsync, renames. Throws Error "PATH: reason"; the old file is
 // then intact and the temporary one gone.

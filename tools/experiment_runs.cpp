@@ -1,0 +1,213 @@
+#include "tools/experiment_runs.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "engine/base/error.h"
+#include "engine/base/io.h"
+#include "engine/base/sha256.h"
+#include "tools/child.h"
+#include "tools/console.h"
+#include "tools/version.h"
+#include "train/config.h"
+#include "train/manifest.h"
+
+namespace qfm {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The photos' names, not where they lie on this machine.
+std::string split_hash(const TrainTest& parts) {
+  std::string text;
+  for (const auto& s : parts.train.samples) text += "train " + s.name + "\n";
+  for (const auto& s : parts.test.samples) text += "test " + s.name + "\n";
+  return sha256(std::vector<uint8_t>(text.begin(), text.end()));
+}
+
+void add_labels(std::vector<std::string>& words, const Dataset& set) {
+  words.insert(words.end(), {"--scale", format("%.17g:%.17g", set.range.low, set.range.high)});
+  if (!set.higher_is_better) words.push_back("--lower-is-better");
+}
+
+// Says whose run it is.
+void name(RunResult& r, const ExperimentRun& run) {
+  r.id = run.id(), r.data = run.data->name, r.variant = run.variant->name, r.label_share = run.label_share;
+  r.seed = run.seed;
+}
+
+RunResult result_of(const ExperimentRun& run, const Json& tested) {
+  const Json& m = tested.at("metrics");
+  const auto figure = [&](const char* key) {
+    return m.at(key).is_null() ? std::nullopt : std::optional(m.at(key).get<double>());
+  };
+  RunResult r;
+  name(r, run);
+  r.version = version(), r.commit = commit();
+  r.srcc = figure("srcc"), r.plcc = figure("plcc"), r.plcc_mapped = figure("plcc_mapped");
+  r.krcc = figure("krcc"), r.rmse_mapped = figure("rmse_mapped");
+  for (const Json& photo : tested.at("photos"))
+    r.labels.push_back(photo.at("label")), r.scores.push_back(photo.at("score"));
+  return r;
+}
+
+std::vector<double> losses_of(const std::string& log) {
+  std::vector<double> losses;
+  std::ifstream lines(log);
+  for (std::string line; std::getline(lines, line);) {
+    const Json event = Json::parse(line);
+    if (event.value("event", "") == "epoch") losses.push_back(event.at("loss"));
+  }
+  return losses;
+}
+
+}  // namespace
+
+std::vector<RunResult> read_results(const std::string& path) {
+  std::vector<RunResult> results;
+  std::istringstream lines(read_text(path));
+  for (std::string line; std::getline(lines, line) && !lines.eof();) try {
+      results.push_back(RunResult::from(Json::parse(line)));
+    } catch (const std::exception& e) {
+      QFM_FAIL(path, ": line ", results.size() + 1, ": ", e.what());
+    }
+  return results;
+}
+
+ResultLines::ResultLines(std::string path) : path_(std::move(path)) {
+  if (!fs::exists(path_)) return;
+  results = read_results(path_);
+  fs::resize_file(path_, read_text(path_).rfind('\n') + 1);
+}
+
+void ResultLines::add(RunResult result) {
+  const std::string line = to_line(result.json());
+  const int file = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  QFM_CHECK(file >= 0, path_, ": cannot be written");
+  const bool written =
+      ::write(file, line.data(), line.size()) == static_cast<ssize_t>(line.size()) && ::fsync(file) == 0;
+  ::close(file);
+  QFM_CHECK(written, path_, ": cannot be written");
+  const std::lock_guard lock(mutex_);
+  results.push_back(std::move(result));
+}
+
+size_t ResultLines::count() const {
+  const std::lock_guard lock(mutex_);
+  return results.size();
+}
+
+std::vector<ExperimentRun> Runner::missing() {
+  std::vector<ExperimentRun> runs;
+  for (const auto& run : runs_of(experiment_)) {
+    const auto line =
+        std::find_if(lines_.results.begin(), lines_.results.end(), [&](auto& r) { return r.id == run.id(); });
+    if (line == lines_.results.end()) runs.push_back(run);
+    else
+      QFM_CHECK(line->key == key_of(run, split_of(run)), options_.out, ": run ", run.id(),
+                " was made with other settings or photos: give another --out");
+  }
+  return runs;
+}
+
+int64_t Runner::reuse(const std::vector<RunResult>& others) {
+  int64_t reused = 0;
+  for (const auto& run : missing()) {
+    const std::string key = key_of(run, split_of(run));
+    const auto same =
+        std::find_if(others.begin(), others.end(), [&](const RunResult& r) { return r.key == key; });
+    if (same == others.end()) continue;
+    RunResult result = *same;
+    name(result, run);
+    lines_.add(std::move(result));
+    ++reused;
+  }
+  return reused;
+}
+
+void Runner::run(const ExperimentRun& run, int threads) {
+  const auto begin = std::chrono::steady_clock::now();
+  const std::string folder = options_.out + "/runs/" + run.id();
+  fs::create_directories(folder);
+  const TrainTest& parts = split_of(run);
+  write_file(folder + "/train.csv", manifest_text(parts.train, ImagesBy::Path));
+  write_file(folder + "/test.csv", manifest_text(parts.test, ImagesBy::Path));
+  write_file(folder + "/flags.json", run.variant->flags + "\n");
+  train(run, folder, parts.train, threads);
+  RunResult result = result_of(run, test(folder, parts.test, threads));
+  result.key = key_of(run, parts), result.split = split_hash(parts);
+  result.losses = losses_of(folder + "/model/log.jsonl");
+  result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  lines_.add(std::move(result));
+  if (options_.keep_models) return;
+  for (const auto& entry : fs::directory_iterator(folder + "/model"))
+    if (entry.path().extension() == ".safetensors") fs::remove(entry.path());
+}
+
+// The references of a map stay good as it grows.
+const TrainTest& Runner::split_of(const ExperimentRun& run) {
+  const std::lock_guard lock(mutex_);
+  const std::string key = concat(run.data->name, "/", run.label_share, "/", run.seed);
+  const auto found = splits_.find(key);
+  if (found != splits_.end()) return found->second;
+  return splits_.emplace(key, split_for(*run.data, run.label_share, run.seed)).first->second;
+}
+
+std::string Runner::key_of(const ExperimentRun& run, const TrainTest& parts) const {
+  TrainConfig config;
+  merge_config(config, run.variant->flags, "flags");
+  const std::string text =
+      concat(to_json(config), split_hash(parts), run.seed, experiment_.protocol, experiment_.crops,
+             parts.train.range.low, ":", parts.train.range.high, parts.train.higher_is_better);
+  return sha256(std::vector<uint8_t>(text.begin(), text.end()));
+}
+
+void Runner::call(std::vector<std::string> words, const std::string& folder, int threads) const {
+  words.insert(words.end(), {"--threads", std::to_string(threads), "--device", options_.device, "--quiet"});
+  const std::string log = folder + "/talk.txt";
+  const int code = run_self(words, log);
+  if (code == 0) return;
+  const std::string talk = read_text(log);
+  const size_t end = talk.find_last_not_of('\n'), start = talk.rfind('\n', end);
+  QFM_FAIL(
+      folder, ": ", words[0], " ended with ", code, ": ",
+      end == std::string::npos ? "" : talk.substr(start == std::string::npos ? 0 : start + 1, end - start));
+}
+
+void Runner::train(const ExperimentRun& run, const std::string& folder, const Dataset& set,
+                   int threads) const {
+  const std::string out = folder + "/model";
+  std::vector<std::string> words{
+      "train", "--config", folder + "/flags.json",  "--data", folder + "/train.csv", "--out",
+      out,     "--seed",   std::to_string(run.seed)};
+  add_labels(words, set);
+  if (experiment_.protocol == "paper")
+    words.insert(words.end(), {"--protocol", "paper", "--val", folder + "/test.csv"});
+  if (fs::exists(out + "/state.safetensors")) words.push_back("--resume");
+  else fs::remove_all(out);  // nothing to go on from
+  call(words, folder, threads);
+}
+
+Json Runner::test(const std::string& folder, const Dataset& set, int threads) const {
+  const std::string model = experiment_.protocol == "paper" ? "best" : "last", report = folder + "/eval.json";
+  std::vector<std::string> words{"eval",
+                                 "--data",
+                                 folder + "/test.csv",
+                                 "--model",
+                                 folder + "/model/" + model + ".safetensors",
+                                 "--crops",
+                                 experiment_.crops,
+                                 "-o",
+                                 report};
+  add_labels(words, set);
+  call(words, folder, threads);
+  return Json::parse(read_text(report));
+}
+
+}  // namespace qfm

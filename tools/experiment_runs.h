@@ -1,0 +1,65 @@
+// The runs of `qfm experiment`: trained and tested by child processes, a line of results.jsonl each.
+#pragma once
+#include <map>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "tools/experiment_report.h"
+
+namespace qfm {
+
+// The lines of a results.jsonl, without one that a crash cut short. Throws Error "PATH: line 3: reason".
+std::vector<RunResult> read_results(const std::string& path);
+
+// results.jsonl, appended to, a line by one write.
+class ResultLines {
+ public:
+  // Reads what is there and cuts off a line that a crash cut short. Throws as read_results.
+  explicit ResultLines(std::string path);
+  // Throws Error where the line cannot be written whole and kept.
+  void add(RunResult result);
+  size_t count() const;
+
+  std::vector<RunResult> results;  // while runs are added by other threads: count() only
+
+ private:
+  const std::string path_;
+  mutable std::mutex mutex_;
+};
+
+struct RunnerOptions {
+  std::string out;     // absolute; gets runs/ID/ with what the children read and write
+  std::string device;  // as --device
+  bool keep_models = false;
+};
+
+class Runner {
+ public:
+  // Keeps references to experiment and lines.
+  Runner(RunnerOptions options, const Experiment& experiment, ResultLines& lines)
+      : options_(std::move(options)), experiment_(experiment), lines_(lines) {}
+
+  // The runs that have no line yet. Throws Error where a line was made by other settings.
+  std::vector<ExperimentRun> missing();
+  // Lines of another experiment serve where all that the figures depend on is equal. How many did.
+  int64_t reuse(const std::vector<RunResult>& others);
+  // Trains and tests; the line is written when both are done. May be called from several threads. Throws
+  // Error.
+  void run(const ExperimentRun& run, int threads);
+
+ private:
+  const TrainTest& split_of(const ExperimentRun& run);
+  std::string key_of(const ExperimentRun& run, const TrainTest& parts) const;
+  void call(std::vector<std::string> words, const std::string& folder, int threads) const;
+  void train(const ExperimentRun& run, const std::string& folder, const Dataset& set, int threads) const;
+  Json test(const std::string& folder, const Dataset& set, int threads) const;
+
+  const RunnerOptions options_;
+  const Experiment& experiment_;
+  ResultLines& lines_;
+  std::mutex mutex_;
+  std::map<std::string, TrainTest> splits_;  // read once for all variants
+};
+
+}  // namespace qfm
