@@ -25,6 +25,22 @@ void nearest_match(Cpu, int32_t* partner, float* cosine, const MatchKeys& querie
 }
 
 template <class T>
+void put_rows(Cpu, T* y, const T* x, const int64_t* first, int64_t rows, int64_t cols) {
+  std::copy_n(x, rows * cols, y + *first * cols);
+}
+
+void match_sums(Cpu, double* sums, const int32_t* partner, const float* cosine, const float* score,
+                const float* memory_score, int64_t n) {
+  sums[0] += static_cast<double>(n);
+  for (int64_t i = 0; i < n; ++i) {
+    if (partner[i] < 0) continue;
+    sums[1] += 1;
+    sums[2] += std::fabs(score[i] - memory_score[partner[i]]);
+    sums[3] += cosine[i];
+  }
+}
+
+template <class T>
 void gather_tokens(Cpu, T* y, const T* x, const int32_t* from, const int32_t* order, int64_t batch,
                    int64_t tokens, int64_t dim) {
   parallel_for(batch, [=](int64_t b) {
@@ -50,6 +66,7 @@ void add_scaled(Cpu, T* y, const T* x, const T* noise, const acc<T>* factor, int
 }
 
 #define QFM_INSTANTIATE(T)                                                                                   \
+  template void put_rows(Cpu, T*, const T*, const int64_t*, int64_t, int64_t);                               \
   template void gather_tokens(Cpu, T*, const T*, const int32_t*, const int32_t*, int64_t, int64_t, int64_t); \
   template void frobenius(Cpu, acc<T>*, const T*, int64_t, int64_t);                                         \
   template void add_scaled(Cpu, T*, const T*, const T*, const acc<T>*, int64_t, int64_t);

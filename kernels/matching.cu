@@ -70,6 +70,36 @@ __global__ void __launch_bounds__(kThreads)
 
 template <int V, class T>
 __global__ void __launch_bounds__(kThreads)
+    put_rows_kernel(T* y, const T* x, const int64_t* first, int64_t n, int64_t cols) {
+  T* to = y + *first * cols;
+  for (int64_t i = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * V; i < n;
+       i += int64_t{gridDim.x} * kThreads * V)
+    store<V>(to + i, load<V>(x + i));
+}
+
+// One warp: each lane looks up one photo, lane 0 adds what they found, photo after photo.
+__global__ void __launch_bounds__(32)
+    match_sums_kernel(double* sums, const int32_t* partner, const float* cosine, const float* score,
+                      const float* memory_score, int64_t n) {
+  const bool adds = lane_id() == 0;
+  double found = adds ? sums[1] : 0, distances = adds ? sums[2] : 0, cosines = adds ? sums[3] : 0;
+  for (int64_t first = 0; first < n; first += 32) {
+    const int64_t i = first + lane_id();
+    const int32_t at = i < n ? partner[i] : -1;
+    const float distance = at >= 0 ? fabsf(score[i] - memory_score[at]) : 0, angle = at >= 0 ? cosine[i] : 0;
+    for (int lane = 0; lane < 32; ++lane) {
+      const bool one = __shfl_sync(kWholeWarp, at, lane) >= 0;
+      const float d = __shfl_sync(kWholeWarp, distance, lane), c = __shfl_sync(kWholeWarp, angle, lane);
+      if (one) found += 1, distances += d, cosines += c;
+    }
+  }
+  if (!adds) return;  // no barrier follows
+  sums[0] += static_cast<double>(n);
+  sums[1] = found, sums[2] = distances, sums[3] = cosines;
+}
+
+template <int V, class T>
+__global__ void __launch_bounds__(kThreads)
     gather_tokens_kernel(T* y, const T* x, const int32_t* from, const int32_t* order, int64_t rows,
                          int64_t tokens, int64_t dim) {
   const int64_t d = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * V;
@@ -124,6 +154,21 @@ void nearest_match(Cuda cuda, int32_t* partner, float* cosine, const MatchKeys& 
 }
 
 template <class T>
+void put_rows(Cuda cuda, T* y, const T* x, const int64_t* first, int64_t rows, int64_t cols) {
+  const int64_t n = rows * cols;
+  if (n == 0) return;
+  with_lanes<T>(cols, {y, x}, [&]<int V>(Lanes<V>) {
+    const int64_t blocks = std::min<int64_t>(ceil_div(n, kThreads * V), 1 << 20);
+    launch<put_rows_kernel<V, T>>(blocks, kThreads, 0, cuda.stream, y, x, first, n, cols);
+  });
+}
+
+void match_sums(Cuda cuda, double* sums, const int32_t* partner, const float* cosine, const float* score,
+                const float* memory_score, int64_t n) {
+  launch<match_sums_kernel>(1, 32, 0, cuda.stream, sums, partner, cosine, score, memory_score, n);
+}
+
+template <class T>
 void gather_tokens(Cuda cuda, T* y, const T* x, const int32_t* from, const int32_t* order, int64_t batch,
                    int64_t tokens, int64_t dim) {
   const int64_t rows = batch * tokens;
@@ -156,6 +201,7 @@ void add_scaled(Cuda cuda, T* y, const T* x, const T* noise, const acc<T>* facto
 }
 
 #define QFM_INSTANTIATE(T)                                                                          \
+  template void put_rows(Cuda, T*, const T*, const int64_t*, int64_t, int64_t);                     \
   template void gather_tokens(Cuda, T*, const T*, const int32_t*, const int32_t*, int64_t, int64_t, \
                               int64_t);                                                             \
   template void frobenius(Cuda, acc<T>*, const T*, int64_t, int64_t);                               \

@@ -1,5 +1,5 @@
-// The matching memory's kernels (method.md 4, our reconstruction): the search for a partner of similar score and
-// different semantics, and the noise that is made of its tokens.
+// The matching memory's kernels (method.md 4, our reconstruction): the search for a partner of similar score
+// and different semantics, and the noise that is made of its tokens.
 #pragma once
 #include <cstdint>
 
@@ -23,13 +23,28 @@ struct MatchRule {
 };
 
 // partner[i] = the candidate of smallest cosine z_i . z_j, the youngest of equal ones (of equal age, the one
-// further on), or -1 where there is none or its cosine is above tau_s; cosine[i] = the partner's cosine, NaN where
-// there is none. A NaN score or cosine makes no candidate. partner, cosine (queries.n). Each dot product is one
-// chain of fused multiply-adds over dim, so that ties mean the same on every device.
+// further on), or -1 where there is none or its cosine is above tau_s; cosine[i] = the partner's cosine, NaN
+// where there is none. A NaN score or cosine makes no candidate. partner, cosine (queries.n). Each dot
+// product is one chain of fused multiply-adds over dim, so that ties mean the same on every device.
 void nearest_match(Cpu, int32_t* partner, float* cosine, const MatchKeys& queries, const MatchKeys& memory,
                    int64_t dim, MatchRule rule);
 void nearest_match(Cuda, int32_t* partner, float* cosine, const MatchKeys& queries, const MatchKeys& memory,
                    int64_t dim, MatchRule rule);
+
+// y[first[0] + i, :] = x[i, :] for the rows of x (rows, cols): where to write is read when the kernel runs.
+template <class T>
+void put_rows(Cpu, T* y, const T* x, const int64_t* first, int64_t rows, int64_t cols);
+template <class T>
+void put_rows(Cuda, T* y, const T* x, const int64_t* first, int64_t rows, int64_t cols);
+
+// What a search found, added to sums (4) in the order of the photos: how many searched, how many have a
+// partner
+// >= 0, and over those |score[i] - memory_score[partner[i]]| and cosine[i]. memory_score is as
+// long as the partners reach, the others (n).
+void match_sums(Cpu, double* sums, const int32_t* partner, const float* cosine, const float* score,
+                const float* memory_score, int64_t n);
+void match_sums(Cuda, double* sums, const int32_t* partner, const float* cosine, const float* score,
+                const float* memory_score, int64_t n);
 
 // y[b, t, d] = x[from[b], order[b, t], d], zeros where from[b] < 0: a partner's tokens, permuted.
 template <class T>

@@ -12,6 +12,18 @@ void match_weights(Cpu, A* weight, const int32_t* partner, int64_t n) {
   for (int64_t i = 0; i < n; ++i) weight[i] = partner[i] >= 0 ? A(1) / static_cast<A>(matched) : A(0);
 }
 
+template <class T>
+void draw_normal(Cpu, T* noise, const StreamName* streams, int64_t batch, int64_t inner) {
+  parallel_for(batch, [=](int64_t b) {
+    T* row = noise + b * inner;
+    PhiloxBlock words{};
+    for (int64_t i = 0; i < inner; ++i) {
+      if (i % 2 == 0) words = streams[b].block(static_cast<uint32_t>(i / 2));
+      row[i] = T(normal_of(words.at[i % 2 * 2], words.at[i % 2 * 2 + 1]));
+    }
+  });
+}
+
 template <class A>
 void noise_factor(Cpu, A* factor, const A* strength, const A* size, const A* noise_size, int64_t n) {
   for (int64_t i = 0; i < n; ++i)
@@ -49,6 +61,7 @@ void noise_variance(Cpu, acc<T>* variance, const T* noise, const acc<T>* factor,
 }
 
 #define QFM_INSTANTIATE(T)                                                                             \
+  template void draw_normal(Cpu, T*, const StreamName*, int64_t, int64_t);                             \
   template void keep_stronger(Cpu, acc<T>*, acc<T>*, const acc<T>*, const T*, const T*, int64_t);      \
   template void noise_variance(Cpu, acc<T>*, const T*, const acc<T>*, const acc<T>*, int64_t, int64_t, \
                                int64_t);

@@ -1,6 +1,8 @@
-// The strength of semantic noise on CUDA; the contracts are in noise.h.
+// Semantic noise that is drawn, and the strength of any, on CUDA; the contracts are in noise.h.
 //
-// Cost: noise_variance reads the noise twice (n = 16 x 196 x 192 of 4 bytes: 4.8 MB, a few microseconds), 5
+// Cost: draw_normal writes each number once and takes half a Philox block (about 60 integer operations), a
+// logarithm, a root and a cosine in double for it: on chips with few double units that is what counts.
+// noise_variance reads the noise twice (n = 16 x 196 x 192 of 4 bytes: 4.8 MB, a few microseconds), 5
 // FLOPs an element. The others touch a few numbers a photo: what counts is the launch.
 #include "kernels/noise.h"
 #include "kernels/run.cuh"
@@ -16,6 +18,22 @@ __global__ void __launch_bounds__(kThreads)
   int matched = 0;
   for (int64_t j = 0; j < n; ++j) matched += partner[j] >= 0;
   weight[i] = partner[i] >= 0 ? 1.0f / static_cast<float>(matched) : 0.0f;
+}
+
+// A thread makes the two numbers of one block of the stream.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    draw_normal_kernel(T* noise, const StreamName* streams, int64_t batch, int64_t inner) {
+  const int64_t step = int64_t{gridDim.x} * kThreads;
+  for (int64_t b = blockIdx.y; b < batch; b += gridDim.y) {
+    const StreamName stream = streams[b];
+    for (int64_t block = int64_t{blockIdx.x} * kThreads + threadIdx.x; 2 * block < inner; block += step) {
+      const PhiloxBlock words = stream.block(static_cast<uint32_t>(block));
+      T* to = noise + b * inner + 2 * block;
+      to[0] = T(normal_of(words.at[0], words.at[1]));
+      if (2 * block + 1 < inner) to[1] = T(normal_of(words.at[2], words.at[3]));
+    }
+  }
 }
 
 struct Factor {
@@ -62,6 +80,14 @@ void match_weights(Cuda cuda, float* weight, const int32_t* partner, int64_t n) 
   launch<match_weights_kernel>(ceil_div(n, kThreads), kThreads, 0, cuda.stream, weight, partner, n);
 }
 
+template <class T>
+void draw_normal(Cuda cuda, T* noise, const StreamName* streams, int64_t batch, int64_t inner) {
+  if (batch == 0 || inner == 0) return;
+  const dim3 grid(static_cast<unsigned>(std::min<int64_t>(ceil_div(inner, 2 * kThreads), 1 << 20)),
+                  grid_size(batch));
+  launch<draw_normal_kernel<T>>(grid, kThreads, 0, cuda.stream, noise, streams, batch, inner);
+}
+
 template <>
 void noise_factor(Cuda cuda, float* factor, const float* strength, const float* size, const float* noise_size,
                   int64_t n) {
@@ -90,6 +116,7 @@ void noise_variance(Cuda cuda, acc<T>* variance, const T* noise, const acc<T>* f
 }
 
 #define QFM_INSTANTIATE(T)                                                                              \
+  template void draw_normal(Cuda, T*, const StreamName*, int64_t, int64_t);                             \
   template void keep_stronger(Cuda, acc<T>*, acc<T>*, const acc<T>*, const T*, const T*, int64_t);      \
   template void noise_variance(Cuda, acc<T>*, const T*, const acc<T>*, const acc<T>*, int64_t, int64_t, \
                                int64_t);

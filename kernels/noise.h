@@ -1,11 +1,12 @@
-// The strength of the method's semantic noise (method.md 4, our reconstruction). Photos without a partner
-// keep their rows and get weight and noise 0, so that shapes never depend on what was found and nothing waits
-// for the search.
+// The method's semantic noise where it is drawn, and its strength (method.md 4, our reconstruction). Photos
+// without a partner keep their rows and get weight and noise 0, so that shapes never depend on what was found
+// and nothing waits for the search.
 #pragma once
 #include <cstdint>
 
 #include "engine/base/device.h"
 #include "engine/base/dtype.h"
+#include "engine/base/rng.h"
 
 namespace qfm {
 
@@ -15,6 +16,13 @@ template <class A>
 void match_weights(Cpu, A* weight, const int32_t* partner, int64_t n);
 template <class A>
 void match_weights(Cuda, A* weight, const int32_t* partner, int64_t n);
+
+// noise[b, i] = the i-th standard normal number of the stream streams[b] (rng.h): noise (batch, inner). The
+// words are the CPU's; a GPU's log and cos may differ in their last bit.
+template <class T>
+void draw_normal(Cpu, T* noise, const StreamName* streams, int64_t batch, int64_t inner);
+template <class T>
+void draw_normal(Cuda, T* noise, const StreamName* streams, int64_t batch, int64_t inner);
 
 // factor[i] = strength[i] size[i] / noise_size[i], 0 where noise_size[i] is 0: noise of length |strength|
 // size.

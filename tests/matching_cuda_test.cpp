@@ -100,6 +100,42 @@ TEST_CASE_TEMPLATE("the noise on CUDA: gather_tokens, frobenius, add_scaled", T,
   }
 }
 
+TEST_CASE_TEMPLATE("put_rows on CUDA writes where it is told, and nowhere else", T, float, bf16) {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  for (const auto& [rows, cols] : {std::array<int64_t, 2>{0, 3}, {1, 1}, {3, 7}, {5, 197}, {16, 384}, {2, 0}})
+    for (const int64_t first : {int64_t{0}, rows}) {
+      CAPTURE(cols);
+      check_kernel<T>({"put_rows", {random<T>("x", 0, rows * cols)}, {{3 * rows * cols}}, {}},
+                      [&, rows = rows, cols = cols](auto dev, auto in, auto out, auto) {
+                        const Device d = std::is_same_v<decltype(dev), Cuda> ? cuda_device : cpu_device;
+                        Guarded<int64_t> at(d, std::vector<int64_t>{first});
+                        put_rows(dev, out[0], in[0], at.data(), rows, cols);
+                      });
+    }
+}
+
+TEST_CASE("match_sums on CUDA adds what the plain function adds, in its order") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  for (const int64_t n : {0, 1, 31, 32, 33, 197}) {
+    CAPTURE(n);
+    const auto score = random<float>("score", 0, n), memory = random<float>("memory", 0, 50),
+               cosine = random<float>("cosine", 0, n);
+    std::vector<int32_t> partner;
+    for (int64_t i = 0; i < n; ++i) partner.push_back(static_cast<int32_t>(i * 7 % 51) - 1);
+    std::vector<double> sums{3, 1, 0.1, -0.7}, expected = sums;
+    match_sums(cpu, expected.data(), partner.data(), cosine.data(), score.data(), memory.data(), n);
+    CHECK(expected[0] == 3 + static_cast<double>(n));
+    for_schedules([&] {
+      const Device d = cuda_device;
+      Guarded<double> to(d, sums);
+      Guarded<int32_t> p(d, partner);
+      Guarded<float> c(d, cosine), s(d, score), m(d, memory);
+      match_sums(Cuda{}, to.data(), p.data(), c.data(), s.data(), m.data(), n);
+      CHECK(same_bits(to.values(), expected));
+    });
+  }
+}
+
 TEST_CASE_TEMPLATE("crop_normalise on CUDA equals the plain function", T, float, bf16) {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
   const ChannelScale scale{{0.485f, 0.456f, 0.406f}, {0.229f, 0.224f, 0.225f}};

@@ -38,6 +38,33 @@ TEST_CASE("match_weights and noise_factor on CUDA equal the plain ones") {
   }
 }
 
+TEST_CASE_TEMPLATE("normal noise on CUDA has the numbers of the streams", T, float, bf16) {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+#ifdef QFM_CUDA_HOST
+  constexpr auto equal = Equal::Bits;
+#else
+  constexpr auto equal = rounding;  // a GPU's own log and cos
+#endif
+  for (const auto& [b, n] : {std::array<int64_t, 2>{0, 5}, {3, 0}, {1, 1}, {3, 13}, {2, 197 * 24}, {5, 1025}}) {
+    CAPTURE(n);
+    std::vector<StreamName> streams;
+    for (int64_t i = 0; i < b; ++i)
+      streams.push_back(Rng((uint64_t{7} << 40) + 5, "noise", 2, static_cast<uint32_t>(i * i)).name());
+    check_kernel<T>({"draw_normal", {}, {{b * n, equal}}, {}}, [&, b = b, n = n](auto dev, auto, auto out, auto) {
+      auto s = there(dev, streams);
+      draw_normal(dev, out[0], s.data(), b, n);
+      if constexpr (std::is_same_v<decltype(dev), Cpu>)
+        for (int64_t i = 0; i < b; ++i) {
+          Rng rng((uint64_t{7} << 40) + 5, "noise", 2, static_cast<uint32_t>(i * i));
+          for (int64_t j = 0; j < n; ++j) {
+            const T drawn = T(rng.normal());
+            REQUIRE(static_cast<float>(out[0][i * n + j]) == static_cast<float>(drawn));
+          }
+        }
+    });
+  }
+}
+
 TEST_CASE_TEMPLATE("the noise's search and variance on CUDA equal the plain ones", T, float, bf16) {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
   for (int64_t n : {0, 1, 13, 300}) {
