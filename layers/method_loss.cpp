@@ -52,12 +52,13 @@ Var selection_loss(const Var& gates, const Tensor& variance) {
 
 namespace {
 
-// targets (n, n) row by row, 0 on the diagonal.
-Var cross_entropy_of_similarities(const char* name, const Var& h, const std::vector<double>& targets,
-                                  double temperature) {
+// targets (n, n), 0 on the diagonal.
+Var cross_entropy_of_similarities(const char* name, const Var& h, const Tensor& targets, double temperature) {
+  QFM_CHECK(h.value.rank() == 2 && targets.shape() == (Shape{h.dim(0), h.dim(0)}), name, ": h is ", h.shape(),
+            ", targets ", targets.shape());
   const Var u = l2norm(h);
   const int64_t n = u.dim(0);
-  const Tensor target = Tensor::from(targets, {n, n}).to(acc_of(u.value.dtype())).to(u.value.device());
+  const Tensor target = targets.to(acc_of(u.value.dtype())).to(u.value.device());
   const Tensor loss = acc_like(u.value, {1}), grad = like(u.value), work = acc_like(u.value, {n * (n + 1)});
   dispatch({name}, u.value, [&](auto dev, auto t) {
     using T = decltype(t);
@@ -80,13 +81,16 @@ Var ntxent(const Var& h, const std::vector<int64_t>& pair, double temperature) {
     QFM_CHECK(j < n && j != i, "ntxent: row ", i, " is paired with ", pair[i]);
     targets[i * n + j] = 1 / static_cast<double>(n);
   }
-  return cross_entropy_of_similarities("ntxent", h, targets, temperature);
+  const auto rows = static_cast<int64_t>(n);
+  return cross_entropy_of_similarities("ntxent", h, Tensor::from(targets, {rows, rows}), temperature);
 }
 
-Var score_contrast(const Var& h, const std::vector<double>& scores, double tau, double temperature) {
+Var score_contrast(const Var& h, const Tensor& targets, double temperature) {
+  return cross_entropy_of_similarities("score_contrast", h, targets, temperature);
+}
+
+Tensor contrast_targets(const std::vector<double>& scores, double tau) {
   const size_t n = scores.size();
-  QFM_CHECK(h.value.rank() == 2 && h.dim(0) == static_cast<int64_t>(n), "score_contrast: h is ", h.shape(),
-            ", ", n, " scores");
   std::vector<double> targets(n * n), positives(n);
   for (size_t i = 0; i < n; ++i)
     for (size_t j = 0; j < n; ++j)
@@ -95,7 +99,7 @@ Var score_contrast(const Var& h, const std::vector<double>& scores, double tau, 
   for (double p : positives) rows += p > 0;
   for (size_t i = 0; i < n * n; ++i)
     if (targets[i] > 0) targets[i] = 1 / (positives[i / n] * rows);
-  return cross_entropy_of_similarities("score_contrast", h, targets, temperature);
+  return Tensor::from(targets, {static_cast<int64_t>(n), static_cast<int64_t>(n)});
 }
 
 Var weighted_total(const std::vector<std::pair<Var, double>>& losses) {

@@ -22,9 +22,11 @@ Var selection_loss(const Var& gates, const Tensor& variance);
 // temperature to
 //   ntxent          the row's pair, pair[i]; mean over the rows
 //   score_contrast  evenly all j != i with |score_i - score_j| <= tau; mean over the rows that have such, 0
-//   if none
+//   if none: what contrast_targets says, (n, n) F64 on the CPU; score_contrast takes it there or, in the
+//   accumulation type, on the device of h
 Var ntxent(const Var& h, const std::vector<int64_t>& pair, double temperature);
-Var score_contrast(const Var& h, const std::vector<double>& scores, double tau, double temperature);
+Var score_contrast(const Var& h, const Tensor& targets, double temperature);
+Tensor contrast_targets(const std::vector<double>& scores, double tau);
 
 // sum_k weight_k loss_k of scalars. One loss of weight 1 is returned as it is.
 Var weighted_total(const std::vector<std::pair<Var, double>>& losses);

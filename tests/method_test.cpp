@@ -165,8 +165,9 @@ TEST_CASE("contrastive losses and feature distillation equal PyTorch's") {
 
   const Var rows = Var::leaf(get("supcon.h"));
   const Tensor y = get("supcon.y");
-  const Var scores = score_contrast(rows, {y.span<double>().begin(), y.span<double>().end()},
-                                    config()["supcon_tau"], temperature);
+  const Tensor targets =
+      contrast_targets({y.span<double>().begin(), y.span<double>().end()}, config()["supcon_tau"]);
+  const Var scores = score_contrast(rows, targets, temperature);
   check_equal("supcon.loss", scores.value, get("supcon.loss"));
   backward(scores);
   check_equal("supcon.grad.h", rows.grad(), get("supcon.grad.h"));

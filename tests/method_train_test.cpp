@@ -228,6 +228,14 @@ MatchBatch keys(std::vector<float> score, std::vector<int64_t> image, std::vecto
 }
 MatchOptions options(MatchMode mode) { return {mode, 2, {0.05f, 1.0f}, 0.5, 0, 3}; }
 
+// What a training step does with the memory.
+std::optional<SemanticNoise> pass(MatchingMemory& memory, const Tensor& patches, const MatchBatch& batch,
+                                  uint32_t epoch) {
+  auto noise = memory.exchange(patches, memory.inputs(batch, epoch), epoch > 0);
+  memory.remember(batch);
+  return noise;
+}
+
 // Whether row b of the noise is a permutation of the tokens of row j of x.
 bool permuted(const Tensor& noise, int64_t b, const Tensor& x, int64_t j) {
   std::multiset<float> a, c;
@@ -243,13 +251,13 @@ TEST_CASE(
     "the memory excludes the same photo, the same reference and other scores; it forgets the oldest batch") {
   MatchingMemory memory(options(MatchMode::Matched), 2, kTokens, kWidth, DType::F32, cpu_device);
   const Tensor first = features(2, 1), second = features(2, 2), third = features(2, 3);
-  CHECK_FALSE(memory.exchange(first, keys({.5f, .9f}, {1, 2}, {7, -1}), 0));
+  CHECK_FALSE(pass(memory, first, keys({.5f, .9f}, {1, 2}, {7, -1}), 0));
   CHECK_FALSE(memory.take_statistics());
   // The same photo; the same reference.
-  const auto none = memory.exchange(second, keys({.5f, .5f}, {1, 3}, {-1, 7}), 1);
+  const auto none = pass(memory, second, keys({.5f, .5f}, {1, 3}, {-1, 7}), 1);
   for (float w : none->weight.span<float>()) CHECK(w == 0);
   // Score .52: row 0 of each batch and row 1 of the second; the least similar is taken. Score .1: nobody.
-  const auto some = memory.exchange(third, keys({.52f, .1f}, {4, 5}, {-1, -1}), 1);
+  const auto some = pass(memory, third, keys({.52f, .1f}, {4, 5}, {-1, -1}), 1);
   CHECK(some->weight.span<float>()[0] == 1);
   CHECK(some->weight.span<float>()[1] == 0);
   CHECK(some->noise_size.span<float>()[1] == 0);
@@ -260,7 +268,7 @@ TEST_CASE(
   CHECK(statistics->rate == 0.25);
   CHECK(statistics->score_distance == doctest::Approx(0.02));
   // The first batch is gone: .9 finds nothing any more.
-  CHECK(memory.exchange(features(2, 4), keys({.9f, .9f}, {8, 9}, {-1, -1}), 1)->weight.span<float>()[0] == 0);
+  CHECK(pass(memory, features(2, 4), keys({.9f, .9f}, {8, 9}, {-1, -1}), 1)->weight.span<float>()[0] == 0);
 }
 
 TEST_CASE("noise has the length of the features; draws depend on seed, epoch and sample only") {
@@ -269,8 +277,8 @@ TEST_CASE("noise has the length of the features; draws depend on seed, epoch and
       MatchOptions how = options(mode);
       how.trials = trials;
       MatchingMemory memory(how, 3, kTokens, kWidth, DType::F32, cpu_device);
-      memory.exchange(features(3, 1), keys({.1f, .5f, .9f}, {1, 2, 3}, {-1, -1, -1}), 0);
-      return *memory.exchange(features(3, 2), keys({.1f, .5f, .9f}, {4, 5, 6}, {-1, -1, -1}), epoch);
+      pass(memory, features(3, 1), keys({.1f, .5f, .9f}, {1, 2, 3}, {-1, -1, -1}), 0);
+      return *pass(memory, features(3, 2), keys({.1f, .5f, .9f}, {4, 5, 6}, {-1, -1, -1}), epoch);
     };
     const SemanticNoise a = draw(1, 0), b = draw(1, 0), c = draw(2, 0), tried = draw(1, 5);
     const auto same = [](const Tensor& x, const Tensor& y) {

@@ -187,7 +187,7 @@ void add_method(std::vector<OpCase>& t) {
   t.push_back({"score_contrast",
                {x({7, 13})},
                [](const In& v) {
-                 return score_contrast(v[0], {0, .04, .5, .52, .55, .9, .2}, .05, 0.2);
+                 return score_contrast(v[0], contrast_targets({0, .04, .5, .52, .55, .9, .2}, .05), 0.2);
                },
                7 * 13});
   t.push_back({"weighted_total",

@@ -32,10 +32,19 @@ Batch toy_batch(uint32_t number, int64_t size = kBatch) {
 struct ToyTraining {
   QfmIqm model;
   Optimizer optimizer;
+  std::optional<Distillation> distillation;
   TrainStep step;
-  ToyTraining(Device device, DType dtype, bool select = false)
-      : model(config(select), device, dtype, true), optimizer(model.params), step(model, optimizer, {}) {
+  ToyTraining(Device device, DType dtype, bool select = false, const MethodOptions& options = {},
+              const DistilOptions* teachers = nullptr)
+      : model(config(select), device, dtype, true),
+        optimizer(model.params),
+        distillation(taught(teachers)),
+        step(model, optimizer, options, distillation ? &*distillation : nullptr) {
     model.init(3);
+  }
+  std::optional<Distillation> taught(const DistilOptions* teachers) {
+    if (!teachers) return std::nullopt;
+    return std::optional<Distillation>(std::in_place, model, toy_info(), *teachers, AdamWRule{});
   }
   static ModelConfig config(bool select) {
     ModelConfig c = toy_config();
@@ -99,6 +108,124 @@ TEST_CASE("a replayed step has the bits of one that is not, waits for nothing an
   }
 }
 
+// ---- with the method's switches
+// --------------------------------------------------------------------------------------------------
+
+namespace {
+
+constexpr int64_t kPhotos = 6;  // of a batch
+
+// Labels on 0-100 that lie close together, photos that come again, and with `pseudo` two rows of a teacher's.
+Batch method_batch(uint32_t number, bool pseudo) {
+  Batch batch = toy_batch(number, kPhotos);
+  for (int64_t i = 0; i < kPhotos; ++i) {
+    batch.labels.data<float>()[i] = 50 + 2 * batch.labels.data<float>()[i];
+    batch.photos.push_back((number * 5 + i) % 17);
+    batch.samples.push_back(static_cast<uint32_t>(number * kPhotos + i));
+  }
+  if (pseudo) batch.labelled = kPhotos - 2;
+  return batch;
+}
+
+struct MethodCase {
+  const char* name;
+  std::optional<MatchMode> match;
+  int64_t trials = 0;
+  double w_contrast = 0;
+  bool pseudo = false;
+  double ema = 0;  // above 0: features of the averaged student are learnt
+
+  MethodOptions options() const {
+    MethodOptions o;
+    if (match) o.match = {*match, 2, {0.1f, 1.0f}, 0.5, trials, 3};
+    o.w_contrast = w_contrast, o.batch = kPhotos;
+    o.references = {1, -1, 2, 1};
+    return o;
+  }
+};
+const MethodCase kMethods[] = {
+    {"matched", MatchMode::Matched},
+    {"random", MatchMode::Random},
+    {"gaussian", MatchMode::Gaussian},
+    {"adversarial", MatchMode::Matched, 3},
+    {"contrast", std::nullopt, 0, 0.5},
+    {"pseudo-labels", std::nullopt, 0, 0, true},
+    {"averaged", std::nullopt, 0, 0, false, 0.9},
+    {"everything", MatchMode::Matched, 2, 0.5, true, 0.9},
+};
+
+constexpr uint32_t kEpoch = 3;  // steps of an epoch; memories of two batches are not full when it ends
+constexpr uint32_t kSteps = 9;
+
+// Everything that a step changes.
+std::string whole_state(const ToyTraining& training) {
+  std::string all = training.bits();
+  NamedTensors more = training.step.state();
+  if (training.distillation)
+    for (const auto& named : training.distillation->state()) more.push_back(named);
+  for (const auto& [name, tensor] : more) {
+    const Tensor host = tensor.to(cpu_device);
+    all.append(static_cast<const char*>(host.raw()), host.bytes());
+  }
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("with each switch of the method a replayed step has the bits of one that is not") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  for (DType dtype : {DType::F32, DType::BF16})
+    for (const MethodCase& method : kMethods) {
+      CAPTURE(std::string(method.name));
+      const DistilOptions teachers{"", method.ema, 1, 0};
+      const auto taught = method.ema > 0 ? &teachers : nullptr;
+      ToyTraining captured(cuda_device, dtype, true, method.options(), taught),
+          eager(cuda_device, dtype, true, method.options(), taught);
+      for (uint32_t i = 0; i < kSteps; ++i) {
+        const Batch batch = method_batch(i, method.pseudo), next = method_batch(i + 1, method.pseudo);
+        const uint64_t before = memory_count(cuda_device).allocations;
+        const StepResult a = captured.step(batch, i / kEpoch, 1e-3, [&] {
+          if (i + 1 < kSteps) captured.step.stage(next, (i + 1) / kEpoch);
+        });
+        const uint64_t allocations = memory_count(cuda_device).allocations - before;
+        // Alone, captured and replayed, before and after matching begins.
+        if (!taught && (i == 2 || i > kEpoch + 1)) CHECK(allocations == 0);
+        const Profiling on;
+        const StepResult b = eager.step(batch, i / kEpoch, 1e-3);
+        CHECK(a.loss == b.loss);
+        CHECK(a.grad_norm == b.grad_norm);
+      }
+      const bool same = whole_state(captured) == whole_state(eager);
+      CHECK(same);
+      const auto a = captured.step.take_match(), b = eager.step.take_match();
+      REQUIRE(a.has_value() == method.match.has_value());
+      if (!a) continue;
+      CHECK(a->rate > 0.5);
+      CHECK(a->rate == b->rate);
+      CHECK(a->cosine == b->cosine);
+      CHECK_FALSE(captured.step.take_match());
+    }
+}
+
+TEST_CASE("with each switch of the method a toy model trains on CUDA with the losses of the CPU") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  for (const MethodCase& method : kMethods) {
+    CAPTURE(std::string(method.name));
+    const DistilOptions teachers{"", method.ema, 1, 0};
+    std::vector<double> losses[2];
+    std::optional<MatchStatistics> matches[2];
+    for (const Device device : {cpu_device, cuda_device}) {
+      const size_t which = device == cpu_device ? 0 : 1;
+      ToyTraining training(device, DType::F32, true, method.options(), method.ema > 0 ? &teachers : nullptr);
+      for (uint32_t i = 0; i < kSteps; ++i)
+        losses[which].push_back(training.step(method_batch(i, method.pseudo), i / kEpoch, 1e-5).loss);
+      matches[which] = training.step.take_match();
+    }
+    check_close(method.name, losses[1], losses[0], DType::F32, kTerms);
+    if (matches[0]) CHECK(matches[0]->rate == matches[1]->rate);
+  }
+}
+
 TEST_CASE("batches of other sizes, and one staged while the step before runs") {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
   ToyTraining ahead(cuda_device, DType::F32), plain(cuda_device, DType::F32);
@@ -106,7 +233,7 @@ TEST_CASE("batches of other sizes, and one staged while the step before runs") {
   for (uint32_t i = 0; i < 7; ++i) {
     const Batch batch = toy_batch(i, sizes[i]);
     ahead.step(batch, 0, 1e-3, [&] {
-      if (i + 1 < 7) ahead.step.stage(toy_batch(i + 1, sizes[i + 1]));
+      if (i + 1 < 7) ahead.step.stage(toy_batch(i + 1, sizes[i + 1]), 0);
     });
     plain.step(batch, 0, 1e-3);
   }

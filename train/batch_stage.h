@@ -6,6 +6,7 @@
 #include "engine/base/cuda.h"
 #include "engine/base/memory.h"
 #include "train/loader.h"
+#include "train/step_inputs.h"
 
 namespace qfm {
 
@@ -14,21 +15,23 @@ namespace qfm {
 class BatchStage {
  public:
   bool empty() const { return put_ == taken_; }
-  // Starts the copy of a batch and returns; at most two may be waiting. Throws OutOfMemory.
-  void put(const Batch& batch);
-  // The oldest batch put becomes `images` and `labels`, in the order of the compute stream.
+  // Starts the copies of a batch and returns; no other may be waiting. Throws OutOfMemory.
+  void put(const Batch& batch, StepInputs inputs);
+  // The batch that was put becomes `images` and `inputs`, in the order of the compute stream.
   void take();
 
-  Tensor images,
-      labels;  // (B, 3, crop, crop) and (B), F32 on CUDA; at the same addresses as long as the shape stays
+  // On CUDA, images (B, 3, crop, crop) F32; at the same addresses as long as the shapes stay.
+  Tensor images;
+  StepInputs inputs;
 
  private:
   struct Slot {
-    std::unique_ptr<PinnedBuffer> host;  // images, then labels
-    Tensor images, labels;
+    std::unique_ptr<PinnedBuffer> host;  // images, then the inputs, without gaps
+    Tensor images;
+    StepInputs inputs;
     cuda::Event copied, taken;
   };
-  static void fit(Slot& slot, const Batch& batch);
+  static void fit(Slot& slot, const Tensor& images, StepInputs inputs);
 
   Slot slots_[2];
   uint64_t put_ = 0, taken_ = 0;

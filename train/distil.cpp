@@ -4,6 +4,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/matching.h"
 #include "layers/method_loss.h"
+#include "layers/noise.h"
 #include "layers/tokens.h"
 
 namespace qfm {
@@ -51,9 +52,10 @@ Var Distillation::feature_loss(const Tensor& images, const QfmIqm::Output& stude
   }
   const Var pooled = mean_tokens(student.patches);
   const int64_t batch = pooled.dim(0);
-  const std::vector<float> even(static_cast<size_t>(batch), 1.0f / static_cast<float>(batch));
-  const Tensor weight = Tensor::from(even, {batch}).to(acc_of(wanted.dtype())).to(wanted.device());
-  return cosine_distance(map_ ? map_->linear(pooled) : pooled, wanted, weight);
+  // 1 / batch each, made where it is used: nothing to wait for.
+  const Tensor even =
+      match_weights(Tensor::zeros({batch}, DType::I32, wanted.device()), acc_of(wanted.dtype()));
+  return cosine_distance(map_ ? map_->linear(pooled) : pooled, wanted, even);
 }
 
 void Distillation::follow() {

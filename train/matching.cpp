@@ -1,11 +1,12 @@
 #include "train/matching.h"
 
-#include <cmath>
+#include <limits>
 #include <numeric>
+#include <utility>
 
 #include "engine/base/rng.h"
-#include "engine/base/threads.h"
 #include "engine/dispatch.h"
+#include "kernels/noise.h"
 #include "layers/noise.h"
 #include "layers/similarity.h"
 #include "layers/tokens.h"
@@ -23,94 +24,96 @@ MatchingMemory::MatchingMemory(const MatchOptions& options, int64_t batch, int64
                                DType compute, Device device)
     : options_(options),
       batch_(batch),
-      pushes_(Tensor::zeros({1}, DType::I64)),
-      sums_(Tensor::zeros({4}, DType::F64)) {
-  const int64_t rows = options.mode == MatchMode::Gaussian ? 0 : options.batches * batch;
+      tokens_(tokens),
+      width_(width),
+      compute_(compute),
+      sums_(Tensor::zeros({4}, DType::F64, device)),
+      pushes_(Tensor::zeros({1}, DType::I64)) {
+  const int64_t rows = remembers() ? options.batches * batch : 0;
   z_ = Tensor::zeros({rows, width}, DType::F32, device);
   patches_ = Tensor::zeros({rows, tokens, width}, compute, device);
   score_ = Tensor::zeros({rows}), image_ = Tensor::zeros({rows}, DType::I64);
   reference_ = image_.clone(), age_ = image_.clone();
+  if (remembers()) return;
+  std::vector<int32_t> own(static_cast<size_t>(batch));
+  std::iota(own.begin(), own.end(), 0);
+  self_ = Tensor::from(own, {batch}).to(device);
 }
 
 int64_t MatchingMemory::filled() const {
   return std::min(pushes_.span<int64_t>()[0], options_.batches) * batch_;
 }
 
+// ---- what the host knows and draws
+// ------------------------------------------------------------------------------------------------------
+
 namespace {
 
-// The descriptor of each image: mean token, length 1. F32, whatever the features are.
-Tensor descriptors(const Tensor& patches) {
-  return l2norm(Var(mean_tokens(patches).value.to(DType::F32))).value;
-}
+constexpr int64_t kStreamWords = sizeof(StreamName) / sizeof(int32_t);
+static_assert(sizeof(StreamName) == kStreamWords * sizeof(int32_t));
 
-Tensor on_device(const std::vector<int32_t>& values, const Shape& shape, Device device) {
-  return Tensor::from(values, shape).to(device);
+// Consecutive pieces of a flat tensor.
+class Pieces {
+ public:
+  explicit Pieces(const Tensor& flat) : flat_(flat) {}
+  Tensor next(const Shape& shape) {
+    const int64_t begin = std::exchange(at_, at_ + shape.numel());
+    return flat_.rows(begin, at_).reshape(shape);
+  }
+
+ private:
+  const Tensor& flat_;
+  int64_t at_ = 0;
+};
+
+template <class T>
+void fill_from(const Tensor& to, const std::vector<T>& values) {
+  std::copy(values.begin(), values.end(), to.data<T>());
 }
 
 }  // namespace
 
-std::optional<SemanticNoise> MatchingMemory::exchange(const Tensor& patches, const MatchBatch& batch,
-                                                      uint32_t epoch) {
-  QFM_CHECK(patches.dim(0) == batch_ && static_cast<int64_t>(batch.image.size()) == batch_,
-            "matching: ", patches.dim(0), " images, expected ", batch_);
-  const NoGrad no_history;
-  const bool remembers = options_.mode != MatchMode::Gaussian;
-  const Tensor z = remembers ? descriptors(patches) : Tensor();
-  std::optional<SemanticNoise> noise;
-  if (epoch > 0) {
-    const Tensor partner = find_partners(z, batch, epoch);
-    noise.emplace();
-    noise->tokens = remembers
-                        ? gather_tokens(patches_, partner, draw_orders(batch, epoch).to(patches.device()))
-                        : draw_normal(batch, epoch).to(patches.dtype()).to(patches.device());
-    noise->weight = match_weights(partner, acc_of(patches.dtype()));
-    noise->strengths = draw_strengths(batch, epoch);
-    for (Tensor& a : noise->strengths) a = a.to(acc_of(patches.dtype())).to(patches.device());
-    noise->size = image_norms(patches), noise->noise_size = image_norms(noise->tokens);
-  }
-  if (remembers) push(patches, z, batch);
-  return noise;
+MatchingMemory::Views MatchingMemory::views(const MatchInputs& inputs) const {
+  const int64_t b = batch_, m = score_.numel();
+  Pieces reals(inputs.reals), numbers(inputs.numbers), words(inputs.words);
+  Views v;
+  v.score = reals.next({b}), v.memory_score = reals.next({m});
+  v.strengths = reals.next({std::max<int64_t>(1, options_.trials), b});
+  v.image = numbers.next({b}), v.reference = numbers.next({b});
+  v.memory_image = numbers.next({m}), v.memory_reference = numbers.next({m}),
+  v.memory_age = numbers.next({m});
+  v.first = numbers.next({1});
+  v.partner = words.next({options_.mode == MatchMode::Random ? b : 0});
+  v.order = words.next({remembers() ? b : 0, tokens_});
+  v.streams = words.next({remembers() ? 0 : b, kStreamWords});
+  return v;
 }
 
-// (B) I32 on the device: rows of the memory, negative where there is none. Counts what was found.
-Tensor MatchingMemory::find_partners(const Tensor& z, const MatchBatch& batch, uint32_t epoch) {
-  if (options_.mode == MatchMode::Gaussian) {
-    sums_.span<double>()[0] += static_cast<double>(batch_),
-        sums_.span<double>()[1] += static_cast<double>(batch_);
-    return on_device(std::vector<int32_t>(batch.image.size(), 0), {batch_}, patches_.device());
-  }
-  const Tensor partner = options_.mode == MatchMode::Matched ? search(z, batch) : draw_partners(batch, epoch);
-  count(z, partner, batch);
-  return partner;
+MatchInputs MatchingMemory::inputs(const MatchBatch& batch, uint32_t epoch) const {
+  QFM_CHECK(static_cast<int64_t>(batch.image.size()) == batch_, "matching: ", batch.image.size(),
+            " images, expected ", batch_);
+  const int64_t b = batch_, m = score_.numel(), trials = std::max<int64_t>(1, options_.trials);
+  const int64_t partners = options_.mode == MatchMode::Random ? b : 0;
+  const MatchInputs made{Tensor({b + m + trials * b}), Tensor({2 * b + 3 * m + 1}, DType::I64),
+                         Tensor({remembers() ? partners + b * tokens_ : b * kStreamWords}, DType::I32)};
+  const Views to = views(made);
+  fill_from(to.score, batch.score), fill_from(to.image, batch.image),
+      fill_from(to.reference, batch.reference);
+  to.memory_score.copy_from(score_), to.memory_image.copy_from(image_);
+  to.memory_reference.copy_from(reference_), to.memory_age.copy_from(age_);
+  for (float& unfilled :
+       to.memory_score.span<float>().subspan(static_cast<size_t>(remembers() ? filled() : 0)))
+    unfilled = std::numeric_limits<float>::quiet_NaN();
+  to.first.span<int64_t>()[0] = pushes_.span<int64_t>()[0] % options_.batches * batch_;
+  draw_strengths(to.strengths, batch, epoch);
+  if (options_.mode == MatchMode::Random) draw_partners(to.partner, batch, epoch);
+  if (remembers()) draw_orders(to.order, batch, epoch);
+  else name_streams(to.streams, batch, epoch);
+  return made;
 }
 
-Tensor MatchingMemory::search(const Tensor& z, const MatchBatch& batch) const {
-  const Device device = z.device();
-  const auto there = [&](const Tensor& x) { return x.to(device); };
-  const Tensor score = there(Tensor::from(batch.score, {batch_})),
-               image = there(Tensor::from(batch.image, {batch_}));
-  const Tensor reference = there(Tensor::from(batch.reference, {batch_}));
-  const Tensor memory_score = there(score_), memory_image = there(image_),
-               memory_reference = there(reference_), memory_age = there(age_);
-  const Tensor partner({batch_}, DType::I32, device), cosine({batch_}, DType::F32, device);
-  const MatchKeys queries{
-      z.data<float>(), score.data<float>(), image.data<int64_t>(), reference.data<int64_t>(), nullptr,
-      batch_};
-  const MatchKeys memory{z_.data<float>(),
-                         memory_score.data<float>(),
-                         memory_image.data<int64_t>(),
-                         memory_reference.data<int64_t>(),
-                         memory_age.data<int64_t>(),
-                         filled()};
-  dispatch({"nearest_match"}, z, [&](auto dev, auto) {
-    nearest_match(dev, ptr<int32_t>(partner), ptr<float>(cosine), queries, memory, z.dim(1), options_.rule);
-  });
-  return partner;
-}
-
-// Any remembered photo but the same one or one of the same known reference, each equally likely.
-Tensor MatchingMemory::draw_partners(const MatchBatch& batch, uint32_t epoch) const {
-  std::vector<int32_t> partner;
+// Any remembered photo but the same one or one of the same known reference, each equally likely; -1: none.
+void MatchingMemory::draw_partners(const Tensor& partner, const MatchBatch& batch, uint32_t epoch) const {
   const auto images = image_.span<int64_t>(), references = reference_.span<int64_t>();
   for (size_t i = 0; i < batch.image.size(); ++i) {
     std::vector<int32_t> candidates;
@@ -120,85 +123,158 @@ Tensor MatchingMemory::draw_partners(const MatchBatch& batch, uint32_t epoch) co
       if (images[j] != batch.image[i] && !same_scene) candidates.push_back(static_cast<int32_t>(at));
     }
     Rng rng(options_.seed, "match partner", epoch, batch.sample[i]);
-    partner.push_back(candidates.empty() ? -1
-                                         : candidates[rng.below(static_cast<uint32_t>(candidates.size()))]);
+    partner.span<int32_t>()[i] =
+        candidates.empty() ? -1 : candidates[rng.below(static_cast<uint32_t>(candidates.size()))];
   }
-  return on_device(partner, {batch_}, patches_.device());
 }
 
-// (B, N) I32: a permutation of the tokens for each row.
-Tensor MatchingMemory::draw_orders(const MatchBatch& batch, uint32_t epoch) const {
-  const int64_t tokens = patches_.dim(1);
-  const Tensor order({batch_, tokens}, DType::I32);
+// A permutation of the tokens for each row.
+void MatchingMemory::draw_orders(const Tensor& order, const MatchBatch& batch, uint32_t epoch) const {
+  const auto tokens = static_cast<size_t>(tokens_);
   for (size_t i = 0; i < batch.sample.size(); ++i) {
-    const auto row =
-        order.span<int32_t>().subspan(i * static_cast<size_t>(tokens), static_cast<size_t>(tokens));
+    const auto row = order.span<int32_t>().subspan(i * tokens, tokens);
     std::iota(row.begin(), row.end(), 0);
     Rng rng(options_.seed, "match order", epoch, batch.sample[i]);
     for (size_t left = row.size(); left > 1; --left)
       std::swap(row[left - 1], row[rng.below(static_cast<uint32_t>(left))]);
   }
-  return order;
 }
 
-Tensor MatchingMemory::draw_normal(const MatchBatch& batch, uint32_t epoch) const {
-  const int64_t inner = patches_.dim(1) * patches_.dim(2);
-  const Tensor noise({batch_, patches_.dim(1), patches_.dim(2)});
-  parallel_for(batch_, [&](int64_t b) {
-    Rng rng(options_.seed, "match normal", epoch, batch.sample[static_cast<size_t>(b)]);
-    float* row = noise.data<float>() + b * inner;
-    for (int64_t i = 0; i < inner; ++i) row[i] = rng.normal();
+void MatchingMemory::draw_strengths(const Tensor& strengths, const MatchBatch& batch, uint32_t epoch) const {
+  for (size_t i = 0; i < batch.sample.size(); ++i) {
+    Rng rng(options_.seed, "match strength", epoch, batch.sample[i]);
+    for (int64_t trial = 0; trial < strengths.dim(0); ++trial) {
+      const float a = static_cast<float>(options_.a_max) * rng.uniform();
+      const bool negative = options_.trials > 0 && rng.below(2) == 1;
+      strengths.span<float>()[static_cast<size_t>(trial * batch_) + i] = negative ? -a : a;
+    }
+  }
+}
+
+void MatchingMemory::name_streams(const Tensor& streams, const MatchBatch& batch, uint32_t epoch) const {
+  auto* to = static_cast<StreamName*>(streams.raw());
+  for (uint32_t sample : batch.sample) *to++ = Rng(options_.seed, "match normal", epoch, sample).name();
+}
+
+void MatchingMemory::remember(const MatchBatch& batch) {
+  if (!remembers()) return;
+  int64_t& pushes = pushes_.span<int64_t>()[0];
+  const int64_t first = pushes % options_.batches * batch_, end = first + batch_;
+  fill_from(score_.rows(first, end), batch.score), fill_from(image_.rows(first, end), batch.image);
+  fill_from(reference_.rows(first, end), batch.reference);
+  const auto ages = age_.rows(first, end).span<int64_t>();
+  std::iota(ages.begin(), ages.end(), pushes * batch_);
+  ++pushes;
+}
+
+// ---- what the device does
+// ------------------------------------------------------------------------------------------------------
+
+namespace {
+
+// The descriptor of each image: mean token, length 1. F32, whatever the features are.
+Tensor descriptors(const Tensor& patches) {
+  return l2norm(Var(mean_tokens(patches).value.to(DType::F32))).value;
+}
+
+// x to the rows of y from first[0] on.
+void put_rows(const Tensor& y, const Tensor& x, const Tensor& first) {
+  const int64_t rows = x.dim(0), cols = x.numel() / std::max<int64_t>(1, rows);
+  dispatch({"put_rows", 0, 2.0 * static_cast<double>(x.bytes())}, x, [&](auto dev, auto t) {
+    using T = decltype(t);
+    put_rows<T>(dev, ptr<T>(y), ptr<const T>(x), ptr<const int64_t>(first), rows, cols);
+  });
+}
+
+}  // namespace
+
+std::optional<SemanticNoise> MatchingMemory::exchange(const Tensor& patches, const MatchInputs& inputs,
+                                                      bool searching) {
+  QFM_CHECK((patches.shape() == Shape{batch_, tokens_, width_}), "matching: patches are ", patches.shape(),
+            ", expected ", Shape{batch_, tokens_, width_});
+  const NoGrad no_history;
+  const Views in = views(inputs);
+  const Tensor z = remembers() ? descriptors(patches) : Tensor();
+  std::optional<SemanticNoise> noise;
+  if (searching) {
+    const DType accumulation = acc_of(patches.dtype());
+    const Tensor partner = find_partners(z, in);
+    count(z, partner, in);
+    noise.emplace();
+    noise->tokens = remembers() ? gather_tokens(patches_, partner, in.order) : normal_noise(in);
+    noise->weight = match_weights(partner, accumulation);
+    for (int64_t s = 0; s < in.strengths.dim(0); ++s)
+      noise->strengths.push_back(in.strengths.rows(s, s + 1).reshape({batch_}).to(accumulation));
+    noise->size = image_norms(patches), noise->noise_size = image_norms(noise->tokens);
+  }
+  if (remembers()) put_rows(z_, z, in.first), put_rows(patches_, patches, in.first);
+  return noise;
+}
+
+// (B) I32: rows of the memory, negative where there is none.
+Tensor MatchingMemory::find_partners(const Tensor& z, const Views& in) {
+  switch (options_.mode) {
+    case MatchMode::Matched:
+      return search(z, in);
+    case MatchMode::Random:
+      return in.partner;
+    case MatchMode::Gaussian:
+      return self_;
+  }
+  QFM_FAIL("matching: no such mode");
+}
+
+Tensor MatchingMemory::search(const Tensor& z, const Views& in) const {
+  const Tensor partner({batch_}, DType::I32, z.device()), cosine({batch_}, DType::F32, z.device());
+  const MatchKeys queries{z.data<float>(),
+                          in.score.data<float>(),
+                          in.image.data<int64_t>(),
+                          in.reference.data<int64_t>(),
+                          nullptr,
+                          batch_};
+  const MatchKeys memory{z_.data<float>(),
+                         in.memory_score.data<float>(),
+                         in.memory_image.data<int64_t>(),
+                         in.memory_reference.data<int64_t>(),
+                         in.memory_age.data<int64_t>(),
+                         z_.dim(0)};
+  dispatch({"nearest_match"}, z, [&](auto dev, auto) {
+    nearest_match(dev, ptr<int32_t>(partner), ptr<float>(cosine), queries, memory, width_, options_.rule);
+  });
+  return partner;
+}
+
+// (B, N, D)
+Tensor MatchingMemory::normal_noise(const Views& in) const {
+  const Tensor noise({batch_, tokens_, width_}, compute_, in.streams.device());
+  dispatch({"draw_normal", 0, static_cast<double>(noise.bytes())}, noise, [&](auto dev, auto t) {
+    using T = decltype(t);
+    draw_normal<T>(dev, ptr<T>(noise), static_cast<const StreamName*>(in.streams.raw()), batch_,
+                   tokens_ * width_);
   });
   return noise;
 }
 
-std::vector<Tensor> MatchingMemory::draw_strengths(const MatchBatch& batch, uint32_t epoch) const {
-  std::vector<Tensor> strengths;
-  for (int64_t s = 0; s < std::max<int64_t>(1, options_.trials); ++s) strengths.emplace_back(Shape{batch_});
-  for (size_t i = 0; i < batch.sample.size(); ++i) {
-    Rng rng(options_.seed, "match strength", epoch, batch.sample[i]);
-    for (const Tensor& trial : strengths) {
-      const float a = static_cast<float>(options_.a_max) * rng.uniform();
-      const bool negative = options_.trials > 0 && rng.below(2) == 1;
-      trial.span<float>()[i] = negative ? -a : a;
-    }
+// Drawn noise counts as found in the photo itself: no distance.
+void MatchingMemory::count(const Tensor& z, const Tensor& partner, const Views& in) {
+  Tensor cosines;
+  if (remembers()) {
+    const Tensor first = Tensor::zeros({batch_, 1}, DType::I32, z.device());
+    const Tensor partner_z = gather_tokens(z_.reshape({z_.dim(0), 1, width_}), partner, first);
+    cosines = cosine(z, partner_z.reshape(z.shape())).value;
+  } else {
+    cosines = Tensor::zeros({batch_}, DType::F32, partner.device());
   }
-  return strengths;
-}
-
-void MatchingMemory::count(const Tensor& z, const Tensor& partner, const MatchBatch& batch) {
-  const Tensor first = Tensor::zeros({batch_, 1}, DType::I32, z.device());
-  const Tensor partner_z = gather_tokens(z_.reshape({z_.dim(0), 1, z_.dim(1)}), partner, first);
-  const Tensor cosines = cosine(z, partner_z.reshape(z.shape())).value.to(cpu_device);
-  const Tensor found = partner.to(cpu_device);
-  const auto sums = sums_.span<double>();
-  for (size_t i = 0; i < batch.score.size(); ++i) {
-    sums[0] += 1;
-    const int32_t j = found.span<int32_t>()[i];
-    if (j < 0) continue;
-    sums[1] += 1;
-    sums[2] += std::fabs(batch.score[i] - score_.span<float>()[static_cast<size_t>(j)]);
-    sums[3] += cosines.span<float>()[i];
-  }
-}
-
-void MatchingMemory::push(const Tensor& patches, const Tensor& z, const MatchBatch& batch) {
-  int64_t& pushes = pushes_.span<int64_t>()[0];
-  const int64_t begin = pushes % options_.batches * batch_;
-  patches_.rows(begin, begin + batch_).copy_from(patches);
-  z_.rows(begin, begin + batch_).copy_from(z);
-  for (int64_t i = 0; i < batch_; ++i) {
-    const auto from = static_cast<size_t>(i), to = static_cast<size_t>(begin + i);
-    score_.span<float>()[to] = batch.score[from];
-    image_.span<int64_t>()[to] = batch.image[from];
-    reference_.span<int64_t>()[to] = batch.reference[from];
-    age_.span<int64_t>()[to] = pushes * batch_ + i;
-  }
-  ++pushes;
+  const Tensor& partner_score = remembers() ? in.memory_score : in.score;
+  dispatch({"match_sums"}, cosines, [&](auto dev, auto) {
+    match_sums(dev, ptr<double>(sums_), ptr<const int32_t>(partner), ptr<const float>(cosines),
+               ptr<const float>(in.score), ptr<const float>(partner_score), batch_);
+  });
 }
 
 std::optional<MatchStatistics> MatchingMemory::take_statistics() {
-  const auto sums = sums_.span<double>();
+  const Tensor host = sums_.to(cpu_device);
+  const auto sums = host.span<double>();
   const double searched = sums[0], found = sums[1], pairs = std::max(1.0, found);
   const MatchStatistics result{found / std::max(1.0, searched), sums[2] / pairs, sums[3] / pairs};
   sums_.fill_zero();
@@ -206,7 +282,7 @@ std::optional<MatchStatistics> MatchingMemory::take_statistics() {
 }
 
 NamedTensors MatchingMemory::state() const {
-  if (options_.mode == MatchMode::Gaussian) return {{"match.sums", sums_}};
+  if (!remembers()) return {{"match.sums", sums_}};
   return {{"match.z", z_},
           {"match.patches", patches_},
           {"match.score", score_},

@@ -74,6 +74,7 @@ TrainStep::TrainStep(QfmIqm& model, Optimizer& optimizer, MethodOptions options,
                     params.master.device());
   if (model.select) gate_sum_ = Tensor::zeros({vit.width}, params.master.dtype(), params.master.device());
   one_ = Tensor::from(std::vector<float>{1}, {1}).to(params.master.dtype()).to(params.master.device());
+  if (distillation) loss_ = Tensor::zeros({1}, params.master.dtype(), params.master.device());
   if (params.master.device() != cpu_device) stage_ = std::make_unique<BatchStage>();
 }
 
@@ -82,13 +83,16 @@ StepResult TrainStep::operator()(const Batch& batch, uint32_t epoch, double lr,
   Optimizer* const map = distillation_ ? distillation_->map_optimizer() : nullptr;
   if (map) distillation_->map_params()->zero_grad();
   optimizer_.set_rate(lr);
+  become({batch.images.shape(), batch.labelled, memory_ && epoch > 0});
   if (stage_) {
-    compute_on_cuda(batch, epoch);
-    if (meanwhile) meanwhile();
+    if (stage_->empty()) stage(batch, epoch);
+    QFM_CHECK(staged_epoch_ == epoch, "step: staged for epoch ", staged_epoch_, ", not ", epoch);
+    compute_on_cuda();
   } else {
-    compute(ready_images(batch.images, model_.params), ready_labels(batch.labels, model_.params), batch,
-            epoch);
+    compute(ready_images(batch.images, model_.params), inputs_of(batch, epoch));
   }
+  if (memory_) memory_->remember(match_batch(batch, options_.references));
+  if (stage_ && meanwhile) meanwhile();
   if (model_.select) gate_count_.span<int64_t>()[0] += batch.images.dim(0);
   const StepResult result = optimizer_.finish();
   if (map) map->step(lr, loss_);
@@ -96,34 +100,59 @@ StepResult TrainStep::operator()(const Batch& batch, uint32_t epoch, double lr,
   return result;
 }
 
-void TrainStep::stage(const Batch& batch) {
-  if (stage_) stage_->put(batch);
+void TrainStep::stage(const Batch& batch, uint32_t epoch) {
+  if (!stage_) return;
+  stage_->put(batch, inputs_of(batch, epoch));
+  staged_epoch_ = epoch;
 }
 
-void TrainStep::compute(const Tensor& images, const Tensor& labels, const Batch& batch, uint32_t epoch) {
+StepInputs TrainStep::inputs_of(const Batch& batch, uint32_t epoch) const {
+  StepInputs inputs{batch.labels, {}, {}};
+  if (options_.w_contrast > 0) {
+    std::vector<double> scores;
+    for (float label : batch.labels.span<float>()) scores.push_back(label / 100.0);
+    inputs.contrast = contrast_targets(scores, options_.contrast_tau).to(acc_of(model_.params.compute()));
+  }
+  if (memory_) inputs.match = memory_->inputs(match_batch(batch, options_.references), epoch);
+  return inputs;
+}
+
+// What all steps of a kind share.
+void TrainStep::become(const Kind& kind) {
+  if (kind == kind_) return;
+  graph_.reset();
+  planned_ = false;
+  const int64_t rows = kind.images[0];
+  const auto mean_over = [&](int64_t begin, int64_t end) {
+    std::vector<float> weight(static_cast<size_t>(rows));
+    std::fill(weight.begin() + begin, weight.begin() + end, 1.0f / static_cast<float>(end - begin));
+    return ready_labels(Tensor::from(weight, {rows}), model_.params);
+  };
+  const bool mixed = kind.labelled < rows;
+  labelled_share_ = mixed ? mean_over(0, kind.labelled) : Tensor();
+  pseudo_share_ = mixed ? mean_over(kind.labelled, rows) : Tensor();
+  kind_ = kind;
+}
+
+void TrainStep::compute(const Tensor& images, const StepInputs& inputs) {
   model_.params.zero_grad();
   const QfmIqm::Output out = model_(images);
-  const Var loss = loss_of(out, images, labels, batch, epoch);
+  const Var loss = loss_of(out, images, inputs);
   if (model_.select) add_to(gate_sum_, affine_db(out.gate.value));
   backward(loss, one_);
   optimizer_.update(loss.value);
-  if (distillation_) loss_ = loss.value;
+  if (distillation_) loss_.copy_from(loss.value);
 }
 
-void TrainStep::compute_on_cuda(const Batch& batch, uint32_t epoch) {
-  if (stage_->empty()) stage_->put(batch);
+void TrainStep::compute_on_cuda() {
   stage_->take();
-  const auto work = [&] {
-    compute(stage_->images.to(model_.params.compute()), stage_->labels, batch, epoch);
-  };
-  const bool known = stage_->images.shape() == graph_shape_;
-  if (!known) graph_.reset();
-  graph_shape_ = stage_->images.shape();
-  // The method's switches wait for the host inside a step: nothing to be captured.
-  const bool baseline =
-      !memory_ && !distillation_ && options_.w_contrast == 0 && batch.labelled == batch.images.dim(0);
-  // The first step of a shape runs by itself: libraries make their plans in it, which a capture would refuse.
-  if (!known || !baseline || profiling()) return work();
+  const auto work = [&] { compute(stage_->images.to(model_.params.compute()), stage_->inputs); };
+  // In the first step of a kind libraries make their plans, which a capture would refuse.
+  if (!planned_ || profiling()) {
+    work();
+    planned_ = true;
+    return;
+  }
   if (graph_.empty()) {
     try {
       graph_.capture(work);
@@ -135,39 +164,29 @@ void TrainStep::compute_on_cuda(const Batch& batch, uint32_t epoch) {
   graph_.replay();
 }
 
-Var TrainStep::loss_of(const QfmIqm::Output& out, const Tensor& images, const Tensor& labels,
-                       const Batch& batch, uint32_t epoch) {
+Var TrainStep::loss_of(const QfmIqm::Output& out, const Tensor& images, const StepInputs& inputs) {
+  const Tensor labels = ready_labels(inputs.labels, model_.params);
   Losses losses;
-  add_scores(losses, full(out.score), labels, batch.labelled);
+  add_scores(losses, full(out.score), labels);
   if (distillation_ && distillation_->w_features() > 0)
     losses.emplace_back(distillation_->feature_loss(images, out),
                         options_.w_distil * distillation_->w_features());
   if (memory_) {
-    const auto noise = memory_->exchange(out.patches.value, match_batch(batch, options_.references), epoch);
+    const auto noise = memory_->exchange(out.patches.value, inputs.match, kind_.matching);
     if (noise) add_consistency(losses, out, *noise, labels);
   }
-  if (options_.w_contrast > 0) {
-    const auto y = batch.labels.span<float>();
-    std::vector<double> scores;
-    for (float label : y) scores.push_back(label / 100.0);
-    losses.emplace_back(score_contrast(mean_tokens(out.patches), scores, options_.contrast_tau,
-                                       options_.contrast_temperature),
-                        options_.w_contrast);
-  }
+  if (options_.w_contrast > 0)
+    losses.emplace_back(
+        score_contrast(mean_tokens(out.patches), inputs.contrast, options_.contrast_temperature),
+        options_.w_contrast);
   return weighted_total(losses);
 }
 
 // SmoothL1 over the labelled rows, which come first, and over the pseudo-labelled ones.
-void TrainStep::add_scores(Losses& losses, const Var& scores, const Tensor& labels, int64_t labelled) const {
-  const int64_t rows = scores.dim(0);
-  if (labelled == rows) return void(losses.emplace_back(smooth_l1(scores, labels), 1));
-  const auto mean_over = [&](int64_t begin, int64_t end) {
-    std::vector<float> weight(static_cast<size_t>(rows));
-    std::fill(weight.begin() + begin, weight.begin() + end, 1.0f / static_cast<float>(end - begin));
-    return Tensor::from(weight, {rows}).to(acc_of(labels.dtype())).to(labels.device());
-  };
-  losses.emplace_back(weighted_smooth_l1(scores, labels, mean_over(0, labelled)), 1);
-  losses.emplace_back(weighted_smooth_l1(scores, labels, mean_over(labelled, rows)), options_.w_distil);
+void TrainStep::add_scores(Losses& losses, const Var& scores, const Tensor& labels) const {
+  if (labelled_share_.empty()) return void(losses.emplace_back(smooth_l1(scores, labels), 1));
+  losses.emplace_back(weighted_smooth_l1(scores, labels, labelled_share_), 1);
+  losses.emplace_back(weighted_smooth_l1(scores, labels, pseudo_share_), options_.w_distil);
 }
 
 // L_cons = mean over the matched of SmoothL1(f(P'), y) + w_feat (1 - cos(decoder(P'), decoder(P~))); L_sel.

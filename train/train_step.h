@@ -52,12 +52,15 @@ class TrainStep {
 
   // epoch from 0. Labels must be on 0-100 where a switch is on. Throws as train_step; what the step remembers
   // may then have changed. On CUDA `meanwhile` is called while the GPU works: it may stage() the next batch.
-  // The second and later steps of one shape replay a captured graph where no switch is on, with the same
-  // bits.
+  //
+  // On CUDA the first step of a kind (shape, number of labelled rows, matching or not yet) runs by itself;
+  // later ones replay a captured graph, with the same bits: forward passes, the teacher's and the perturbed
+  // ones too, losses, backward, clipping and update. Outside of it stay the update of Distillation's map and
+  // the averaging of the student: they are made only once the host has seen that the update was finite.
   StepResult operator()(const Batch& batch, uint32_t epoch, double lr,
                         const std::function<void()>& meanwhile = {});
-  // Starts the copy of the batch that the next step will be called with. On the CPU there is nothing to do.
-  void stage(const Batch& batch);
+  // Starts the copies of what the next step will be called with. On the CPU there is nothing to do.
+  void stage(const Batch& batch, uint32_t epoch);
 
   // Of the epoch so far, then start anew; nullopt where there is nothing to tell.
   std::optional<MatchStatistics> take_match();
@@ -68,11 +71,19 @@ class TrainStep {
 
  private:
   using Losses = std::vector<std::pair<Var, double>>;
-  void compute(const Tensor& images, const Tensor& labels, const Batch& batch, uint32_t epoch);
-  void compute_on_cuda(const Batch& batch, uint32_t epoch);
-  Var loss_of(const QfmIqm::Output& out, const Tensor& images, const Tensor& labels, const Batch& batch,
-              uint32_t epoch);
-  void add_scores(Losses& losses, const Var& scores, const Tensor& labels, int64_t labelled) const;
+  // Steps of one kind compute the same terms over the same shapes.
+  struct Kind {
+    Shape images;
+    int64_t labelled = -1;
+    bool matching = false;
+    friend bool operator==(const Kind&, const Kind&) = default;
+  };
+  void become(const Kind& kind);
+  StepInputs inputs_of(const Batch& batch, uint32_t epoch) const;
+  void compute(const Tensor& images, const StepInputs& inputs);
+  void compute_on_cuda();
+  Var loss_of(const QfmIqm::Output& out, const Tensor& images, const StepInputs& inputs);
+  void add_scores(Losses& losses, const Var& scores, const Tensor& labels) const;
   void add_consistency(Losses& losses, const QfmIqm::Output& out, const SemanticNoise& noise,
                        const Tensor& labels) const;
   Tensor strongest(const QfmIqm::Output& out, const SemanticNoise& noise) const;
@@ -82,14 +93,17 @@ class TrainStep {
   const MethodOptions options_;
   Distillation* const distillation_;
   std::optional<MatchingMemory> memory_;
-  Tensor gate_sum_;    // (D), accumulation type, on the device of the model
-  Tensor gate_count_;  // (1) I64 on the CPU
-  Tensor one_;         // (1): the gradient of the loss
-  Tensor loss_;        // (1), of the last step that was not replayed
+  Tensor gate_sum_;                       // (D), accumulation type, on the device of the model
+  Tensor gate_count_;                     // (1) I64 on the CPU
+  Tensor one_;                            // (1): the gradient of the loss
+  Tensor loss_;                           // (1), of the last step, where Distillation wants it
+  Kind kind_;                             // of the last step
+  Tensor labelled_share_, pseudo_share_;  // (B): rows of the means over either sort; empty: all are labelled
   // On CUDA only.
   std::unique_ptr<BatchStage> stage_;
-  Graph graph_;        // of a step of that shape
-  Shape graph_shape_;  // of the images of the last step
+  uint32_t staged_epoch_ = 0;
+  bool planned_ = false;  // a step of this kind has run by itself, so that libraries have made their plans
+  Graph graph_;           // of a step of this kind
 };
 
 }  // namespace qfm

@@ -163,7 +163,7 @@ void Run::step() {
   const auto stage_next = [&] {
     if (state_.steps + 1 == steps_) return;
     next_ = batches_.next();
-    train_step_->stage(*next_);
+    train_step_->stage(*next_, static_cast<uint32_t>((state_.steps + 1) / per_epoch_));
   };
   StepResult done;
   try {
