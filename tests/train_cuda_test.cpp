@@ -332,9 +332,10 @@ TEST_CASE("scores on CUDA: the CPU's, the same each time, and in halved batches 
 TEST_CASE("a run on CUDA, stopped and resumed, has the bits of one that was not") {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
   const TemporaryFolder folder;
-  const auto run = [&](const std::string& out, std::vector<int64_t> stops) {
-    TrainConfig config = toy_run(folder, out);
-    config.device = "cuda";
+  const auto run = [&](const std::string& match, const std::string& out, std::vector<int64_t> stops) {
+    TrainConfig config = toy_run(folder, match + out);
+    config.device = "cuda", config.match = match;
+    if (match != "off") config.tau_q = 0.3, config.tau_s = 1, config.memory = 2;
     TrainResult result;
     stops.push_back(1 << 20);
     for (int64_t stop : stops) {
@@ -354,5 +355,9 @@ TEST_CASE("a run on CUDA, stopped and resumed, has the bits of one that was not"
     }
     return bits;
   };
-  CHECK(run("whole", {}) == run("stopped", {1, 6}));
+  for (const char* match : {"off", "matched", "random", "gaussian"}) {
+    CAPTURE(std::string(match));
+    const bool same = run(match, "whole", {}) == run(match, "stopped", {1, 4, 6});
+    CHECK(same);
+  }
 }
