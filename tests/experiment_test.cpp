@@ -150,6 +150,18 @@ TEST_CASE("experiment runs what is missing, once, and compares pairs") {
   const auto figure = [](const std::string& line) { return nlohmann::json::parse(line)["scores"]; };
   CHECK(figure(again[3]) == figure(all[3]));
 
+  // Without the data set there are no labels; the figures stay.
+  CHECK(done.find("labels") == std::string::npos);
+  auto report = words;
+  report.back() = "--report";
+  CHECK(bench().run(report).out == first.out);
+  fs::rename(folder / "photos.csv", folder / "away.csv");
+  const auto bare = bench().run(report);
+  CHECK(bare.code == 0);
+  CHECK(bare.err.find("tables without labels: photos.csv") != std::string::npos);
+  CHECK(bare.out.find("the photos' labels are not at hand") != std::string::npos);
+  fs::rename(folder / "away.csv", folder / "photos.csv");
+
   write_file(plan, replaced(kPlan, "0.01", "0.02"));
   const auto changed = bench().run(words);
   CHECK(changed.code == 1);

@@ -24,12 +24,6 @@ struct EvalOptions {
   bool json = false;
 };
 
-// Labels as the predictions are: on 0-100, higher is better.
-double as_quality(const Dataset& set, double label) {
-  const double scaled = set.scaled(label);
-  return set.higher_is_better ? scaled : 100 - scaled;
-}
-
 EvalReport evaluate(const EvalOptions& options, const Dataset& set, const LoadedModel& loaded,
                     const std::string& model, Device device, const Predictor& predictor) {
   EvalReport report;
@@ -70,7 +64,7 @@ EvalReport evaluate(const EvalOptions& options, const Dataset& set, const Loaded
       continue;
     }
     const Prediction& p = *results[i].prediction;
-    report.photos.push_back({set.samples[i].name, as_quality(set, set.samples[i].score),
+    report.photos.push_back({set.samples[i].name, set.quality(set.samples[i].score),
                              loaded.info.quality(p.score), loaded.info.quality_spread(p.spread)});
     predicted.push_back(report.photos.back().score), wanted.push_back(report.photos.back().label);
   }

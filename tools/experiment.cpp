@@ -110,14 +110,20 @@ int experiment(const ExperimentOptions& options) {
   ResultLines lines(settled.out + "/results.jsonl");
   int64_t failed = 0;
   const auto total = runs_of(e).size();
+  Runner runner({settled.out, options.common.device, options.keep_models}, e, lines);
+  if (!others.empty())
+    note(options.common.quiet,
+         format("qfm: %lld runs were made before\n", static_cast<long long>(runner.reuse(others))));
   if (!options.report_only) {
     std::signal(SIGINT, ask_stop);
     std::signal(SIGTERM, ask_stop);
-    Runner runner({settled.out, options.common.device, options.keep_models}, e, lines);
-    if (const int64_t count = runner.reuse(others))
-      note(options.common.quiet, format("qfm: %lld runs were made before\n", static_cast<long long>(count)));
     const auto runs = runner.missing();
     if (!runs.empty()) failed = run_all(settled, e, runner, lines, runs);
+  }
+  try {
+    runner.add_labels(lines.results);
+  } catch (const Error& error) {
+    note(options.common.quiet, std::string("qfm: tables without labels: ") + error.what() + "\n");
   }
   write_tables(settled.out, e, lines.results);
   print(experiment_markdown(e, lines.results));
@@ -154,7 +160,8 @@ void add_experiment(CLI::App& parent, const RegisterAction& on) {
          "results.jsonl of another experiment: its lines serve where settings, photos and seed are equal")
       ->type_name("FILE");
   app->add_flag("--keep-models", options->keep_models, "Keep the checkpoints of finished runs");
-  app->add_flag("--report", options->report_only, "Only make the tables of the runs that are there");
+  app->add_flag("--report", options->report_only,
+                "Run nothing: only make the tables of the runs that are there, or in --reuse");
   add_device_options(*app, options->common);
   add_common_options(*app, options->common);
   on(app, [options] { return experiment(*options); });

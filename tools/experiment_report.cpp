@@ -80,6 +80,7 @@ Pairs pairs_of(const std::vector<const RunResult*>& runs, const std::vector<cons
     for (const auto* b : baseline) {
       if (r->seed != b->seed || !r->srcc || !b->srcc || r->split != b->split) continue;
       pairs.differences.push_back(*r->srcc - *b->srcc);
+      if (r->labels.empty() || b->labels.empty()) continue;
       pairs.runs.a.push_back(r->scores), pairs.runs.b.push_back(b->scores),
           pairs.runs.labels.push_back(r->labels);
     }
@@ -94,7 +95,8 @@ std::string comparison(const std::string& variant, const std::string& baseline, 
              baseline.c_str(), median(pairs.differences), static_cast<long long>(n), n == 1 ? "" : "s",
              *std::min_element(pairs.differences.begin(), pairs.differences.end()),
              *std::max_element(pairs.differences.begin(), pairs.differences.end()));
-  if (const auto between = paired_bootstrap(pairs.runs, srcc, 0))
+  if (pairs.runs.a.empty()) text += "; the photos' labels are not at hand";
+  else if (const auto between = paired_bootstrap(pairs.runs, srcc, 0))
     text += format("; drawing the photos anew, 95%% of the medians lie from %+.4f to %+.4f", between->low,
                    between->high);
   if (n < kPairsForP) return text + ". Exploratory: too few pairs for a p-value.";
@@ -180,6 +182,7 @@ std::string charts(const Experiment& e, const std::vector<RunResult>& results, c
     const RunResult* r = typical(runs);
     if (!r) continue;
     losses.push_back({v.name, r->losses});
+    if (r->labels.empty()) continue;
     std::vector<ChartPoint> points;
     for (size_t i = 0; i < r->scores.size(); ++i) points.push_back({r->scores[i], r->labels[i]});
     const auto fit = points.size() >= 2 ? fit_logistic(r->scores, r->labels) : std::nullopt;
@@ -190,14 +193,13 @@ std::string charts(const Experiment& e, const std::vector<RunResult>& results, c
   if (losses.empty()) return "";
   return "<h3>SRCC of each run</h3>\n" + strip_chart(srccs, "SRCC") +
          "<h3>Loss of the run with the middle SRCC</h3>\n" + line_chart(losses, "epoch", "mean loss") +
-         "<h3>Predictions of that run, with the fitted logistic curve</h3>\n" + plots;
+         (plots.empty() ? "" : "<h3>Predictions of that run, with the fitted logistic curve</h3>\n" + plots);
 }
 
 }  // namespace
 
 Json RunResult::json() const {
-  Json l = Json::array(), s = Json::array();
-  for (double v : labels) l.push_back(rounded(v));
+  Json s = Json::array();
   for (double v : scores) s.push_back(rounded(v));
   return {{"id", id},
           {"key", key},
@@ -215,7 +217,6 @@ Json RunResult::json() const {
           {"rmse_mapped", number(rmse_mapped)},
           {"seconds", rounded(seconds)},
           {"losses", losses},
-          {"labels", l},
           {"scores", s}};
 }
 
@@ -228,9 +229,7 @@ RunResult RunResult::from(const Json& line) {
     r.srcc = number_of(line, "srcc"), r.plcc = number_of(line, "plcc"), r.krcc = number_of(line, "krcc");
     r.plcc_mapped = number_of(line, "plcc_mapped"), r.rmse_mapped = number_of(line, "rmse_mapped");
     r.losses = line.at("losses").get<std::vector<double>>();
-    r.labels = line.at("labels").get<std::vector<double>>();
     r.scores = line.at("scores").get<std::vector<double>>();
-    QFM_CHECK(r.labels.size() == r.scores.size(), "labels and scores differ in number");
     return r;
   } catch (const Json::exception& e) {
     QFM_FAIL("not a result: ", e.what());

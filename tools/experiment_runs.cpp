@@ -31,7 +31,7 @@ std::string split_hash(const TrainTest& parts) {
   return sha256(std::vector<uint8_t>(text.begin(), text.end()));
 }
 
-void add_labels(std::vector<std::string>& words, const Dataset& set) {
+void say_labels(std::vector<std::string>& words, const Dataset& set) {
   words.insert(words.end(), {"--scale", format("%.17g:%.17g", set.range.low, set.range.high)});
   if (!set.higher_is_better) words.push_back("--lower-is-better");
 }
@@ -52,8 +52,7 @@ RunResult result_of(const ExperimentRun& run, const Json& tested) {
   r.version = version(), r.commit = commit();
   r.srcc = figure("srcc"), r.plcc = figure("plcc"), r.plcc_mapped = figure("plcc_mapped");
   r.krcc = figure("krcc"), r.rmse_mapped = figure("rmse_mapped");
-  for (const Json& photo : tested.at("photos"))
-    r.labels.push_back(photo.at("label")), r.scores.push_back(photo.at("score"));
+  for (const Json& photo : tested.at("photos")) r.scores.push_back(photo.at("score"));
   return r;
 }
 
@@ -131,6 +130,17 @@ int64_t Runner::reuse(const std::vector<RunResult>& others) {
   return reused;
 }
 
+void Runner::add_labels(std::vector<RunResult>& results) {
+  for (const auto& run : runs_of(experiment_))
+    for (RunResult& r : results) {
+      if (r.id != run.id()) continue;
+      const TrainTest& parts = split_of(run);
+      if (split_hash(parts) != r.split || parts.test.samples.size() != r.scores.size()) continue;
+      r.labels.clear();
+      for (const auto& s : parts.test.samples) r.labels.push_back(rounded(parts.test.quality(s.score)));
+    }
+}
+
 void Runner::run(const ExperimentRun& run, int threads) {
   const auto begin = std::chrono::steady_clock::now();
   const std::string folder = options_.out + "/runs/" + run.id();
@@ -186,7 +196,7 @@ void Runner::train(const ExperimentRun& run, const std::string& folder, const Da
   std::vector<std::string> words{
       "train", "--config", folder + "/flags.json",  "--data", folder + "/train.csv", "--out",
       out,     "--seed",   std::to_string(run.seed)};
-  add_labels(words, set);
+  say_labels(words, set);
   if (experiment_.protocol == "paper")
     words.insert(words.end(), {"--protocol", "paper", "--val", folder + "/test.csv"});
   if (fs::exists(out + "/state.safetensors")) words.push_back("--resume");
@@ -205,7 +215,7 @@ Json Runner::test(const std::string& folder, const Dataset& set, int threads) co
                                  experiment_.crops,
                                  "-o",
                                  report};
-  add_labels(words, set);
+  say_labels(words, set);
   call(words, folder, threads);
   return Json::parse(read_text(report));
 }

@@ -44,6 +44,8 @@ class Runner {
   std::vector<ExperimentRun> missing();
   // Lines of another experiment serve where all that the figures depend on is equal. How many did.
   int64_t reuse(const std::vector<RunResult>& others);
+  // Gives the results the labels of their photos. Throws Error where a data set cannot be read.
+  void add_labels(std::vector<RunResult>& results);
   // Trains and tests; the line is written when both are done. May be called from several threads. Throws
   // Error.
   void run(const ExperimentRun& run, int threads);

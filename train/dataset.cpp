@@ -82,6 +82,7 @@ Dataset load_dataset(const std::string& data, const DatasetOptions& options) {
 }
 
 double Dataset::scaled(double score) const { return (score - range.low) / checked_width(*this) * 100; }
+double Dataset::quality(double score) const { return higher_is_better ? scaled(score) : 100 - scaled(score); }
 double Dataset::unscaled(double value) const { return range.low + value / 100 * checked_width(*this); }
 
 std::pair<Dataset, Dataset> split_fraction(const Dataset& dataset, double fraction, uint64_t seed) {

@@ -39,6 +39,8 @@ struct Dataset {
   // Throw Error where range has no width (observed on labels that are all equal).
   double scaled(double score) const;
   double unscaled(double value) const;
+  // As the predictions are: scaled, and turned round where lower is better.
+  double quality(double score) const;
 };
 
 // A row of a label table that cannot be used.
