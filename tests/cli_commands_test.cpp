@@ -195,5 +195,24 @@ TEST_CASE("bench kernels times a kernel") {
   CHECK(none.talk() == std::vector<std::string>{"qfm: --only nothing: no kernel has this in its name"});
 }
 
+#ifdef QFM_CUDA_HOST
+TEST_CASE("bench kernels climbs a study ladder, a vendor's library first") {
+  const TemporaryFolder folder;
+  const auto outcome = bench().run({"bench", "kernels", "--device", "cuda", "--arch", "vit-tiny", "--batch",
+                                    "1", "--only", "ladder.layernorm", "-o", folder / "report.json"});
+  CAPTURE(outcome.err);
+  REQUIRE(outcome.code == 0);
+  const auto ladders = nlohmann::json::parse(content(folder / "report.json"))["ladders"];
+  REQUIRE(ladders.size() == 1);
+  CHECK(ladders[0]["shape"] == "197x192");
+  const auto& rows = ladders[0]["rows"];
+  CHECK(rows.size() == 6);
+  CHECK(rows[0]["name"] == "cuDNN");
+  CHECK(rows[0]["available"] == false);
+  CHECK(rows.back()["name"] == "shipped");
+  CHECK(rows.back()["median_ms"] > 0);
+}
+#endif
+
 }  // namespace
 }  // namespace qfm::test

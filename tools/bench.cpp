@@ -6,8 +6,11 @@
 #include <memory>
 
 #include "engine/base/cpu.h"
+#include "engine/base/cuda.h"
 #include "engine/base/io.h"
 #include "engine/base/threads.h"
+#include "engine/dispatch.h"
+#include "kernels/gemm.h"
 #include "tools/console.h"
 #include "tools/version.h"
 
@@ -18,26 +21,81 @@ Timing timing_of(std::vector<double> milliseconds) {
   return {milliseconds[milliseconds.size() / 2], milliseconds.front(), milliseconds.back()};
 }
 
-BenchReport::BenchReport(const BenchOptions& options, const std::string& what, Device device)
-    : options_(options) {
-  peaks_ = measure_peaks(threads());
+namespace {
+
+// 9 rounds of about 2 ms, at most 20 calls each.
+Timing time_on_gpu(const std::function<void(size_t)>& run) {
+  cuda::Event begin(true), end(true);
+  size_t turn = 0;
+  const auto milliseconds = [&](int calls) {
+    begin.record(cuda::compute_stream());
+    for (int i = 0; i < calls; ++i) run(turn++);
+    end.record(cuda::compute_stream());
+    return end.milliseconds_since(begin) / calls;
+  };
+  milliseconds(1);  // loads the kernels, builds the plans
+  const int calls = std::clamp(static_cast<int>(2 / std::max(milliseconds(1), 1e-3)), 1, 20);
+  milliseconds(calls);
+  std::vector<double> times(9);
+  for (double& t : times) t = milliseconds(calls);
+  return timing_of(std::move(times));
+}
+
+}  // namespace
+
+Timing time_calls(Device device, const std::function<void(size_t)>& run) {
+  if (device != cpu_device && cuda::keeps_time()) return time_on_gpu(run);
+  size_t turn = 0;
+  const auto once = [&] {
+    run(turn++);
+    if (device != cpu_device) cuda::synchronize();
+  };
+  if (device == cpu_device) return measure(once);
+  once();
+  return timing_of({milliseconds_of(once)});
+}
+
+Peaks peaks_of(Placement where) {
+  if (where.device == cpu_device) return measure_peaks(threads());
+  const bool gpu = cuda::keeps_time();
+  const int64_t n = gpu ? 8192 : 128;
+  const Tensor a = Tensor::zeros({n, n}, where.dtype, where.device), b = like(a), c = like(a);
+  b.copy_from(a);
+  const GemmShape shape{n, n, n, false, true};
+  const double product_ms = time_calls(where.device, [&](size_t) {
+                              dispatch({"gemm"}, a, [&](auto dev, auto t) {
+                                using T = decltype(t);
+                                gemm<T, T>(dev, shape, ptr<T>(c), ptr<const T>(a), ptr<const T>(b));
+                              });
+                            }).least;
+  const Tensor from = Tensor::zeros({int64_t{gpu ? 64 : 1} << 20}, DType::F32, where.device), to = like(from);
+  const double copy_ms = time_calls(where.device, [&](size_t) { to.copy_from(from); }).least;
+  return {shape.flops() / product_ms / 1e6, concat("product of ", n, ", ", name_of(where.dtype)),
+          2.0 * static_cast<double>(from.bytes()) / copy_ms / 1e6};
+}
+
+BenchReport::BenchReport(const BenchOptions& options, const std::string& what, Placement where)
+    : options_(options), peaks_(peaks_of(where)) {
+  const bool on_cpu = where.device == cpu_device;
+  const std::string device = on_cpu ? cpu_name() : cuda::device_name();
   report_ = {{"tool", "qfm"},
              {"version", version()},
              {"commit", commit()},
              {"bench", what},
-             {"cpu", cpu_name()},
+             {on_cpu ? "cpu" : "device", device},
              {"threads", threads()},
-             {"dtype", options.common.dtype},
-             {"path", name_of(cpu_path())},
-             {"fma_peak_gflops", rounded(peaks_.gflops)},
-             {"fma_peak_isa", peaks_.isa},
-             {"copy_gbs", rounded(peaks_.copy_gbs)},
-             {"rows", Json::array()}};
-  say_kernels(report_, device);
-  print(format(
-      "%s, %d threads, %s, path %s, commit %s\nmeasured peak: %.0f GFLOP/s f32 FMA (%s), copy %.1f GB/s\n",
-      cpu_name().c_str(), threads(), options.common.dtype.c_str(), name_of(cpu_path()), commit(),
-      peaks_.gflops, peaks_.isa.c_str(), peaks_.copy_gbs));
+             {"dtype", options.common.dtype}};
+  if (on_cpu)
+    report_.update({{"path", name_of(cpu_path())},
+                    {"fma_peak_gflops", rounded(peaks_.gflops)},
+                    {"fma_peak_isa", peaks_.isa}});
+  else report_.update({{"peak_gflops", rounded(peaks_.gflops)}, {"peak_by", peaks_.isa}});
+  report_.update({{"copy_gbs", rounded(peaks_.copy_gbs)}, {"rows", Json::array()}});
+  say_kernels(report_, where.device);
+  const std::string path = on_cpu ? concat(", path ", name_of(cpu_path())) : "";
+  print(format("%s, %d threads, %s%s, commit %s\nmeasured peak: %.0f GFLOP/s %s(%s), copy %.1f GB/s\n",
+               device.c_str(), threads(), options.common.dtype.c_str(), path.c_str(), commit(), peaks_.gflops,
+               on_cpu ? "f32 FMA " : "", peaks_.isa.c_str(), peaks_.copy_gbs));
   print(format("%-34s %10s %20s %9s %8s\n", "", "ms median", "[min, max]", "GFLOP/s", "of peak"));
 }
 

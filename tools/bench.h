@@ -2,6 +2,7 @@
 #pragma once
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -30,27 +31,41 @@ struct Timing {
 };
 Timing timing_of(std::vector<double> milliseconds);
 
+// Of one call of f, by the host's clock.
+template <class F>
+double milliseconds_of(F&& f) {
+  using Clock = std::chrono::steady_clock;
+  const auto begin = Clock::now();
+  f();
+  return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
+}
+
 // Two calls to warm up, then at least 9 and at least half a second.
 template <class F>
 Timing measure(F&& f) {
-  using Clock = std::chrono::steady_clock;
   f(), f();
   std::vector<double> times;
   double total = 0;
   while (times.size() < 9 || (total < 500 && times.size() < 200)) {
-    const auto begin = Clock::now();
-    f();
-    times.push_back(std::chrono::duration<double, std::milli>(Clock::now() - begin).count());
+    times.push_back(milliseconds_of(f));
     total += times.back();
   }
   return timing_of(std::move(times));
 }
 
+// Of one call of run(turn), which issues work to `device`: on a GPU by its own clock, several calls in a row;
+// on the CPU by the host's. In host-CUDA two calls by the host's clock: nobody asks how fast that is.
+Timing time_calls(Device device, const std::function<void(size_t turn)>& run);
+
+// What the device can do at most, measured now; on a GPU by a large product of the placement's type and a
+// copy far beyond the L2 cache.
+Peaks peaks_of(Placement where);
+
 // Prints each row when it is there, and writes all to -o FILE.json.
 class BenchReport {
  public:
   // Measures the peaks first.
-  BenchReport(const BenchOptions& options, const std::string& what, Device device);
+  BenchReport(const BenchOptions& options, const std::string& what, Placement where);
   // Whether --only lets this row pass.
   bool wants(const std::string& name) const;
   // ms and gflop per item (image, photo); gflop 0: not a matter of arithmetic. `more` is kept in the file.

@@ -1,4 +1,4 @@
-// qfm bench kernels: each kernel alone, and what a step must cost at least (--plan).
+// qfm bench kernels: each kernel alone, the study ladders, and what a step must cost at least (--plan).
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -10,6 +10,7 @@
 #include "tools/bench.h"
 #include "tools/console.h"
 #include "tools/kernel_cases.h"
+#include "tools/ladders.h"
 #include "tools/version.h"
 #include "train/optimizer.h"
 #include "train/trainer.h"
@@ -100,30 +101,6 @@ int print_plan(const BenchOptions& options, DType dtype) {
   return 0;
 }
 
-// Milliseconds of one call, on either device; calls are repeated until a clock of microseconds is fine
-// enough.
-Timing timed(Device device, const KernelCase::Run& run) {
-  size_t turn = 0, repeat = 1;
-  const auto once = [&] {
-    for (size_t i = 0; i < repeat; ++i) run(turn++);
-    if (device != cpu_device) cuda::synchronize();
-  };
-  if (device != cpu_device) repeat = 20;
-  return measure(once).per(static_cast<double>(repeat));
-}
-
-// What the device can do at most, measured in this run. On a GPU the yardstick is a large product and a copy
-// far beyond the L2 cache.
-Peaks peaks_of(Placement where) {
-  if (where.device == cpu_device) return measure_peaks(threads());
-  const KernelCase product = square_product(8192, where);
-  const Tensor from = Tensor::zeros({int64_t{64} << 20}, DType::F32, where.device), to = like(from);
-  const double product_ms = timed(where.device, product.prepare()).least;
-  const double copy_ms = timed(where.device, [&](size_t) { to.copy_from(from); }).least;
-  return {product.flops / product_ms / 1e6, std::string("product of 8192, ") + name_of(where.dtype),
-          2.0 * static_cast<double>(from.bytes()) / copy_ms / 1e6};
-}
-
 class KernelReport {
  public:
   KernelReport(const BenchOptions& options, Placement where, const std::string& arch, int64_t batch)
@@ -141,15 +118,19 @@ class KernelReport {
                {"peak_gflops", rounded(peaks_.gflops)},
                {"peak_by", peaks_.isa},
                {"copy_gbs", rounded(peaks_.copy_gbs)},
-               {"rows", Json::array()}};
+               {"rows", Json::array()},
+               {"ladders", Json::array()}};
     say_kernels(report_, where.device);
     print(format("%s, %s, commit %s\nmeasured peak: %.0f GFLOP/s (%s), copy %.1f GB/s\n", device.c_str(),
                  options.common.dtype.c_str(), commit(), peaks_.gflops, peaks_.isa.c_str(), peaks_.copy_gbs));
-    print(format("%-22s %-18s %10s %22s %10s %8s %9s %8s\n", "", "", "ms median", "[min, max]", "GFLOP/s",
-                 "of peak", "GB/s", "of copy"));
+    if (where.device != cpu_device && !cuda::keeps_time())
+      print("host-CUDA is there to check kernels: its times say nothing about a GPU\n");
   }
 
   void add(const KernelCase& c, const Timing& ms) {
+    if (report_["rows"].empty())
+      print(format("%-22s %-18s %10s %22s %10s %8s %9s %8s\n", "", "", "ms median", "[min, max]", "GFLOP/s",
+                   "of peak", "GB/s", "of copy"));
     const double seconds = ms.median / 1e3, gflops = c.flops / seconds / 1e9, gbs = c.bytes / seconds / 1e9;
     Json row = {{"name", c.name},
                 {"shape", c.shape},
@@ -170,8 +151,12 @@ class KernelReport {
     print(line + format(" %9.1f %7.1f%%\n", gbs, 100 * gbs / peaks_.copy_gbs));
   }
 
+  const Peaks& peaks() const { return peaks_; }
+  void add_ladders(Json ladders) { report_["ladders"] = std::move(ladders); }
+
   int finish() const {
-    QFM_CHECK(!report_["rows"].empty(), "--only ", options_.only, ": no kernel has this in its name");
+    QFM_CHECK(!report_["rows"].empty() || !report_["ladders"].empty(), "--only ", options_.only,
+              ": no kernel has this in its name");
     if (!options_.output.empty()) write_file(options_.output, report_.dump(2) + "\n");
     return 0;
   }
@@ -187,12 +172,18 @@ class KernelReport {
 int bench_kernels(const BenchOptions& options, Placement where) {
   if (options.plan) return print_plan(options, where.dtype);
   const std::string arch = options.arch.empty() ? "vit-small" : options.arch;
-  const bool on_cpu = where.device == cpu_device;
-  const int64_t batch = options.batch > 0 ? options.batch : on_cpu ? 8 : 256;
+  const VitConfig vit = model_config(arch).vit;
+  const bool on_cpu = where.device == cpu_device, on_gpu = !on_cpu && cuda::keeps_time();
+  const int64_t batch = options.batch > 0 ? options.batch : on_gpu ? 256 : on_cpu ? 8 : 1;
+  const int64_t last_cache = on_gpu ? int64_t{50} << 20 : on_cpu ? int64_t{32} << 20 : 0;
   KernelReport report(options, where, arch, batch);
-  const int64_t last_cache = on_cpu ? int64_t{32} << 20 : int64_t{50} << 20;
-  for (const KernelCase& c : kernel_cases(model_config(arch).vit, batch, where, 4 * last_cache))
-    if (c.name.find(options.only) != std::string::npos) report.add(c, timed(where.device, c.prepare()));
+  for (const KernelCase& c : kernel_cases(vit, batch, where, 4 * last_cache))
+    if (c.name.find(options.only) != std::string::npos) report.add(c, time_calls(where.device, c.prepare()));
+  if (!on_cpu) {
+    const Placement bf16{where.device, DType::BF16};
+    const Peaks peaks = where.dtype == DType::BF16 ? report.peaks() : peaks_of(bf16);
+    report.add_ladders(bench_ladders(options.only, vit, batch, where.device, peaks, 4 * last_cache));
+  }
   return report.finish();
 }
 

@@ -5,7 +5,7 @@
 namespace qfm {
 
 int bench_model(const BenchOptions& options, Placement where) {
-  BenchReport report(options, "model", where.device);
+  BenchReport report(options, "model", where);
   std::vector<std::string> archs{"vit-tiny", "vit-small"};
   std::vector<int64_t> batches{1, 8};
   if (!options.arch.empty()) archs = {options.arch};
@@ -28,10 +28,12 @@ int bench_model(const BenchOptions& options, Placement where) {
       const auto items = static_cast<double>(batch);
       const auto [backbone, whole] = names(batch);
       const double gflop = forward_gflop(config.vit);
-      if (report.wants(backbone)) report.add(backbone, measure([&] { model.vit(images); }).per(items), gflop);
+      const auto timed = [&](const auto& forward) {
+        return time_calls(where.device, [&](size_t) { forward(); }).per(items);
+      };
+      if (report.wants(backbone)) report.add(backbone, timed([&] { model.vit(images); }), gflop);
       if (report.wants(whole))
-        report.add(whole, measure([&] { model(images); }).per(items),
-                   gflop + forward_gflop(config.vit, config.panel));
+        report.add(whole, timed([&] { model(images); }), gflop + forward_gflop(config.vit, config.panel));
     }
   }
   return report.finish();

@@ -82,7 +82,7 @@ std::string method_name(const BenchOptions& options) {
 int bench_train(const BenchOptions& options, Placement where) {
   const std::string arch = options.arch.empty() ? "vit-tiny" : options.arch;
   const int64_t batch = options.batch > 0 ? options.batch : 16;
-  BenchReport report(options, "train", where.device);
+  BenchReport report(options, "train", where);
   ModelConfig config = model_config(arch);
   config.select = options.select;
   QfmIqm model(config, where.device, where.dtype, true);
@@ -114,7 +114,7 @@ int bench_train(const BenchOptions& options, Placement where) {
 
 int bench_decode(const BenchOptions& options) {
   set_threads(1);
-  BenchReport report(options, "decode", cpu_device);
+  BenchReport report(options, "decode", {cpu_device, DType::F32});
   const Image photo = synthetic_photo(1024, 768, options.common.seed);
   const auto jpeg = encode_jpeg(photo, 90), png = encode_png(photo);
   const auto crops = [](Image image) {

@@ -46,22 +46,6 @@ std::set<std::string> asked_by(const KernelCase::Run& run) {
   return asked;
 }
 
-// Microseconds of one call on the GPU's clock, the median of 9 times 20 calls in a row.
-double microseconds(const KernelCase::Run& run) {
-  constexpr int rounds = 9, calls = 20;
-  size_t turn = 0;
-  cuda::Event begin(true), end(true);
-  std::vector<double> times;
-  for (int i = 0; i < rounds; ++i) {
-    begin.record(cuda::compute_stream());
-    for (int call = 0; call < calls; ++call) run(turn++);
-    end.record(cuda::compute_stream());
-    times.push_back(1e3 * end.milliseconds_since(begin) / calls);
-  }
-  std::nth_element(times.begin(), times.begin() + rounds / 2, times.end());
-  return times[rounds / 2];
-}
-
 // Makes every operation of the case follow the choice. False: the vendor could not.
 bool follow(const Choice& choice, const std::set<std::string>& keys, const KernelCase::Run& run) {
   std::set<std::string> asked;
@@ -105,11 +89,12 @@ int bench_tune(const BenchOptions& options, Placement where) {
     const std::set<std::string> keys = asked_by(run);
     if (keys.empty()) continue;
     follow({}, keys, run);
-    const double own = microseconds(run);
+    const auto microseconds = [&] { return 1e3 * time_calls(where.device, run).median; };
+    const double own = microseconds();
     double best = own, vendor = 0;
     Choice choice;
     for (int i = 0; i < kMostSuggestions && follow({true, i}, keys, run); ++i) {
-      const double us = microseconds(run);
+      const double us = microseconds();
       vendor = vendor == 0 ? us : std::min(vendor, us);
       if (us < best) best = us, choice = {true, i};
     }

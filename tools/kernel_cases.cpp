@@ -1,9 +1,5 @@
 #include "tools/kernel_cases.h"
 
-#include <algorithm>
-#include <cmath>
-
-#include "engine/base/rng.h"
 #include "engine/dispatch.h"
 #include "kernels/attention.h"
 #include "kernels/elementwise.h"
@@ -13,38 +9,10 @@
 #include "kernels/patchify.h"
 #include "kernels/reduce.h"
 #include "kernels/softmax.h"
+#include "tools/rotation.h"
 
 namespace qfm {
 namespace {
-
-// One array of a case, several times over, filled with normal numbers.
-class Buffer {
- public:
-  Buffer(Shape shape, DType dtype, Device device, size_t copies) {
-    for (size_t i = 0; i < copies; ++i) {
-      copies_.push_back(Tensor(shape, dtype, device));
-      fill(copies_.back());
-    }
-  }
-  const Tensor& operator[](size_t turn) const { return copies_[turn % copies_.size()]; }
-
- private:
-  // The same few thousand numbers again and again: drawing all of them would take longer than the
-  // measurement.
-  static void fill(const Tensor& t) {
-    if (t.numel() == 0) return;
-    const int64_t period = std::min<int64_t>(t.numel(), 65521);
-    Tensor some({period});
-    Rng rng(0, "bench kernels");
-    for (float& v : some.span<float>()) v = rng.normal();
-    const Tensor tile = some.to(t.dtype()), flat = t.reshape({t.numel()});
-    for (int64_t at = 0; at < t.numel(); at += period) {
-      const int64_t count = std::min(period, t.numel() - at);
-      flat.rows(at, at + count).copy_from(tile.rows(0, count));
-    }
-  }
-  std::vector<Tensor> copies_;
-};
 
 std::string text(std::initializer_list<int64_t> dims) {
   std::string s;
@@ -54,7 +22,7 @@ std::string text(std::initializer_list<int64_t> dims) {
 
 class Cases {
  public:
-  Cases(const VitConfig& vit, int64_t batch, Placement where, int64_t rotation)
+  Cases(const VitConfig& vit, int64_t batch, Placement where, int64_t beyond)
       : b_(batch),
         t_(vit.tokens()),
         d_(vit.width),
@@ -62,40 +30,27 @@ class Cases {
         rows_(batch * vit.tokens()),
         vit_(vit),
         where_(where),
-        rotation_(rotation) {}
+        beyond_(beyond) {}
 
-  KernelCase square(int64_t n) {
-    rows_ = n;
-    product("product", Product::Forward, n, n, {});
-    return std::move(cases_.back());
-  }
   std::vector<KernelCase> all() {
     norms(), products(), attention(), elementwise(), reductions();
     return std::move(cases_);
   }
 
  private:
-  // Makes the buffers of one case.
-  struct Maker {
-    Placement where;
-    size_t copies;
-    Buffer operator()(Shape shape, bool accumulator = false) const {
-      return Buffer(shape, accumulator ? acc_of(where.dtype) : where.dtype, where.device, copies);
-    }
-  };
-  // `prepare` is given a Maker and returns what runs once.
+  // `prepare` is given a Rotation and returns what runs once.
   template <class Prepare>
   void add(const std::string& name, std::string shape, double flops, double elements, Prepare prepare) {
     const double bytes = elements * static_cast<double>(size_of(where_.dtype));
-    const auto copies = static_cast<size_t>(std::max(1.0, std::ceil(static_cast<double>(rotation_) / bytes)));
-    cases_.push_back({name, std::move(shape), flops, bytes,
-                      [prepare, make = Maker{where_, copies}] { return KernelCase::Run(prepare(make)); }});
+    const Rotation make(where_, bytes, beyond_);
+    cases_.push_back(
+        {name, std::move(shape), flops, bytes, [prepare, make] { return KernelCase::Run(prepare(make)); }});
   }
 
   void norms() {
     const int64_t m = rows_, n = d_;
     const auto area = static_cast<double>(m * n);
-    add("layernorm", text({m, n}), 0, 2 * area, [=](const Maker& make) {
+    add("layernorm", text({m, n}), 0, 2 * area, [=](const Rotation& make) {
       return [=, x = make({m, n}), y = make({m, n}), w = make({n}), b = make({n}), mean = make({m}, true),
               rstd = make({m}, true)](size_t i) {
         dispatch({"layernorm"}, x[i], [&](auto dev, auto t) {
@@ -105,7 +60,7 @@ class Cases {
         });
       };
     });
-    add("layernorm.backward", text({m, n}), 0, 3 * area, [=](const Maker& make) {
+    add("layernorm.backward", text({m, n}), 0, 3 * area, [=](const Rotation& make) {
       return [=, x = make({m, n}), dy = make({m, n}), dx = make({m, n}), w = make({n}),
               mean = make({m}, true), rstd = make({m}, true), dw = make({n}, true), db = make({n}, true),
               work = make({layernorm_workspace(m, n)}, true)](size_t i) {
@@ -134,7 +89,7 @@ class Cases {
         (fused.gelu ? 1.0 : 0.0) + (fused.residual ? 1.0 : 0.0) + (fused.gelu_grad ? 1.0 : 0.0);
     const double elements =
         static_cast<double>(s.m * s.k + s.k * s.n) + (1 + extra) * static_cast<double>(s.m * s.n);
-    add(name, text({s.m, s.n, s.k}), s.flops(), elements, [=](const Maker& make) {
+    add(name, text({s.m, s.n, s.k}), s.flops(), elements, [=](const Rotation& make) {
       const Shape out{s.m, s.n};
       return [=, a = make({s.m, s.k}), w = make({s.k, s.n}), c = make(out, what == Product::Dw),
               bias = make({s.n}), pre = make(fused.gelu || fused.gelu_grad ? out : Shape{1}),
@@ -177,7 +132,7 @@ class Cases {
     const auto view = [d](auto* data, int64_t at) {
       return Heads<std::remove_pointer_t<decltype(data)>>{data + at, 3 * d};
     };
-    add("attention", shape, s.forward_flops(), 4 * area, [=](const Maker& make) {
+    add("attention", shape, s.forward_flops(), 4 * area, [=](const Rotation& make) {
       return
           [=, qkv = make({b, t, 3 * d}), o = make({b, t, d}), lse = make({b, s.heads, t}, true)](size_t i) {
             dispatch({"attention"}, qkv[i], [&](auto dev, auto type) {
@@ -188,7 +143,7 @@ class Cases {
             });
           };
     });
-    add("attention.backward", shape, 2 * s.forward_flops(), 8 * area, [=](const Maker& make) {
+    add("attention.backward", shape, 2 * s.forward_flops(), 8 * area, [=](const Rotation& make) {
       return [=, qkv = make({b, t, 3 * d}), dqkv = make({b, t, 3 * d}), o = make({b, t, d}),
               d_o = make({b, t, d}), lse = make({b, s.heads, t}, true)](size_t i) {
         dispatch({"attention.backward"}, qkv[i], [&](auto dev, auto type) {
@@ -208,7 +163,7 @@ class Cases {
   template <class F>
   void simple(const std::string& name, Shape shape, int streams, F f) {
     const int64_t n = shape.numel();
-    add(name, concat(n), 0, streams * static_cast<double>(n), [=](const Maker& make) {
+    add(name, concat(n), 0, streams * static_cast<double>(n), [=](const Rotation& make) {
       return [=, x = make(shape), y = make(shape), z = make(streams > 2 ? shape : Shape{1})](size_t i) {
         dispatch({"elementwise"}, x[i], [&](auto dev, auto t) {
           using T = decltype(t);
@@ -241,7 +196,7 @@ class Cases {
 
   void reductions() {
     const int64_t m = rows_, n = 4 * d_;
-    add("sum_rows", text({m, n}), 0, static_cast<double>(m * n), [=](const Maker& make) {
+    add("sum_rows", text({m, n}), 0, static_cast<double>(m * n), [=](const Rotation& make) {
       return [=, x = make({m, n}), y = make({n}, true)](size_t i) {
         dispatch({"sum_rows"}, x[i], [&](auto dev, auto t) {
           using T = decltype(t);
@@ -251,20 +206,17 @@ class Cases {
     });
   }
 
-  const int64_t b_, t_, d_, h_;
-  int64_t rows_;
+  const int64_t b_, t_, d_, h_, rows_;
   const VitConfig vit_;
   const Placement where_;
-  const int64_t rotation_;
+  const int64_t beyond_;
   std::vector<KernelCase> cases_;
 };
 
 }  // namespace
 
-KernelCase square_product(int64_t n, Placement where) { return Cases({}, 1, where, 1).square(n); }
-
-std::vector<KernelCase> kernel_cases(const VitConfig& vit, int64_t batch, Placement where, int64_t rotation) {
-  return Cases(vit, batch, where, rotation).all();
+std::vector<KernelCase> kernel_cases(const VitConfig& vit, int64_t batch, Placement where, int64_t beyond) {
+  return Cases(vit, batch, where, beyond).all();
 }
 
 }  // namespace qfm

@@ -18,11 +18,7 @@ struct KernelCase {
   std::function<Run()> prepare;  // makes the buffers; a run uses set `turn` of them, modulo their number
 };
 
-// rotation: bytes that the buffers of a case make up at least, so that no cache flatters (four times the last
-// cache).
-std::vector<KernelCase> kernel_cases(const VitConfig& vit, int64_t batch, Placement where, int64_t rotation);
-
-// (n, n) times (n, n): the yardstick for what a device can multiply.
-KernelCase square_product(int64_t n, Placement where);
+// beyond: see Rotation (tools/rotation.h).
+std::vector<KernelCase> kernel_cases(const VitConfig& vit, int64_t batch, Placement where, int64_t beyond);
 
 }  // namespace qfm

@@ -18,6 +18,8 @@ const char* unavailable_reason() noexcept;
 // exist.
 void select_device(int index);
 std::string device_name();
+// Whether timed events tell the time: a GPU's do, host-CUDA's do not.
+bool keeps_time() noexcept;
 // Bytes of shared memory that a block may ask for.
 size_t shared_memory_limit();
 
@@ -64,7 +66,7 @@ class Event {
   // The calling thread waits.
   void synchronize() const;
   // On the GPU's clock, from the place of `start` to this one; both are timed, and this one is waited for.
-  // Throws Error in host-CUDA, which keeps no time.
+  // Throws Error where nothing keeps_time().
   double milliseconds_since(const Event& start) const;
 
  private:

@@ -94,6 +94,7 @@ std::string device_name() {
   check(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
   return properties.name;
 }
+bool keeps_time() noexcept { return available(); }
 
 size_t shared_memory_limit() {
   static const int bytes = [] {

@@ -14,6 +14,7 @@ bool available() noexcept { return false; }
 const char* unavailable_reason() noexcept { return kReason; }
 void select_device(int) { fail(); }
 std::string device_name() { fail(); }
+bool keeps_time() noexcept { return false; }
 size_t shared_memory_limit() { fail(); }
 
 void* system_allocate(size_t) noexcept { return nullptr; }

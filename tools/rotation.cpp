@@ -1,0 +1,42 @@
+#include "tools/rotation.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/base/rng.h"
+
+namespace qfm {
+namespace {
+
+// The same few thousand numbers again and again: drawing all of them would take longer than the measurement.
+void fill(const Tensor& t) {
+  if (t.numel() == 0) return;
+  const int64_t period = std::min<int64_t>(t.numel(), 65521);
+  Tensor some({period});
+  Rng rng(0, "bench kernels");
+  for (float& v : some.span<float>()) v = rng.normal();
+  const Tensor tile = some.to(t.dtype()), flat = t.reshape({t.numel()});
+  for (int64_t at = 0; at < t.numel(); at += period) {
+    const int64_t count = std::min(period, t.numel() - at);
+    flat.rows(at, at + count).copy_from(tile.rows(0, count));
+  }
+}
+
+}  // namespace
+
+Buffer::Buffer(Shape shape, DType dtype, Device device, size_t copies) {
+  for (size_t i = 0; i < copies; ++i) {
+    copies_.push_back(Tensor(shape, dtype, device));
+    fill(copies_.back());
+  }
+}
+
+Rotation::Rotation(Placement where, double bytes, int64_t beyond)
+    : where(where),
+      copies(static_cast<size_t>(std::max(1.0, std::ceil(static_cast<double>(beyond) / bytes)))) {}
+
+Buffer Rotation::operator()(Shape shape, bool accumulator) const {
+  return Buffer(shape, accumulator ? acc_of(where.dtype) : where.dtype, where.device, copies);
+}
+
+}  // namespace qfm
