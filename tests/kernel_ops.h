@@ -5,9 +5,7 @@
 #include <limits>
 #include <vector>
 
-#include "engine/base/cpu.h"
 #include "engine/base/rng.h"
-#include "engine/base/threads.h"
 #include "kernels/elementwise.h"
 #include "kernels/gelu.h"
 #include "kernels/layernorm.h"
@@ -15,22 +13,13 @@
 #include "kernels/patchify.h"
 #include "kernels/reduce.h"
 #include "kernels/softmax.h"
+#include "tests/scopes.h"
 
 namespace qfm::test {
 
 using Doubles = std::vector<double>;
 inline constexpr Cpu cpu;
 
-struct PathScope {
-  CpuPath before = cpu_path();
-  explicit PathScope(CpuPath path) { set_cpu_path(path); }
-  ~PathScope() { set_cpu_path(before); }
-};
-struct ThreadScope {
-  int before = threads();
-  explicit ThreadScope(int n) { set_threads(n); }
-  ~ThreadScope() { set_threads(before); }
-};
 
 // Through the plain casts, whatever the path: they are tested by themselves.
 template <class To, class From>

@@ -45,23 +45,25 @@ TEST_CASE_TEMPLATE("normal noise on CUDA has the numbers of the streams", T, flo
 #else
   constexpr auto equal = rounding;  // a GPU's own log and cos
 #endif
-  for (const auto& [b, n] : {std::array<int64_t, 2>{0, 5}, {3, 0}, {1, 1}, {3, 13}, {2, 197 * 24}, {5, 1025}}) {
+  for (const auto& [b, n] :
+       {std::array<int64_t, 2>{0, 5}, {3, 0}, {1, 1}, {3, 13}, {2, 197 * 24}, {5, 1025}}) {
     CAPTURE(n);
     std::vector<StreamName> streams;
     for (int64_t i = 0; i < b; ++i)
       streams.push_back(Rng((uint64_t{7} << 40) + 5, "noise", 2, static_cast<uint32_t>(i * i)).name());
-    check_kernel<T>({"draw_normal", {}, {{b * n, equal}}, {}}, [&, b = b, n = n](auto dev, auto, auto out, auto) {
-      auto s = there(dev, streams);
-      draw_normal(dev, out[0], s.data(), b, n);
-      if constexpr (std::is_same_v<decltype(dev), Cpu>)
-        for (int64_t i = 0; i < b; ++i) {
-          Rng rng((uint64_t{7} << 40) + 5, "noise", 2, static_cast<uint32_t>(i * i));
-          for (int64_t j = 0; j < n; ++j) {
-            const T drawn = T(rng.normal());
-            REQUIRE(static_cast<float>(out[0][i * n + j]) == static_cast<float>(drawn));
-          }
-        }
-    });
+    check_kernel<T>({"draw_normal", {}, {{b * n, equal}}, {}},
+                    [&, b = b, n = n](auto dev, auto, auto out, auto) {
+                      auto s = there(dev, streams);
+                      draw_normal(dev, out[0], s.data(), b, n);
+                      if constexpr (std::is_same_v<decltype(dev), Cpu>)
+                        for (int64_t i = 0; i < b; ++i) {
+                          Rng rng((uint64_t{7} << 40) + 5, "noise", 2, static_cast<uint32_t>(i * i));
+                          for (int64_t j = 0; j < n; ++j) {
+                            const T drawn = T(rng.normal());
+                            REQUIRE(static_cast<float>(out[0][i * n + j]) == static_cast<float>(drawn));
+                          }
+                        }
+                    });
   }
 }
 
@@ -103,7 +105,8 @@ TEST_CASE_TEMPLATE("the method's losses on CUDA equal the plain ones", T, float,
                       weighted_smooth_l1(dev, sums[0], out[0], in[0], in[1], w.data(), 0.5, n);
                     });
   }
-  for (const auto& [b, r, c] : {std::array<int64_t, 3>{0, 6, 5}, {1, 1, 2}, {5, 6, 24}, {3, 1, 197}, {2, 8200, 2}}) {
+  for (const auto& [b, r, c] :
+       {std::array<int64_t, 3>{0, 6, 5}, {1, 1, 2}, {5, 6, 24}, {3, 1, 197}, {2, 8200, 2}}) {
     CAPTURE(c);
     const int64_t n = b * r * c;
     check_kernel<T>({"cosine_distance",

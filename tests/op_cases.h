@@ -21,7 +21,6 @@ struct OpCase {
   std::vector<OpInput> inputs;
   std::function<Var(const std::vector<Var>&)> build;
   int64_t reduction;  // terms in the longest sum, forward or backward: the tolerance grows with its root
-  bool cuda = true;   // false: its CUDA kernels are not built yet
 };
 
 const std::vector<OpCase>& op_cases();

@@ -5,6 +5,7 @@
 #include "engine/base/cpu.h"
 #include "engine/base/cuda.h"
 #include "tests/op_cases.h"
+#include "tests/scopes.h"
 #include "tests/support.h"
 #include "tests/tolerance.h"
 
@@ -12,12 +13,6 @@ using namespace qfm;
 using namespace qfm::test;
 
 namespace {
-
-struct PathGuard {
-  CpuPath before = cpu_path();
-  explicit PathGuard(CpuPath path) { set_cpu_path(path); }
-  ~PathGuard() { set_cpu_path(before); }
-};
 
 double weighted_sum(const Tensor& y, const Tensor& dy) {
   double sum = 0;
@@ -45,7 +40,7 @@ void compare(const OpCase& c, const std::vector<Tensor>& got, const std::vector<
 }  // namespace
 
 TEST_CASE("gradients equal central differences in F64") {
-  const PathGuard plain(CpuPath::Plain);
+  const PathScope plain(CpuPath::Plain);
   for (const OpCase& c : op_cases()) {
     CAPTURE(c.name);
     const std::vector<Var> inputs = make_inputs(c, DType::F64, cpu_device);
@@ -89,11 +84,11 @@ TEST_CASE("each fast CPU path equals the plain one, forward and backward") {
         CAPTURE(name_of(dtype));
         std::vector<Tensor> expected, got;
         {
-          const PathGuard guard(CpuPath::Plain);
+          const PathScope guard(CpuPath::Plain);
           expected = run(c, dtype);
         }
         {
-          const PathGuard guard(path);
+          const PathScope guard(path);
           got = run(c, dtype);
         }
         compare(c, got, expected, dtype);
@@ -114,7 +109,6 @@ TEST_CASE("CUDA equals the CPU, forward and backward") {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
   for (DType dtype : {DType::F32, DType::BF16})
     for (const OpCase& c : op_cases()) {
-      if (!c.cuda) continue;
       CAPTURE(c.name);
       CAPTURE(name_of(dtype));
       compare(c, run(c, dtype, cuda_device), run(c, dtype), dtype);

@@ -92,4 +92,21 @@ inline void check_killed_run(const TrainConfig& whole, TrainConfig config) {
     CHECK_FALSE(contains(entry.path().string(), ".tmp-"));
 }
 
+// A wider teacher, and a folder of six photos beside the labelled ones.
+inline void taught(TrainConfig& config) {
+  const std::string here = std::filesystem::path(config.data).parent_path();
+  config.teacher = here + "/teacher.safetensors", config.unlabelled = here + "/more";
+  config.w_distil_feat = 0.5, config.pseudo_ratio = 0.5, config.spread_quantile = 0.9;
+  if (std::filesystem::exists(config.unlabelled)) return;
+  std::filesystem::create_directories(config.unlabelled + "/deeper");
+  for (int i = 0; i < 6; ++i)
+    write_image(concat(config.unlabelled, i % 2 ? "/deeper/" : "/", i, ".png"), drawn(40 + i, 50, 90 + i));
+  ModelInfo info = toy_info();
+  info.config.vit.width = info.config.panel.width = 36;
+  info.config.select = true;
+  QfmIqm teacher(info.config, cpu_device, DType::F32, false);
+  teacher.init(8);
+  save_model(config.teacher, teacher, info);
+}
+
 }  // namespace qfm::test
