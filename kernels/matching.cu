@@ -3,8 +3,8 @@
 //
 // Cost of the search, for n queries, m entries and descriptors of d numbers (n = 256, m = 1024, d = 384): 2 n
 // m d FLOPs (0.2 GFLOP), the descriptors once for every 8 queries (50 MB, from the L2 cache): a few
-// microseconds of either. The others move each element once: gather_tokens 2, add_scaled 3, frobenius 1 times
-// the tensor's bytes.
+// microseconds of either. The others move each element once: gather_tokens and
+// put_rows 2, add_scaled 3, frobenius 1 times the tensor's bytes; match_sums reads three numbers a photo.
 #include <limits>
 
 #include "engine/base/error.h"

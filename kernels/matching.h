@@ -38,9 +38,8 @@ template <class T>
 void put_rows(Cuda, T* y, const T* x, const int64_t* first, int64_t rows, int64_t cols);
 
 // What a search found, added to sums (4) in the order of the photos: how many searched, how many have a
-// partner
-// >= 0, and over those |score[i] - memory_score[partner[i]]| and cosine[i]. memory_score is as
-// long as the partners reach, the others (n).
+// partner (>= 0), and over those |score[i] - memory_score[partner[i]]| and cosine[i]. memory_score is as long
+// as the partners reach, the others (n).
 void match_sums(Cpu, double* sums, const int32_t* partner, const float* cosine, const float* score,
                 const float* memory_score, int64_t n);
 void match_sums(Cuda, double* sums, const int32_t* partner, const float* cosine, const float* score,

@@ -205,6 +205,7 @@ TEST_CASE("bench kernels climbs a study ladder, a vendor's library first") {
   const auto ladders = nlohmann::json::parse(content(folder / "report.json"))["ladders"];
   REQUIRE(ladders.size() == 1);
   CHECK(ladders[0]["shape"] == "197x192");
+  CHECK(ladders[0]["peak_by"] == "product of 128, BF16");
   const auto& rows = ladders[0]["rows"];
   CHECK(rows.size() == 6);
   CHECK(rows[0]["name"] == "cuDNN");

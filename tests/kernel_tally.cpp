@@ -1,32 +1,53 @@
 #include "tests/kernel_tally.h"
 
+#include <cctype>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
-#include <regex>
 #include <set>
-#include <sstream>
+#include <string_view>
 
 #include "engine/base/host_cuda.h"
+#include "engine/base/io.h"
 
 namespace qfm::test {
 namespace {
 
-// The names after __global__ in kernels/ and below.
+// The name of the kernel whose __global__ ends at `at`: the first word before a '(' that is no launch
+// bound's. Empty where no function follows.
+std::string name_after(const std::string& source, size_t at) {
+  const auto blank = [&] { return std::isspace(static_cast<unsigned char>(source[at])) != 0; };
+  const auto letter = [&] {
+    return std::isalnum(static_cast<unsigned char>(source[at])) || source[at] == '_';
+  };
+  for (;;) {
+    while (at < source.size() && blank()) ++at;
+    const size_t begin = at;
+    while (at < source.size() && letter()) ++at;
+    const std::string word = source.substr(begin, at - begin);
+    if (word.empty() || at == source.size()) return "";
+    if (source[at] != '(') continue;
+    if (word != "__launch_bounds__") return word;
+    for (int open = 0; at < source.size();) {
+      open += source[at] == '(', open -= source[at] == ')';
+      ++at;
+      if (open == 0) break;
+    }
+  }
+}
+
+// The kernels in kernels/ and below.
 std::set<std::string> defined_kernels() {
-  const std::regex kernel(
-      R"(__global__\s+(?:__launch_bounds__\([^;{]*?\)\s*)?void\s+(?:__launch_bounds__\([^;{]*?\)\s*)?(\w+)\()");
+  constexpr std::string_view kMark = "__global__";
   std::set<std::string> names;
   for (const auto& file :
        std::filesystem::recursive_directory_iterator(std::string(QFM_SOURCE_DIR) + "/kernels")) {
     const std::string type = file.path().extension();
     if (type != ".cu" && type != ".cuh") continue;
-    std::stringstream text;
-    text << std::ifstream(file.path()).rdbuf();
-    const std::string source = text.str();
-    for (std::sregex_iterator m(source.begin(), source.end(), kernel), end; m != end; ++m)
-      names.insert((*m)[1]);
+    const std::string source = read_text(file.path());
+    for (size_t at = 0; (at = source.find(kMark, at)) != std::string::npos;)
+      names.insert(name_after(source, at += kMark.size()));
   }
+  names.erase("");
   return names;
 }
 

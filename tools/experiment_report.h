@@ -11,7 +11,10 @@ namespace qfm {
 
 // A line of results.jsonl.
 struct RunResult {
-  std::string id, key;  // key: SHA-256 of all that the figures depend on
+  // key: SHA-256 of settings, seed, protocol, and the names of the photos. What the paths in the settings
+  // lead to
+  // (--init, --teacher) is not looked at.
+  std::string id, key;
   std::string data, variant, split, version, commit;
   double label_share = 1;
   int64_t seed = 0;

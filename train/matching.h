@@ -92,10 +92,10 @@ class MatchingMemory {
   // The pieces of MatchInputs, B rows of the batch and M of the memory. Pieces that the mode does not need
   // are empty.
   struct Views {
-    Tensor score, memory_score, strengths;  // F32: (B), (M), (trials, B)
-    Tensor image, reference, memory_image, memory_reference, memory_age,
-        first;                       // I64: (B), (M), and (1) the
-                                     // row of the memory to push to
+    Tensor score, memory_score, strengths;              // F32: (B), (M), (trials, B)
+    Tensor image, reference;                            // I64: (B)
+    Tensor memory_image, memory_reference, memory_age;  // I64: (M)
+    Tensor first;                                       // I64: (1), the row of the memory to push to
     Tensor partner, order, streams;  // I32: (B) of Random, (B, N), (B, 5) StreamNames of Gaussian
   };
   Views views(const MatchInputs& inputs) const;
