@@ -235,7 +235,7 @@ void write_safetensors(const std::string& path, const NamedTensors& tensors,
   uint64_t at = 0;
   for (const auto& [name, tensor] : tensors) {
     QFM_CHECK(!header.contains(name), path, ": tensor '", name, "' is written twice");
-    const bool floating = tensor.dtype() != DType::I32 && tensor.dtype() != DType::I64;
+    const bool floating = is_floating(tensor.dtype());
     const std::string dtype = !floating || store == StoreAs::AsIs ? name_of(tensor.dtype())
                               : store == StoreAs::BF16            ? "BF16"
                                                                   : "F16";

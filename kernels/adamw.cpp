@@ -36,6 +36,16 @@ void adamw(Cpu, const AdamWScalars<acc<T>>& factors, acc<T>* master, T* copy, ac
   });
 }
 
+template <class T>
+void moving_average(Cpu, T* average, const T* master, double decay, int64_t n) {
+  const T keep = static_cast<T>(decay), take = static_cast<T>(1 - decay);
+  for_elements(n, [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) average[i] = keep * average[i] + take * master[i];
+  });
+}
+template void moving_average(Cpu, float*, const float*, double, int64_t);
+template void moving_average(Cpu, double*, const double*, double, int64_t);
+
 #define QFM_INSTANTIATE(T)                                                                            \
   template void adamw(Cpu, const AdamWScalars<acc<T>>&, acc<T>*, T*, acc<T>*, acc<T>*, const acc<T>*, \
                       int64_t);

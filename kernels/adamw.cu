@@ -14,10 +14,11 @@
 namespace qfm {
 namespace {
 
-__global__ void adamw_prepare_kernel(AdamWRule rule, StepState* state, const float* loss) {
+__global__ void adamw_prepare_kernel(AdamWRule rule, StepState* state, const StepState* before,
+                                     const float* loss) {
   state->loss = *loss;
   state->norm = sqrt(state->squares);
-  state->finite = std::isfinite(state->loss) && std::isfinite(state->norm);
+  state->finite = std::isfinite(state->loss) && std::isfinite(state->norm) && (!before || before->finite);
   if (!state->finite) return;
   state->factors = adamw_scalars<float>(rule, state->lr, state->step, clip_factor(rule, state->norm));
 }
@@ -48,12 +49,38 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// Cost: 12 n bytes, as every float is read and the averages are written.
+template <int V>
+__global__ void __launch_bounds__(kThreads)
+    moving_average_kernel(const StepState* state, float* average, const float* master, float keep, float take,
+                          int64_t n) {
+  if (!state->finite) return;
+  for (int64_t i = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * V; i < n;
+       i += int64_t{gridDim.x} * kThreads * V) {
+    Pack<float, V> as = load<V>(average + i);
+    const Pack<float, V> ps = load<V>(master + i);
+    for (int k = 0; k < V; ++k) as.at[k] = keep * as.at[k] + take * ps.at[k];
+    store<V>(average + i, as);
+  }
+}
+
 }  // namespace
 
+void moving_average(Cuda cuda, const StepState* state, float* average, const float* master, double decay,
+                    int64_t n) {
+  if (n == 0) return;
+  with_lanes<float>(n, {average, master}, [&]<int V>(Lanes<V>) {
+    const int64_t blocks = (n - 1) / (kThreads * V) + 1;
+    launch<moving_average_kernel<V>>(std::min<int64_t>(blocks, 65535), kThreads, 0, cuda.stream, state,
+                                     average, master, static_cast<float>(decay),
+                                     static_cast<float>(1 - decay), n);
+  });
+}
+
 template <class T>
-void adamw(Cuda cuda, AdamWRule rule, StepState* state, const float* loss, float* master, T* copy, float* m,
-           float* v, const float* gradient, int64_t n, int64_t decayed) {
-  launch<adamw_prepare_kernel>(1, 1, 0, cuda.stream, rule, state, loss);
+void adamw(Cuda cuda, AdamWRule rule, StepState* state, const StepState* before, const float* loss,
+           float* master, T* copy, float* m, float* v, const float* gradient, int64_t n, int64_t decayed) {
+  launch<adamw_prepare_kernel>(1, 1, 0, cuda.stream, rule, state, before, loss);
   if (n == 0) return;
   const auto run = [&]<int V>(Lanes<V>) {
     const int64_t blocks = (n - 1) / (kThreads * V) + 1;
@@ -67,9 +94,9 @@ void adamw(Cuda cuda, AdamWRule rule, StepState* state, const float* loss, float
   else run(Lanes<1>{});
 }
 
-#define QFM_INSTANTIATE(T)                                                                                 \
-  template void adamw(Cuda, AdamWRule, StepState*, const float*, float*, T*, float*, float*, const float*, \
-                      int64_t, int64_t);
+#define QFM_INSTANTIATE(T)                                                                             \
+  template void adamw(Cuda, AdamWRule, StepState*, const StepState*, const float*, float*, T*, float*, \
+                      float*, const float*, int64_t, int64_t);
 QFM_INSTANTIATE(float)
 QFM_INSTANTIATE(bf16)
 #undef QFM_INSTANTIATE

@@ -25,15 +25,22 @@ struct StepState {
   int64_t step;                 // in, from the host: t of this update, from 1
   double squares;               // in: sum of the squares of the gradient
   double norm, loss;            // out
-  int64_t finite;               // out; 0: loss or norm is not finite, no parameter and no moment has changed
+  int64_t finite;               // out; 0: passed over, no parameter and no moment has changed
   AdamWScalars<float> factors;  // between the two launches
 };
 
 // One update of all n parameters, the first `decayed` of them with weight decay, in one launch (and one of a
-// single thread before it). loss (1) decides with the norm whether the update is made. state and loss in
-// device memory.
+// single thread before it). It is passed over where loss (1) or norm is not finite, or where the update
+// `before` (null: none) was. state, before and loss in device memory.
 template <class T>
-void adamw(Cuda, AdamWRule rule, StepState* state, const float* loss, float* master, T* copy, float* m,
-           float* v, const float* gradient, int64_t n, int64_t decayed);
+void adamw(Cuda, AdamWRule rule, StepState* state, const StepState* before, const float* loss, float* master,
+           T* copy, float* m, float* v, const float* gradient, int64_t n, int64_t decayed);
+
+// The averaged student ("mean teacher") beside it: average = decay average + (1 - decay) master, n elements.
+template <class T>
+void moving_average(Cpu, T* average, const T* master, double decay, int64_t n);
+// state in device memory: nothing changes where its update was passed over.
+void moving_average(Cuda, const StepState* state, float* average, const float* master, double decay,
+                    int64_t n);
 
 }  // namespace qfm

@@ -31,5 +31,6 @@ void crop_normalise(Cpu, T* out, const CropSource* sources, ChannelScale scale, 
 
 template void crop_normalise(Cpu, float*, const CropSource*, ChannelScale, int64_t, int64_t);
 template void crop_normalise(Cpu, bf16*, const CropSource*, ChannelScale, int64_t, int64_t);
+template void crop_normalise(Cpu, double*, const CropSource*, ChannelScale, int64_t, int64_t);
 
 }  // namespace qfm

@@ -5,9 +5,11 @@
 #include "engine/base/cuda.h"
 #include "engine/base/memory.h"
 #include "engine/profile.h"
+#include "tests/runs.h"
 #include "tests/tolerance.h"
 #include "tests/toy.h"
 #include "train/predict.h"
+#include "train/pseudo_labels.h"
 #include "train/train_step.h"
 #include "train/trainer.h"
 
@@ -21,10 +23,11 @@ constexpr int64_t kTerms = 3 * 16 * 16;  // the toy model's longest sum: a patch
 
 Batch toy_batch(uint32_t number, int64_t size = kBatch) {
   Batch batch;
-  batch.images = Tensor({size, 3, kToyCrop, kToyCrop}), batch.labels = Tensor({size});
+  batch.pixels = Tensor({size, kToyCrop, kToyCrop, 3}, DType::U8), batch.labels = Tensor({size});
   batch.labelled = size;
   Rng rng(4, "toy batch", number);
-  for (float& x : batch.images.span<float>()) x = rng.normal();
+  for (uint8_t& x : batch.pixels.span<uint8_t>()) x = static_cast<uint8_t>(rng.below(256));
+  for (int64_t i = 0; i < size; ++i) batch.mirrored.push_back(static_cast<int32_t>(rng.below(2)));
   for (float& y : batch.labels.span<float>()) y = 5 * rng.uniform();
   return batch;
 }
@@ -133,7 +136,8 @@ struct MethodCase {
   int64_t trials = 0;
   double w_contrast = 0;
   bool pseudo = false;
-  double ema = 0;  // above 0: features of the averaged student are learnt
+  double ema = 0;      // above 0: features of the averaged student are learnt
+  bool wider = false;  // features of a teacher of another width are learnt
 
   MethodOptions options() const {
     MethodOptions o;
@@ -151,8 +155,21 @@ const MethodCase kMethods[] = {
     {"contrast", std::nullopt, 0, 0.5},
     {"pseudo-labels", std::nullopt, 0, 0, true},
     {"averaged", std::nullopt, 0, 0, false, 0.9},
+    {"a wider teacher", std::nullopt, 0, 0, false, 0, true},
     {"everything", MatchMode::Matched, 2, 0.5, true, 0.9},
 };
+
+// The teachers of a case; the file of the wider one lies in `folder`.
+std::optional<DistilOptions> teachers_of(const MethodCase& method, const TemporaryFolder& folder) {
+  if (method.ema > 0) return DistilOptions{"", method.ema, 1, 0};
+  if (!method.wider) return std::nullopt;
+  ModelInfo info = toy_info();
+  info.config.vit.width = info.config.panel.width = 36;
+  QfmIqm teacher(info.config, cpu_device, DType::F32, false);
+  teacher.init(8);
+  save_model(folder / "teacher.safetensors", teacher, info);
+  return DistilOptions{folder / "teacher.safetensors", 0, 1, 0};
+}
 
 constexpr uint32_t kEpoch = 3;  // steps of an epoch; memories of two batches are not full when it ends
 constexpr uint32_t kSteps = 9;
@@ -177,8 +194,9 @@ TEST_CASE("with each switch of the method a replayed step has the bits of one th
   for (DType dtype : {DType::F32, DType::BF16})
     for (const MethodCase& method : kMethods) {
       CAPTURE(std::string(method.name));
-      const DistilOptions teachers{"", method.ema, 1, 0};
-      const auto taught = method.ema > 0 ? &teachers : nullptr;
+      const TemporaryFolder folder;
+      const auto teachers = teachers_of(method, folder);
+      const auto taught = teachers ? &*teachers : nullptr;
       ToyTraining captured(cuda_device, dtype, true, method.options(), taught),
           eager(cuda_device, dtype, true, method.options(), taught);
       for (uint32_t i = 0; i < kSteps; ++i) {
@@ -189,7 +207,7 @@ TEST_CASE("with each switch of the method a replayed step has the bits of one th
         });
         const uint64_t allocations = memory_count(cuda_device).allocations - before;
         // Alone, captured and replayed, before and after matching begins.
-        if (!taught && (i == 2 || i > kEpoch + 1)) CHECK(allocations == 0);
+        if (i == 2 || i > kEpoch + 1) CHECK(allocations == 0);
         const Profiling on;
         const StepResult b = eager.step(batch, i / kEpoch, 1e-3);
         CHECK(a.loss == b.loss);
@@ -211,12 +229,13 @@ TEST_CASE("with each switch of the method a toy model trains on CUDA with the lo
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
   for (const MethodCase& method : kMethods) {
     CAPTURE(std::string(method.name));
-    const DistilOptions teachers{"", method.ema, 1, 0};
+    const TemporaryFolder folder;
+    const auto teachers = teachers_of(method, folder);
     std::vector<double> losses[2];
     std::optional<MatchStatistics> matches[2];
     for (const Device device : {cpu_device, cuda_device}) {
       const size_t which = device == cpu_device ? 0 : 1;
-      ToyTraining training(device, DType::F32, true, method.options(), method.ema > 0 ? &teachers : nullptr);
+      ToyTraining training(device, DType::F32, true, method.options(), teachers ? &*teachers : nullptr);
       for (uint32_t i = 0; i < kSteps; ++i)
         losses[which].push_back(training.step(method_batch(i, method.pseudo), i / kEpoch, 1e-5).loss);
       matches[which] = training.step.take_match();
@@ -245,7 +264,7 @@ TEST_CASE("a step on CUDA that is not finite throws and changes nothing; the nex
   ToyTraining training(cuda_device, DType::F32), reference(cuda_device, DType::F32);
   for (uint32_t i = 0; i < 3; ++i) {  // alone, captured, replayed
     Batch bad = toy_batch(i);
-    bad.images.data<float>()[7] = NAN;
+    bad.norm.mean[1] = NAN;
     const std::string before = training.bits();
     CHECK(message_of([&] { training.step(bad, 0, 1e-3); }) == "the loss is nan");
     CHECK(training.bits() == before);
@@ -259,8 +278,10 @@ TEST_CASE("every allocation of a CUDA step may fail: no leak, no change, and the
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
   ToyTraining training(cuda_device, DType::F32), reference(cuda_device, DType::F32);
   const Batch batch = toy_batch(0);
+  const Tensor images({kBatch, 3, kToyCrop, kToyCrop});
+  cut_crops(images, batch.sources(batch.pixels.data<uint8_t>()).data(), batch.norm);
   const auto eager = [&](ToyTraining& t) {
-    return train_step(t.model, t.optimizer, batch.images, batch.labels, 1e-3);
+    return train_step(t.model, t.optimizer, images, batch.labels, 1e-3);
   };
   eager(training), eager(reference);
   const std::string before = training.bits();
@@ -327,6 +348,21 @@ TEST_CASE("scores on CUDA: the CPU's, the same each time, and in halved batches 
     };
     check_close("embedding", widened(b.patches), widened(a.patches), dtype, kTerms);
   }
+}
+
+TEST_CASE("a teacher on CUDA gives the pseudo-labels of one on the CPU") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  const TemporaryFolder folder;
+  TrainConfig config = toy_run(folder, "run");
+  taught(config);
+  std::vector<double> qualities[2];
+  for (const Device device : {cpu_device, cuda_device}) {
+    PseudoLabelOptions options{config.teacher, config.unlabelled, folder / name_of(device), 1.0};
+    options.device = device;
+    for (const PseudoLabel& label : pseudo_labels(options).kept)
+      qualities[device == cpu_device ? 0 : 1].push_back(label.quality);
+  }
+  check_close("pseudo-labels", qualities[1], qualities[0], DType::F32, kTerms);
 }
 
 TEST_CASE("a run on CUDA, stopped and resumed, has the bits of one that was not") {

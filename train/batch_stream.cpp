@@ -51,7 +51,8 @@ Batch BatchStream::next() {
   Batch batch = labelled_->next();
   if (!pseudo_) return batch;
   const Batch more = pseudo_->next();
-  batch.images = joined(batch.images, more.images), batch.labels = joined(batch.labels, more.labels);
+  batch.pixels = joined(batch.pixels, more.pixels), batch.labels = joined(batch.labels, more.labels);
+  batch.mirrored.insert(batch.mirrored.end(), more.mirrored.begin(), more.mirrored.end());
   const auto offset = static_cast<int64_t>(labelled_->paths().size());
   for (int64_t photo : more.photos) batch.photos.push_back(offset + photo);
   for (uint32_t sample : more.samples) batch.samples.push_back(first_pseudo_sample_ + sample);

@@ -1,7 +1,6 @@
 #include "train/distil.h"
 
 #include "engine/dispatch.h"
-#include "kernels/elementwise.h"
 #include "kernels/matching.h"
 #include "layers/method_loss.h"
 #include "layers/noise.h"
@@ -58,18 +57,18 @@ Var Distillation::feature_loss(const Tensor& images, const QfmIqm::Output& stude
   return cosine_distance(map_ ? map_->linear(pooled) : pooled, wanted, even);
 }
 
-void Distillation::follow() {
+void Distillation::follow(const StepState* updated) {
   if (!averaged_) return;
   const Tensor &average = averaged_->params.master, &now = student_.params.master;
-  const Tensor share = Tensor::from(std::vector<float>{static_cast<float>(1 - options_.ema)}, {1})
-                           .to(average.dtype())
-                           .to(average.device());
-  dispatch({"ema", 0, 4.0 * static_cast<double>(average.bytes())}, average, [&](auto dev, auto t) {
-    using T = decltype(t);
-    scale<T>(dev, ptr<T>(average), ptr<const T>(average), options_.ema, average.numel());
-    add_scaled<T>(dev, ptr<T>(average), ptr<const T>(average), ptr<const T>(now), ptr<const acc<T>>(share), 1,
-                  average.numel());
-  });
+  const int64_t n = average.numel();
+  dispatch({"moving average", 3.0 * static_cast<double>(n), 3.0 * static_cast<double>(average.bytes())},
+           average, [&](auto dev, auto t) {
+             using T = decltype(t);
+             if constexpr (!std::is_same_v<decltype(dev), Cpu>)
+               moving_average(dev, updated, ptr<float>(average), ptr<const float>(now), options_.ema, n);
+             else if constexpr (!std::is_same_v<T, bf16>)
+               moving_average<T>(dev, ptr<T>(average), ptr<const T>(now), options_.ema, n);
+           });
   averaged_->params.sync();
 }
 

@@ -37,8 +37,9 @@ class Distillation {
   ParamSet* map_params() { return map_ ? &map_->params : nullptr; }
   Optimizer* map_optimizer() { return map_ ? &map_->optimizer : nullptr; }
 
-  // average = decay average + (1 - decay) student: to be called after each update.
-  void follow();
+  // average = decay average + (1 - decay) student: after each update of the student, whose state on CUDA
+  // (Optimizer::state) says whether it was made.
+  void follow(const StepState* updated = nullptr);
   const QfmIqm* averaged() const { return averaged_.get(); }
 
   // Tensors that are to be saved, and read back in place; then restored(updates done).

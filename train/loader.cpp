@@ -1,6 +1,7 @@
 #include "train/loader.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <numeric>
 
@@ -43,26 +44,46 @@ std::shared_ptr<const std::vector<uint32_t>> Loader::order(int64_t epoch) const 
   return order_;
 }
 
-void Loader::draw_sample(float* out, int64_t epoch, int64_t pair) const {
+std::vector<CropSource> Batch::sources(const uint8_t* where) const {
+  const auto height = static_cast<int32_t>(pixels.dim(1)), width = static_cast<int32_t>(pixels.dim(2));
+  std::vector<CropSource> all;
+  for (size_t i = 0; i < mirrored.size(); ++i)
+    all.push_back({where + i * size_t{3} * static_cast<size_t>(height) * static_cast<size_t>(width), width,
+                   height, 0, 0, mirrored[i]});
+  return all;
+}
+
+namespace {
+
+// The window of a photo, to (crop, crop, 3).
+void copy_window(uint8_t* to, const Image& photo, Window window, int crop) {
+  const size_t bytes = size_t{3} * static_cast<size_t>(crop);
+  for (int y = 0; y < crop; ++y, to += bytes)
+    std::memcpy(to, photo.row(window.top + y) + size_t{3} * static_cast<size_t>(window.left), bytes);
+}
+
+}  // namespace
+
+void Loader::draw_sample(Batch& batch, int64_t row, int64_t epoch, int64_t pair) const {
   const auto e = static_cast<uint32_t>(epoch), p = static_cast<uint32_t>(pair);
   const std::string& path = paths_[static_cast<size_t>(pair / options_.crops_per_image)];
   const Image photo = fit_for_crops(decode_image(path, options_.decode), options_.resize, options_.crop);
   const Crops one{Crops::Kind::Random, 1};
   const auto windows =
       crop_windows(one, photo.width, photo.height, options_.crop, Rng(options_.seed, options_.stream + "crop", e, p));
-  const bool mirror = Rng(options_.seed, options_.stream + "flip", e, p).uniform() < 0.5f;
-  normalise(out, photo, windows[0], options_.crop, mirror, options_.norm);
+  copy_window(batch.pixels.rows(row, row + 1).data<uint8_t>(), photo, windows[0], options_.crop);
+  batch.mirrored.push_back(Rng(options_.seed, options_.stream + "flip", e, p).uniform() < 0.5f);
 }
 
 Batch Loader::batch(int64_t epoch, int64_t index) const {
   const auto pairs = order(epoch);
   const int64_t size = batch_size();
-  Batch result{Tensor({size, 3, options_.crop, options_.crop}), Tensor({size}), {}, {}, size};
-  const int64_t values = int64_t{3} * options_.crop * options_.crop;
+  Batch result{Tensor({size, options_.crop, options_.crop, 3}, DType::U8), {}, options_.norm, Tensor({size}),
+               {}, {}, size};
   for (int64_t i = 0; i < size; ++i) {
     const int64_t pair = (*pairs)[static_cast<size_t>(index * options_.batch + i)];
     const int64_t photo = pair / options_.crops_per_image;
-    draw_sample(result.images.data<float>() + i * values, epoch, pair);
+    draw_sample(result, i, epoch, pair);
     result.labels.data<float>()[i] = labels_[static_cast<size_t>(photo)];
     result.photos.push_back(photo);
     result.samples.push_back(static_cast<uint32_t>(pair));

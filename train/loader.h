@@ -23,11 +23,16 @@ struct LoaderOptions {
 };
 
 struct Batch {
-  Tensor images;                // (B, 3, crop, crop) F32 on the CPU
-  Tensor labels;                // (B) F32 on the CPU
+  Tensor pixels;                  // (B, crop, crop, 3) U8 on the CPU: the windows, RGB, as they are in the photos
+  std::vector<int32_t> mirrored;  // (B) 1: left and right are to be exchanged
+  Normalisation norm;             // of the pixels
+  Tensor labels;                  // (B) F32 on the CPU
   std::vector<int64_t> photos;  // (B) which photo each row was cut from
   std::vector<uint32_t> samples;  // (B) which (photo, crop) pair of the epoch it is: names its random streams
   int64_t labelled = 0;           // rows in front that people scored; the rest has pseudo-labels
+
+  // What the network takes is cut_crops (transform.h) of these; `pixels` lie at `where`.
+  std::vector<CropSource> sources(const uint8_t* where) const;
 };
 
 // An epoch is a random order of all (photo, crop) pairs, cut in batches; what is left over at its end is
@@ -51,7 +56,7 @@ class Loader {
   const std::vector<std::string>& paths() const { return paths_; }
 
  private:
-  void draw_sample(float* out, int64_t epoch, int64_t pair) const;
+  void draw_sample(Batch& batch, int64_t row, int64_t epoch, int64_t pair) const;
   std::shared_ptr<const std::vector<uint32_t>> order(int64_t epoch) const;
 
   const std::vector<std::string> paths_;

@@ -4,7 +4,6 @@
 #include <cstddef>
 
 #include "engine/dispatch.h"
-#include "kernels/adamw.h"
 #include "kernels/reduce.h"
 
 namespace qfm {
@@ -47,7 +46,13 @@ void Optimizer::set_rate(double lr) {
   cuda::copy_async(state_.raw(), state, kInputs, cuda::compute_stream());
 }
 
-void Optimizer::update(const Tensor& loss) { mirror_ ? update_cuda(loss) : update_cpu(loss); }
+const StepState* Optimizer::state() const {
+  return mirror_ ? static_cast<const StepState*>(state_.raw()) : nullptr;
+}
+
+void Optimizer::update(const Tensor& loss, const Optimizer* before) {
+  mirror_ ? update_cuda(loss, before ? before->state() : nullptr) : update_cpu(loss);
+}
 
 StepResult Optimizer::finish() {
   if (mirror_) {
@@ -82,7 +87,7 @@ void Optimizer::update_cpu(const Tensor& loss) {
   range(0, params_.decayed_size(), params_.size());
 }
 
-void Optimizer::update_cuda(const Tensor& loss) {
+void Optimizer::update_cuda(const Tensor& loss, const StepState* before) {
   const Tensor& computed = params_.copy.empty() ? params_.master : params_.copy;
   const auto n = static_cast<double>(params_.size());
   auto* state = static_cast<StepState*>(state_.raw());
@@ -93,7 +98,7 @@ void Optimizer::update_cuda(const Tensor& loss) {
   dispatch({"adamw", 0, 30 * n}, computed, [&](auto dev, auto t) {
     using T = decltype(t);
     if constexpr (!std::is_same_v<decltype(dev), Cpu>)
-      adamw<T>(dev, rule, state, ptr<const float>(loss), ptr<float>(params_.master),
+      adamw<T>(dev, rule, state, before, ptr<const float>(loss), ptr<float>(params_.master),
                params_.copy.empty() ? nullptr : ptr<T>(params_.copy), ptr<float>(m), ptr<float>(v),
                ptr<const float>(params_.gradient), params_.size(), params_.decayed_size());
   });

@@ -5,7 +5,7 @@
 
 #include "engine/base/memory.h"
 #include "engine/param.h"
-#include "kernels/adamw_scalars.h"
+#include "kernels/adamw.h"
 
 namespace qfm {
 
@@ -24,9 +24,10 @@ class Optimizer {
 
   // One update from the gradients in `params`, which are those of `loss` (1), in three parts:
   void set_rate(double lr);  // first
-  void update(
-      const Tensor& loss);  // on CUDA it waits for nothing, so that it can be part of a captured graph
-  StepResult finish();      // waits
+  // On CUDA it waits for nothing, so that it can be part of a captured graph, and is passed over where the
+  // one of `before` (null: none) was.
+  void update(const Tensor& loss, const Optimizer* before = nullptr);
+  StepResult finish();  // waits
   // Throws Error when loss or norm is not finite (on the CPU update() does); no parameter has then changed.
   // An update is done wholly or not at all.
   StepResult step(double lr, const Tensor& loss) {
@@ -36,11 +37,13 @@ class Optimizer {
 
   int64_t steps = 0;  // updates done
   Tensor m, v;        // moments, laid out as params.master
+  // Of the last update, in device memory; null on the CPU.
+  const StepState* state() const;
   const AdamWRule rule;
 
  private:
   void update_cpu(const Tensor& loss);
-  void update_cuda(const Tensor& loss);
+  void update_cuda(const Tensor& loss, const StepState* before);
 
   ParamSet& params_;
   double lr_ = 0;

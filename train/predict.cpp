@@ -7,8 +7,7 @@
 #include <vector>
 
 #include "engine/base/graph.h"
-#include "engine/dispatch.h"
-#include "kernels/crops.h"
+#include "engine/profile.h"
 
 namespace qfm {
 namespace {
@@ -22,49 +21,32 @@ class CropBatches {
   CropBatches(const Image& photo, const std::vector<Window>& windows, int crop, const Normalisation& norm,
               const ParamSet& params)
       : photo_(photo), windows_(windows), crop_(crop), norm_(norm), params_(params) {
-    if (on_cpu()) return;
-    pixels_ = bytes_on_cuda(photo.rgb.data(), photo.rgb.size());
+    if (device() != cpu_device) there_ = bytes_on_cuda(photo.rgb.data(), photo.rgb.size());
   }
 
   // Windows [begin, end).
   Tensor operator()(size_t begin, size_t end) const {
-    return on_cpu() ? cut_on_cpu(begin, end) : cut_on_cuda(begin, end);
+    const uint8_t* pixels = there_.empty() ? photo_.rgb.data() : there_.data<uint8_t>();
+    std::vector<CropSource> sources;
+    for (size_t i = begin; i < end; ++i)
+      sources.push_back({pixels, photo_.width, photo_.height, windows_[i].left, windows_[i].top, 0});
+    const Tensor images({static_cast<int64_t>(end - begin), 3, crop_, crop_}, params_.compute(), device());
+    if (device() == cpu_device) {
+      cut_crops(images, sources.data(), norm_);
+    } else {
+      const Tensor copied = bytes_on_cuda(sources.data(), sources.size() * sizeof(CropSource));
+      cut_crops(images, static_cast<const CropSource*>(copied.raw()), norm_);
+    }
+    return images;
   }
 
  private:
-  bool on_cpu() const { return params_.master.device() == cpu_device; }
+  Device device() const { return params_.master.device(); }
 
   static Tensor bytes_on_cuda(const void* data, size_t bytes) {
-    const Tensor there({static_cast<int64_t>((bytes + 3) / 4)}, DType::I32, cuda_device);
+    const Tensor there({static_cast<int64_t>(bytes)}, DType::U8, cuda_device);
     copy_bytes(cuda_device, there.raw(), cpu_device, data, bytes);
     return there;
-  }
-
-  Tensor cut_on_cpu(size_t begin, size_t end) const {
-    const Tensor images({static_cast<int64_t>(end - begin), 3, crop_, crop_});
-    for (size_t i = begin; i < end; ++i) {
-      const Tensor one = images.rows(static_cast<int64_t>(i - begin), static_cast<int64_t>(i - begin) + 1);
-      normalise(one.data<float>(), photo_, windows_[i], crop_, false, norm_);
-    }
-    return images.to(params_.compute());
-  }
-
-  Tensor cut_on_cuda(size_t begin, size_t end) const {
-    std::vector<CropSource> sources;
-    for (size_t i = begin; i < end; ++i)
-      sources.push_back({static_cast<const uint8_t*>(pixels_.raw()), photo_.width, photo_.height,
-                         windows_[i].left, windows_[i].top, 0});
-    const Tensor there = bytes_on_cuda(sources.data(), sources.size() * sizeof(CropSource));
-    ChannelScale scale;
-    std::copy_n(norm_.mean, 3, scale.mean), std::copy_n(norm_.std, 3, scale.std);
-    const Tensor images({static_cast<int64_t>(end - begin), 3, crop_, crop_}, params_.compute(), cuda_device);
-    dispatch({"crop_normalise", 0, static_cast<double>(images.bytes())}, images, [&](auto dev, auto t) {
-      using T = decltype(t);
-      if constexpr (std::is_same_v<decltype(dev), Cuda>)
-        crop_normalise(dev, ptr<T>(images), static_cast<const CropSource*>(there.raw()), scale, images.dim(0),
-                       crop_);
-    });
-    return images;
   }
 
   const Image& photo_;
@@ -72,7 +54,7 @@ class CropBatches {
   const int crop_;
   const Normalisation norm_;
   const ParamSet& params_;
-  Tensor pixels_;  // of the photo, on CUDA
+  Tensor there_;  // the photo's pixels on CUDA
 };
 
 Tensor on_cpu(const Var& x) { return x.value.to(cpu_device).to(DType::F32); }

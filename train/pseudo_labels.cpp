@@ -113,7 +113,7 @@ double quantile(std::vector<double> values, double q) {
 
 PseudoLabels pseudo_labels(const PseudoLabelOptions& options) {
   const auto paths = photos_in(options.folder, true);
-  const LoadedModel teacher = load_model(options.teacher, cpu_device, DType::F32, false);
+  const LoadedModel teacher = load_model(options.teacher, options.device, DType::F32, false);
   const Predictor predictor(*teacher.model, teacher.info);
   Cache cache(options.cache, sha256_of_file(options.teacher));
   const auto count = static_cast<int64_t>(paths.size());

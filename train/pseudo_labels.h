@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/base/device.h"
 #include "train/dataset.h"
 
 namespace qfm {
@@ -21,6 +22,7 @@ struct PseudoLabelOptions {
   std::string cache;             // a .jsonl file: what it has is not computed again
   double spread_quantile = 0.8;  // photos whose spread is above this quantile of all are dropped; 1: none
   int workers = 1;
+  Device device = cpu_device;  // of the teacher
   std::function<void(int64_t done, int64_t photos)> progress = {};
 };
 

@@ -97,6 +97,7 @@ PseudoLabels label_unlabelled(const TrainConfig& config,
                              config.label_cache,
                              config.spread_quantile,
                              static_cast<int>(config.workers),
+                             choose_device(config.device).device,
                              progress};
   if (options.cache.empty()) options.cache = config.out + "/pseudo_labels.jsonl";
   return pseudo_labels(options);

@@ -16,8 +16,12 @@ namespace {
 Tensor ready(const Tensor& x, DType dtype, const ParamSet& params) {
   return x.to(dtype).to(params.master.device());
 }
-Tensor ready_images(const Tensor& images, const ParamSet& params) {
-  return ready(images, params.compute(), params);
+// The batch's images on the CPU.
+Tensor images_of(const Batch& batch, DType dtype) {
+  const Tensor& pixels = batch.pixels;
+  const Tensor images({pixels.dim(0), 3, pixels.dim(1), pixels.dim(2)}, dtype);
+  cut_crops(images, batch.sources(pixels.data<uint8_t>()).data(), batch.norm);
+  return images;
 }
 // Scores and labels meet in the accumulation type: in bf16 a label of 71.3 would be one of 71.5.
 Tensor ready_labels(const Tensor& labels, const ParamSet& params) {
@@ -57,7 +61,7 @@ MatchBatch match_batch(const Batch& batch, const std::vector<int64_t>& reference
 StepResult train_step(QfmIqm& model, Optimizer& optimizer, const Tensor& images, const Tensor& labels,
                       double lr) {
   model.params.zero_grad();
-  const Var score = full(model(ready_images(images, model.params)).score);
+  const Var score = full(model(ready(images, model.params.compute(), model.params)).score);
   return update(smooth_l1(score, ready_labels(labels, model.params)), optimizer, lr);
 }
 
@@ -74,30 +78,27 @@ TrainStep::TrainStep(QfmIqm& model, Optimizer& optimizer, MethodOptions options,
                     params.master.device());
   if (model.select) gate_sum_ = Tensor::zeros({vit.width}, params.master.dtype(), params.master.device());
   one_ = Tensor::from(std::vector<float>{1}, {1}).to(params.master.dtype()).to(params.master.device());
-  if (distillation) loss_ = Tensor::zeros({1}, params.master.dtype(), params.master.device());
-  if (params.master.device() != cpu_device) stage_ = std::make_unique<BatchStage>();
+  if (params.master.device() != cpu_device) stage_ = std::make_unique<BatchStage>(params.compute());
 }
 
 StepResult TrainStep::operator()(const Batch& batch, uint32_t epoch, double lr,
                                  const std::function<void()>& meanwhile) {
   Optimizer* const map = distillation_ ? distillation_->map_optimizer() : nullptr;
-  if (map) distillation_->map_params()->zero_grad();
   optimizer_.set_rate(lr);
-  become({batch.images.shape(), batch.labelled, memory_ && epoch > 0});
+  if (map) map->set_rate(lr);
+  become({batch.pixels.shape(), batch.labelled, memory_ && epoch > 0});
   if (stage_) {
     if (stage_->empty()) stage(batch, epoch);
     QFM_CHECK(staged_epoch_ == epoch, "step: staged for epoch ", staged_epoch_, ", not ", epoch);
     compute_on_cuda();
   } else {
-    compute(ready_images(batch.images, model_.params), inputs_of(batch, epoch));
+    compute(images_of(batch, model_.params.compute()), inputs_of(batch, epoch));
   }
   if (memory_) memory_->remember(match_batch(batch, options_.references));
   if (stage_ && meanwhile) meanwhile();
-  if (model_.select) gate_count_.span<int64_t>()[0] += batch.images.dim(0);
-  const StepResult result = optimizer_.finish();
-  if (map) map->step(lr, loss_);
-  if (distillation_) distillation_->follow();
-  return result;
+  if (model_.select) gate_count_.span<int64_t>()[0] += kind_.pixels[0];
+  if (map) map->finish();
+  return optimizer_.finish();
 }
 
 void TrainStep::stage(const Batch& batch, uint32_t epoch) {
@@ -122,7 +123,7 @@ void TrainStep::become(const Kind& kind) {
   if (kind == kind_) return;
   graph_.reset();
   planned_ = false;
-  const int64_t rows = kind.images[0];
+  const int64_t rows = kind.pixels[0];
   const auto mean_over = [&](int64_t begin, int64_t end) {
     std::vector<float> weight(static_cast<size_t>(rows));
     std::fill(weight.begin() + begin, weight.begin() + end, 1.0f / static_cast<float>(end - begin));
@@ -135,18 +136,21 @@ void TrainStep::become(const Kind& kind) {
 }
 
 void TrainStep::compute(const Tensor& images, const StepInputs& inputs) {
+  Optimizer* const map = distillation_ ? distillation_->map_optimizer() : nullptr;
   model_.params.zero_grad();
+  if (map) distillation_->map_params()->zero_grad();
   const QfmIqm::Output out = model_(images);
   const Var loss = loss_of(out, images, inputs);
   if (model_.select) add_to(gate_sum_, affine_db(out.gate.value));
   backward(loss, one_);
-  optimizer_.update(loss.value);
-  if (distillation_) loss_.copy_from(loss.value);
+  if (map) map->update(loss.value);
+  optimizer_.update(loss.value, map);
+  if (distillation_) distillation_->follow(optimizer_.state());
 }
 
 void TrainStep::compute_on_cuda() {
   stage_->take();
-  const auto work = [&] { compute(stage_->images.to(model_.params.compute()), stage_->inputs); };
+  const auto work = [&] { compute(stage_->images, stage_->inputs); };
   // In the first step of a kind libraries make their plans, which a capture would refuse.
   if (!planned_ || profiling()) {
     work();

@@ -55,8 +55,7 @@ class TrainStep {
   //
   // On CUDA the first step of a kind (shape, number of labelled rows, matching or not yet) runs by itself;
   // later ones replay a captured graph, with the same bits: forward passes, the teacher's and the perturbed
-  // ones too, losses, backward, clipping and update. Outside of it stay the update of Distillation's map and
-  // the averaging of the student: they are made only once the host has seen that the update was finite.
+  // ones too, losses, backward, clipping, the updates and the averaging of the student.
   StepResult operator()(const Batch& batch, uint32_t epoch, double lr,
                         const std::function<void()>& meanwhile = {});
   // Starts the copies of what the next step will be called with. On the CPU there is nothing to do.
@@ -73,7 +72,7 @@ class TrainStep {
   using Losses = std::vector<std::pair<Var, double>>;
   // Steps of one kind compute the same terms over the same shapes.
   struct Kind {
-    Shape images;
+    Shape pixels;
     int64_t labelled = -1;
     bool matching = false;
     friend bool operator==(const Kind&, const Kind&) = default;
@@ -96,7 +95,6 @@ class TrainStep {
   Tensor gate_sum_;                       // (D), accumulation type, on the device of the model
   Tensor gate_count_;                     // (1) I64 on the CPU
   Tensor one_;                            // (1): the gradient of the loss
-  Tensor loss_;                           // (1), of the last step, where Distillation wants it
   Kind kind_;                             // of the last step
   Tensor labelled_share_, pseudo_share_;  // (B): rows of the means over either sort; empty: all are labelled
   // On CUDA only.

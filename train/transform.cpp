@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "engine/base/error.h"
-#include "kernels/crops.h"
+#include "engine/dispatch.h"
 
 namespace qfm {
 namespace {
@@ -74,15 +74,28 @@ std::vector<Window> crop_windows(const Crops& crops, int width, int height, int 
   return windows;
 }
 
+namespace {
+
+ChannelScale channel_scale(const Normalisation& norm) {
+  return {{norm.mean[0], norm.mean[1], norm.mean[2]}, {norm.std[0], norm.std[1], norm.std[2]}};
+}
+
+}  // namespace
+
+void cut_crops(const Tensor& images, const CropSource* sources, const Normalisation& norm) {
+  const ChannelScale scale = channel_scale(norm);
+  dispatch({"crop_normalise", 0, static_cast<double>(images.bytes())}, images, [&](auto dev, auto t) {
+    crop_normalise(dev, ptr<decltype(t)>(images), sources, scale, images.dim(0), images.dim(3));
+  });
+}
+
 void normalise(float* out, const Image& image, Window window, int crop, bool mirror,
                const Normalisation& norm) {
   QFM_CHECK(window.left >= 0 && window.top >= 0 && window.left <= image.width - crop &&
                 window.top <= image.height - crop,
             "window at ", window.left, ",", window.top, " leaves the picture");
   const CropSource source{image.rgb.data(), image.width, image.height, window.left, window.top, mirror};
-  const ChannelScale scale{{norm.mean[0], norm.mean[1], norm.mean[2]},
-                           {norm.std[0], norm.std[1], norm.std[2]}};
-  crop_normalise(Cpu{}, out, &source, scale, 1, crop);
+  crop_normalise(Cpu{}, out, &source, channel_scale(norm), 1, crop);
 }
 
 }  // namespace qfm

@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "engine/base/rng.h"
+#include "engine/tensor.h"
+#include "kernels/crops.h"
 #include "train/image.h"
 #include "train/resize.h"
 
@@ -40,6 +42,10 @@ std::vector<Window> crop_windows(const Crops& crops, int width, int height, int 
 struct Normalisation {
   float mean[3] = {0.485f, 0.456f, 0.406f}, std[3] = {0.229f, 0.224f, 0.225f};  // ImageNet
 };
+
+// images (batch, 3, crop, crop), floating: cut, mirrored and normalised where they lie. sources (batch), and
+// the pixels they point to, in the memory of that device; their windows lie inside.
+void cut_crops(const Tensor& images, const CropSource* sources, const Normalisation& norm);
 
 // out (3, crop, crop): (v / 255 - mean) / std of the window, its columns in reverse order if `mirror`.
 // Throws Error where the window leaves the picture.
