@@ -110,6 +110,12 @@ TEST_CASE("data split: train learns from one part, eval measures on the other, b
   const auto metrics = bench().with_model(json).json().at(0);
   CHECK(metrics["n"] == 4);
   CHECK(metrics["split_sha256"] == hash);
+
+  // A run does not go on with another split in the same file.
+  write_file(split, bench().run({"data", "split", table, "--test", "0.4", "--seed", "3", "--quiet"}).out);
+  Words resumed = train;
+  resumed.push_back("--resume");
+  check_refused(bench().run(resumed), 1, "other photos or labels than the run began with");
   write_file(split, "train p1.png\n");
   check_refused(bench().with_model(eval), 1, "no line for p0.png");
 }

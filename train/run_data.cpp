@@ -1,8 +1,10 @@
 #include "train/run_data.h"
 
+#include <nlohmann/json.hpp>
 #include <tuple>
 
 #include "engine/base/error.h"
+#include "engine/base/sha256.h"
 #include "engine/base/threads.h"
 #include "train/decode.h"
 #include "train/prefetch.h"
@@ -30,6 +32,16 @@ RunData load_run_data(const TrainConfig& config) {
   const Range range = data.train.range;
   QFM_CHECK(range.low < range.high, config.data, ": all labels are ", range.low, ": nothing can be learnt");
   return data;
+}
+
+std::string digest_of(const RunData& data) {
+  nlohmann::json text;
+  for (const Dataset* set : {&data.train, &data.validation}) {
+    text.push_back({set->range.low, set->range.high, set->higher_is_better});
+    for (const Sample& s : set->samples) text.push_back({s.name, s.score, s.reference});
+  }
+  const std::string bytes = text.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return sha256({reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size()});
 }
 
 std::vector<std::string> paths_of(const Dataset& set) {

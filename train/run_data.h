@@ -17,6 +17,9 @@ struct RunData {
 // Reads and splits what `config` names. Throws Error: a bad table, labels that are all equal.
 RunData load_run_data(const TrainConfig& config);
 
+// SHA-256 of what the labels' tables say of these photos: equal for equal runs.
+std::string digest_of(const RunData& data);
+
 std::vector<std::string> paths_of(const Dataset& set);
 
 // The labels of `set` on 0-100 over the range of `train`, or as they are.

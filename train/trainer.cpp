@@ -102,12 +102,15 @@ ordered_json to_json(const PseudoLabels& labels) {
 void Run::open_folder() {
   folder_ = std::make_unique<RunFolder>(config_);
   if (!config_.resume) {
-    state_.command = info_.command, state_.unlabelled = pseudo_.digest;
+    state_.command = info_.command;
+    state_.labelled = digest_of(data_), state_.unlabelled = pseudo_.digest;
     if (pseudo_.photos > 0) folder_->log(to_json(pseudo_).dump());
     save();
     return folder_->commit(config_);
   }
   folder_->restore(state_, model_.params, optimizer_, extra_state());
+  QFM_CHECK(state_.labelled.empty() || state_.labelled == digest_of(data_), config_.data,
+            ": other photos or labels than the run began with; it cannot go on with them");
   QFM_CHECK(state_.unlabelled == pseudo_.digest, config_.unlabelled,
             ": other photos or labels than the run began with; it cannot go on with them");
   if (distillation_) distillation_->restored(state_.steps);
