@@ -206,8 +206,8 @@ inline vf gelu_grad(vf x) {
   return fma(held, density, normal_cdf(x));
 }
 
-// The steps of a loop over n elements: f(j, Whole{}) for every full vector, then f(j, Tail{rest}). The tail runs the
-// same instructions on a masked vector, so that a value does not depend on its place.
+// The steps of a loop over n elements: f(j, Whole{}) for every full vector, then f(j, Tail{rest}). The tail
+// runs the same instructions on a masked vector, so that a value does not depend on its place.
 struct Whole {};
 struct Tail {
   int n;

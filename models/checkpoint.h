@@ -53,7 +53,8 @@ ModelConfig timm_config(const SafeTensors& file);
 
 // Fills the backbone from a timm checkpoint (names without prefix; its classification head `head.*` is left
 // out), or the whole model from one of ours. Strict like load_model, but for a position embedding of another
-// grid, which is interpolated, and a checkpoint without a feature selection head, which leaves the model's as it is.
+// grid, which is interpolated, and a checkpoint without a feature selection head, which leaves the model's as
+// it is.
 void init_from(QfmIqm& model, const std::string& path);
 
 // (1, [1 +] gh*gw, D) -> the same for a grid of `rows` x `cols`: antialiased bicubic (a = -0.5), as timm's

@@ -71,7 +71,8 @@ TEST_CASE("what is wrong with a table is said in one line") {
   CHECK(contains(t.refusal("image,score\n\"new\nline.png\",1\n"), "(new?line.png)"));
   CHECK(contains(t.refusal(std::string(5000, ',')), "more than 4096 fields"));
   CHECK(contains(message_of([&] { load_dataset(t.folder / "none.csv"); }), "none.csv: No such file"));
-  CHECK(contains(message_of([&] { load_dataset(t.folder.path.string()); }), "a folder; --data takes a table"));
+  CHECK(
+      contains(message_of([&] { load_dataset(t.folder.path.string()); }), "a folder; --data takes a table"));
 }
 
 TEST_CASE("columns: names, order, letter case and folds") {

@@ -142,12 +142,13 @@ TEST_CASE("memory: counters, reuse, ordered failure, scratch") {
 TEST_CASE("Philox 4x32-10: the published test vectors, and streams that do not touch each other") {
   // Known answers of Random123 (kat_vectors): counter and key all zero, all ones, digits of pi.
   using Block = PhiloxBlock;
-  const bool zeros = philox4x32({{0, 0, 0, 0}}, {{0, 0}}) ==
-                     Block{{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}};
+  const bool zeros =
+      philox4x32({{0, 0, 0, 0}}, {{0, 0}}) == Block{{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}};
   const bool ones = philox4x32({{~0u, ~0u, ~0u, ~0u}}, {{~0u, ~0u}}) ==
                     Block{{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}};
-  const bool pi = philox4x32({{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}}, {{0xa4093822, 0x299f31d0}}) ==
-                  Block{{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}};
+  const bool pi =
+      philox4x32({{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}}, {{0xa4093822, 0x299f31d0}}) ==
+      Block{{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}};
   CHECK(zeros);
   CHECK(ones);
   CHECK(pi);

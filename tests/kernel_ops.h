@@ -20,7 +20,6 @@ namespace qfm::test {
 using Doubles = std::vector<double>;
 inline constexpr Cpu cpu;
 
-
 // Through the plain casts, whatever the path: they are tested by themselves.
 template <class To, class From>
 std::vector<To> converted(const std::vector<From>& x) {

@@ -99,7 +99,8 @@ std::string metrics_text(const EpochReport& report) {
 std::string method_text(const EpochReport& report) {
   std::string text;
   if (const auto& m = report.match)
-    text += format("  matched %.0f%%, scores %.3f apart, cosine %.2f", 100 * m->rate, m->score_distance, m->cosine);
+    text += format("  matched %.0f%%, scores %.3f apart, cosine %.2f", 100 * m->rate, m->score_distance,
+                   m->cosine);
   if (const auto& g = report.gates)
     text += format("  gate %.3f, %lld of %lld channels closed%s", g->mean, static_cast<long long>(g->closed),
                    static_cast<long long>(g->channels), g->mean < kClosedGate ? ": COLLAPSED" : "");
@@ -145,9 +146,10 @@ int run_train(const TrainOptions& options) {
   };
   hooks.epoch_done = [&](const EpochReport& r) {
     if (steps) steps->clear();
-    note(config.quiet, format("epoch %lld of %lld  %s%s  %s%s\n", static_cast<long long>(r.epoch),
-                              static_cast<long long>(r.epochs), metrics_text(r).c_str(), method_text(r).c_str(),
-                              duration(r.seconds).c_str(), r.best ? "  best so far" : ""));
+    note(config.quiet,
+         format("epoch %lld of %lld  %s%s  %s%s\n", static_cast<long long>(r.epoch),
+                static_cast<long long>(r.epochs), metrics_text(r).c_str(), method_text(r).c_str(),
+                duration(r.seconds).c_str(), r.best ? "  best so far" : ""));
   };
   hooks.should_stop = [] { return stop_asked.load(); };
   const TrainResult result = train(config, hooks);
@@ -172,12 +174,13 @@ int run_train(const TrainOptions& options) {
 
 void add_train(CLI::App& parent, const RegisterAction& on) {
   const auto options = std::make_shared<TrainOptions>();
-  CLI::App* app = add_subcommand(
-      parent, "train",
-      "Fit a model to scored photos (the recipe of DEIQT).\nDIR gets config.json, log.jsonl, "
-      "last.safetensors, best.safetensors and state.safetensors; --resume goes on, bit for bit. A finished run "
-      "leaves model.safetensors too: the last model in half the size (F16).",
-      "qfm train --data scores.csv --init deit_tiny_patch16_224.safetensors --out run");
+  CLI::App* app =
+      add_subcommand(parent, "train",
+                     "Fit a model to scored photos (the recipe of DEIQT).\nDIR gets config.json, log.jsonl, "
+                     "last.safetensors, best.safetensors and state.safetensors; --resume goes on, bit for "
+                     "bit. A finished run "
+                     "leaves model.safetensors too: the last model in half the size (F16).",
+                     "qfm train --data scores.csv --init deit_tiny_patch16_224.safetensors --out run");
   app->add_option("--config", options->config_file, "JSON file that may hold any of these flags; flags win")
       ->type_name("FILE");
   for (const ConfigField& field : config_fields()) {

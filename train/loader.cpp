@@ -69,8 +69,8 @@ void Loader::draw_sample(Batch& batch, int64_t row, int64_t epoch, int64_t pair)
   const std::string& path = paths_[static_cast<size_t>(pair / options_.crops_per_image)];
   const Image photo = fit_for_crops(decode_image(path, options_.decode), options_.resize, options_.crop);
   const Crops one{Crops::Kind::Random, 1};
-  const auto windows =
-      crop_windows(one, photo.width, photo.height, options_.crop, Rng(options_.seed, options_.stream + "crop", e, p));
+  const auto windows = crop_windows(one, photo.width, photo.height, options_.crop,
+                                    Rng(options_.seed, options_.stream + "crop", e, p));
   copy_window(batch.pixels.rows(row, row + 1).data<uint8_t>(), photo, windows[0], options_.crop);
   batch.mirrored.push_back(Rng(options_.seed, options_.stream + "flip", e, p).uniform() < 0.5f);
 }
@@ -78,8 +78,13 @@ void Loader::draw_sample(Batch& batch, int64_t row, int64_t epoch, int64_t pair)
 Batch Loader::batch(int64_t epoch, int64_t index) const {
   const auto pairs = order(epoch);
   const int64_t size = batch_size();
-  Batch result{Tensor({size, options_.crop, options_.crop, 3}, DType::U8), {}, options_.norm, Tensor({size}),
-               {}, {}, size};
+  Batch result{Tensor({size, options_.crop, options_.crop, 3}, DType::U8),
+               {},
+               options_.norm,
+               Tensor({size}),
+               {},
+               {},
+               size};
   for (int64_t i = 0; i < size; ++i) {
     const int64_t pair = (*pairs)[static_cast<size_t>(index * options_.batch + i)];
     const int64_t photo = pair / options_.crops_per_image;

@@ -19,15 +19,16 @@ struct LoaderOptions {
   DecodeOptions decode;
   uint64_t seed = 0;
   int workers = 1;  // threads that decode; 0: the caller decodes
-  std::string stream = {};  // put before the names of the random streams: loaders of one run need different ones
+  std::string stream =
+      {};  // put before the names of the random streams: loaders of one run need different ones
 };
 
 struct Batch {
-  Tensor pixels;                  // (B, crop, crop, 3) U8 on the CPU: the windows, RGB, as they are in the photos
+  Tensor pixels;  // (B, crop, crop, 3) U8 on the CPU: the windows, RGB, as they are in the photos
   std::vector<int32_t> mirrored;  // (B) 1: left and right are to be exchanged
   Normalisation norm;             // of the pixels
   Tensor labels;                  // (B) F32 on the CPU
-  std::vector<int64_t> photos;  // (B) which photo each row was cut from
+  std::vector<int64_t> photos;    // (B) which photo each row was cut from
   std::vector<uint32_t> samples;  // (B) which (photo, crop) pair of the epoch it is: names its random streams
   int64_t labelled = 0;           // rows in front that people scored; the rest has pseudo-labels
 

@@ -130,9 +130,9 @@ void RunFolder::restore(RunState& state, ParamSet& params, Optimizer& optimizer,
     const json entry = json::parse(found->second);
     QFM_CHECK(entry.at("format") == 1, path, ": format ", entry.at("format").dump(),
               ", this program reads 1");
-    state = {entry.at("steps"),           entry.at("epochs"),     entry.at("loss_sum"), entry.at("seconds"),
-             entry.at("best_epoch"),      entry.at("best_srcc"),  entry.at("command"),
-             entry.value("labelled", ""), entry.value("unlabelled", "")};
+    state = {entry.at("steps"),   entry.at("epochs"),          entry.at("loss_sum"),
+             entry.at("seconds"), entry.at("best_epoch"),      entry.at("best_srcc"),
+             entry.at("command"), entry.value("labelled", ""), entry.value("unlabelled", "")};
   } catch (const json::exception&) {
     QFM_FAIL(path, ": metadata 'qfm_state' is damaged");
   }

@@ -17,7 +17,7 @@ struct RunState {
   double seconds = 0;       // spent so far
   int64_t best_epoch = -1;  // from 0; -1: none yet
   double best_srcc = 0;
-  std::string command;  // that began the run: a resumed one writes it into its checkpoints too
+  std::string command;          // that began the run: a resumed one writes it into its checkpoints too
   std::string labelled = {};    // digest_of its RunData; empty: unknown, of an earlier version
   std::string unlabelled = {};  // PseudoLabels::digest of its pseudo-labelled photos
 };

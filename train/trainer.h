@@ -21,11 +21,11 @@ struct TrainProgress {
 };
 
 struct EpochReport {
-  int64_t epoch, epochs;                // from 1
-  double loss;                          // mean over its steps
-  double seconds;                       // since the run began, interruptions left out
-  std::optional<Agreement> validation;  // in the unit of the targets
-  bool best = false;                    // the highest SRCC on the validation part so far
+  int64_t epoch, epochs;                      // from 1
+  double loss;                                // mean over its steps
+  double seconds;                             // since the run began, interruptions left out
+  std::optional<Agreement> validation;        // in the unit of the targets
+  bool best = false;                          // the highest SRCC on the validation part so far
   std::optional<MatchStatistics> match = {};  // where noise was searched for in this epoch
   std::optional<GateStatistics> gates = {};   // with the feature selection head
 };
@@ -57,7 +57,8 @@ struct TrainResult {
 //   best.safetensors   with a validation part: the model of the epoch with the highest SRCC there
 //   ema.safetensors    with --ema: the averaged model
 //   state.safetensors  masters, moments, memory and position: all that config.resume needs
-//   pseudo_labels.jsonl  with --unlabelled: what the teacher said, unless config.label_cache keeps it elsewhere
+//   pseudo_labels.jsonl  with --unlabelled: what the teacher said, unless config.label_cache keeps it
+//   elsewhere
 // Every file is replaced atomically; a run killed at any moment and resumed ends with the bits of one that
 // was not. The same bits for any number of threads and workers. Starting weights: config.init (ours or
 // timm's), else random.
