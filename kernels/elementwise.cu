@@ -1,9 +1,16 @@
 // Elementwise functions on CUDA; the contracts are in elementwise.h.
 //
-// Cost, for n elements of e bytes: every input is read and every output written once (add: 3 n e bytes,
-// scale: 2 n e, layerscale with residual: 3 n e, its backward: 3 n e), a few FLOPs each. The memory's time is
-// the floor, reached by 16 bytes a thread; what is repeated (gamma, a position, a gate) stays in a thread's
-// registers or the L1 cache.
+// Maths:  add y = a + b;  scale y = c x;  sigmoid y = 1 / (1 + exp(-x)), dx = dy y (1 - y);  layerscale
+// y = r + gamma x, dx = gamma dy, dgamma = sum over rows of dy x;  gate y = g x, dx = g dy, dg = sum over
+// tokens of dy x;  copy_tokens and casts move values.
+//
+// Cost, for n elements of e bytes (n = 256 x 197 x 384, bf16: 38.7 MB for one pass, 12 us at 3.35 TB/s): every
+// input is read and every output written once:
+//   scale, sigmoid, cast, copy, gate       2 n e  floor 23 us
+//   add, layerscale, any backward          3 n e  floor 35 us
+// and 1 to 4 FLOPs an element (sigmoid: about 15), 0.1 GFLOP and far below the memory's time. So what counts
+// is 16 bytes a thread and access; what is repeated (gamma, a position, a gate) stays in a thread's registers
+// or the L1 cache.
 #include "kernels/elementwise.h"
 #include "kernels/run.cuh"
 

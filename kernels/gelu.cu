@@ -1,8 +1,11 @@
 // GELU on CUDA, the erf form; the contract is in gelu.h, one value in gelu.cuh. Inside the model GELU is an
 // epilogue of the matrix product before it (gemm.cu); these stand alone.
 //
-// Cost, for n elements of e bytes: forward 2 n e bytes, backward 3 n e; erff takes some 20 instructions,
-// which the memory hides.
+// Maths:  y = x F(x) with F(x) = (1 + erf(x / sqrt 2)) / 2;  dx = dy (F(x) + x exp(-x^2 / 2) / sqrt(2 pi)).
+//
+// Cost, for n elements of e bytes (n = 256 x 197 x 1536, bf16, 3.35 TB/s): forward 2 n e bytes (310 MB: floor
+// 92 us), backward 3 n e (465 MB: 139 us); erf is some 20 FLOPs, 25 with the rest, 40 in the backward: 2 and
+// 3 GFLOP, which an H100's 67 TFLOP/s do in 30 and 46 us, so that the memory hides them.
 #include "kernels/gelu.cuh"
 #include "kernels/gelu.h"
 #include "kernels/run.cuh"

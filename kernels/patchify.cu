@@ -1,8 +1,11 @@
 // Images to rows of patches and back on CUDA; the contract is in patchify.h.
 //
-// Cost: a permutation, every element read and written once: 2 n e bytes. A strip of `patch` image lines is
-// one row of tokens; threads walk through it in the image's order, so that lines are read whole and patches
-// are written in runs of `patch` elements, a sector of 32 bytes or more.
+// Maths:  rows[b, (i, j), (c, u, v)] = image[b, c, i patch + u, j patch + v], and the other way round.
+//
+// Cost: a permutation, no FLOP, every element read and written once: 2 n e bytes (n = 256 x 3 x 224 x 224,
+// bf16: 154 MB, floor 46 us at 3.35 TB/s). A strip of `patch` image lines is one row of tokens; threads walk
+// through it in the image's order, so that lines are read whole and patches are written in runs of `patch`
+// elements, a sector of 32 bytes or more.
 #include "engine/base/error.h"
 #include "kernels/patchify.h"
 #include "kernels/run.cuh"

@@ -2,8 +2,9 @@
 // own.
 //
 // Maths, for a row x:  y = exp(x - max x) / sum exp(x - max x);  backward  dx = y (dy - sum(dy y)).
-// Cost, for M rows of n elements of e bytes: forward 2 M n e bytes, backward 3 M n e. A row belongs to a
-// warp, whose later passes over it hit the L1 cache.
+// Cost, for M rows of n elements of e bytes (M = 256 x 6 x 197, n = 197, bf16, 3.35 TB/s): forward 2 M n e
+// bytes (238 MB: floor 71 us), some 10 FLOPs an element; backward 3 M n e (358 MB: 107 us), 4 FLOPs. A row
+// belongs to a warp, whose later passes over it hit the L1 cache.
 #include "kernels/run.cuh"
 #include "kernels/softmax.h"
 

@@ -86,6 +86,7 @@ TEST_CASE("data split: train learns from one part, eval measures on the other, b
   CHECK(bench().run({"data", "split", table, "--test", "0.4", "--seed", "3", "--quiet"}).out !=
         content(split));
   check_refused(bench().run({"data", "split", table, "--test", "1"}), 2, "--test");
+  check_refused(bench().run({"data", "split", table, "--test", "0.1"}), 1, "parts of 9 and 1 photos");
 
   const Words train{
       "train",       "--data",  table, "--split",  split, "--scale",    "0:100", "--init",

@@ -8,6 +8,9 @@
 #include "engine/base/memory.h"
 #include "kernels/elementwise.h"
 #include "tests/support.h"
+#ifdef QFM_CUDA_DEVICE
+#include "engine/base/launch.h"
+#endif
 
 using namespace qfm;
 using namespace qfm::test;
@@ -157,3 +160,13 @@ TEST_CASE("a device that does not exist, page-locked memory that does not") {
   CHECK_THROWS_AS(PinnedBuffer(64), OutOfMemory);
   CHECK_THROWS_AS(PinnedBuffer(size_t{1} << 60), OutOfMemory);
 }
+
+#ifdef QFM_CUDA_DEVICE
+TEST_CASE("what CUDA reports says what to do") {
+  using cuda::failure;
+  CHECK(contains(failure(cudaErrorIllegalAddress, "cudaMalloc"), "QFM_CUDA_SYNC=1 names it"));
+  CHECK(contains(failure(cudaErrorAssert, "launch of gate_kernel"), "launch of gate_kernel: "));
+  CHECK(contains(failure(cudaErrorNoKernelImageForDevice, "launch of gate_kernel"), "built for other GPUs"));
+  CHECK_FALSE(contains(failure(cudaErrorInvalidConfiguration, "launch of gate_kernel"), "QFM_CUDA_SYNC"));
+}
+#endif

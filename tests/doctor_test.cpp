@@ -267,6 +267,16 @@ TEST_CASE("what is wrong with rows, files and labels is found and named") {
   CHECK(about(findings, "duplicates").items == std::vector<std::string>{"c.png = same.png"});
 }
 
+TEST_CASE("two photos are no set, whatever else is well") {
+  Clinic clinic;
+  size_t end = clinic.table.find('\n') + 1;
+  for (int row = 0; row < 2; ++row) end = clinic.table.find('\n', end) + 1;
+  clinic.table.resize(end);
+  const auto findings = clinic.examined();
+  CHECK_FALSE(healthy(findings));
+  CHECK(about(findings, "rows").text == "2 rows, all usable, at least 3 photos are needed");
+}
+
 TEST_CASE("scenes on both sides of a split are found: by reference, and by looks") {
   Clinic clinic;
   write_image(clinic.folder / "g.png", Clinic::picture(40));

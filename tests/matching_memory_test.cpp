@@ -65,7 +65,7 @@ TEST_CASE(
   CHECK(of_a_candidate);
   const auto statistics = memory.take_statistics();
   CHECK(statistics->rate == 0.25);
-  CHECK(statistics->score_distance == doctest::Approx(0.02));
+  CHECK(statistics->score_distance.value() == doctest::Approx(0.02));
   // The first batch is gone: .9 finds nothing any more.
   CHECK(pass(memory, features(2, 4), keys({.9f, .9f}, {8, 9}, {-1, -1}), 1)->weight.span<float>()[0] == 0);
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/crops.h"
+#include "kernels/noise.h"
 #include "tests/kernel_ops.h"
 #include "tests/tolerance.h"
 
@@ -106,6 +107,20 @@ TEST_CASE_TEMPLATE("frobenius, add_scaled: by hand, also in place", T, float, bf
   const std::vector<acc<T>> factor{2, -0.5};
   add_scaled(cpu, x.data(), x.data(), noise.data(), factor.data(), 2, 3);
   CHECK(converted<double>(x) == Doubles{5, 8, 6, -2, 2.5, 9});
+}
+
+TEST_CASE_TEMPLATE("keep_stronger: the trial that moves the score most, either way; the first of equal ones",
+                   T, float, bf16, double) {
+  const auto clean = converted<T>(Doubles{10, 10, 10});
+  std::vector<acc<T>> strength{1, 1, 1}, change{0, 0, 0};
+  const auto round = [&](acc<T> trial, const Doubles& scores) {
+    const std::vector<acc<T>> trials(3, trial);
+    const auto score = converted<T>(scores);
+    keep_stronger(cpu, strength.data(), change.data(), trials.data(), score.data(), clean.data(), 3);
+  };
+  round(2, {11, 10, 12}), round(3, {7, 10, 8}), round(4, {12, 10, 9});
+  CHECK(strength == std::vector<acc<T>>{3, 1, 2});
+  CHECK(change == std::vector<acc<T>>{3, 0, 2});
 }
 
 TEST_CASE_TEMPLATE("crop_normalise: the window, its mirror, the formula to the last bit", T, float, bf16) {

@@ -150,10 +150,27 @@ TEST_CASE("an epoch reports its matches and gates") {
   REQUIRE(epochs[2].match);
   CHECK(epochs[2].match->rate > 0.5);
   CHECK(epochs[2].match->rate <= 1);
-  CHECK(epochs[2].match->score_distance <= config.tau_q);
-  CHECK(epochs[2].match->cosine <= config.tau_s);
+  CHECK(epochs[2].match->score_distance.value() <= config.tau_q);
+  CHECK(epochs[2].match->cosine.value() <= config.tau_s);
   CHECK(contains(timeless_log(config), "\"match\":{"));
   CHECK(contains(timeless_log(config), "\"collapsed\":false"));
+}
+
+TEST_CASE("a gate that is closed is logged as collapsed, and told by its checkpoint") {
+  const TemporaryFolder folder;
+  TrainConfig config = toy_run(folder, "run");
+  ModelInfo info = toy_info();
+  info.config.select = true;
+  QfmIqm model(info.config, cpu_device, DType::F32, false);
+  model.init(5);
+  fill(model.select->fc2.bias, -4.0);
+  save_model(config.init, model, info);
+  config.epochs = 1, config.warmup = 0;
+  train(config);
+  CHECK(contains(timeless_log(config), "\"collapsed\":true"));
+  const auto loaded = load_model(config.out + "/last.safetensors", cpu_device, DType::F32, false);
+  const Tensor gate = loaded.model->select->neutral_gate();
+  for (float g : gate.span<float>()) CHECK(g < kClosedGate);
 }
 
 TEST_CASE(

@@ -89,8 +89,17 @@ class Workbench {
     std::vector<char*> argv;
     for (const auto& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
     argv.push_back(nullptr);
+    // Results are compared with the CPU's, also on a machine with a GPU: it is seen where it is asked for.
+    const bool asked = std::any_of(arguments.begin(), arguments.end(),
+                                   [](const std::string& word) { return word.starts_with("cuda"); });
+    std::string hidden = "CUDA_VISIBLE_DEVICES=";
+    std::vector<char*> environment;
+    for (char** entry = environ; *entry; ++entry)
+      if (asked || !std::string_view(*entry).starts_with(hidden)) environment.push_back(*entry);
+    if (!asked) environment.push_back(hidden.data());
+    environment.push_back(nullptr);
     pid_t pid = 0;
-    REQUIRE(::posix_spawnp(&pid, argv[0], &files, nullptr, argv.data(), environ) == 0);
+    REQUIRE(::posix_spawnp(&pid, argv[0], &files, nullptr, argv.data(), environment.data()) == 0);
     posix_spawn_file_actions_destroy(&files);
     int status = 0;
     REQUIRE(::waitpid(pid, &status, 0) == pid);

@@ -10,6 +10,7 @@
 #include "engine/base/io.h"
 #include "engine/base/rng.h"
 #include "tests/toy.h"
+#include "train/run_folder.h"
 #include "train/trainer.h"
 
 namespace qfm::test {

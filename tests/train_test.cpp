@@ -288,6 +288,12 @@ TEST_CASE("a folder holds one run") {
   CHECK(message_of([&] { train(config); }) == config.out + ": holds a run already; --resume goes on with it");
   config.resume = true, config.batch = 2;
   CHECK(contains(message_of([&] { train(config); }), "config.json: the run has batch 4, not 2"));
+  {
+    TrainConfig same = toy_run(folder, "run");
+    same.resume = true;
+    const RunFolder open(same);
+    CHECK(message_of([&] { train(same); }) == same.out + ": another process trains here");
+  }
   config.out = folder / "none";
   CHECK(contains(message_of([&] { train(config); }), "none/config.json: "));
 

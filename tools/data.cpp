@@ -98,6 +98,9 @@ void give(const DataCommand& command, const std::string& text) {
 int split(const DataCommand& command) {
   if (!(command.test > 0 && command.test < 1)) throw UsageError("--test: expected a fraction inside 0..1");
   const Dataset set = load_dataset(command.data.data, checked(command.data));
+  const auto [train, test] = split_fraction(set, command.test, command.common.seed);
+  QFM_CHECK(std::min(train.samples.size(), test.samples.size()) >= 3, command.data.data, ": parts of ",
+            train.samples.size(), " and ", test.samples.size(), " photos, at least 3 each are needed");
   const std::string text = split_text(set, command.test, command.common.seed);
   give(command, text);
   const std::vector<unsigned char> bytes(text.begin(), text.end());

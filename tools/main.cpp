@@ -156,6 +156,10 @@ int guarded(int argc, char** argv) {
     return run(argc, argv);
   } catch (const UsageError& e) {
     return failed(2, e.what());
+  } catch (const OutOfMemory& e) {
+    const std::string text = e.what();
+    const bool of_gpu = text.find(concat("on ", name_of(cuda_device))) != std::string::npos;
+    return failed(1, (text + (of_gpu ? "; --device cpu does without the GPU's memory" : "")).c_str());
   } catch (const Error& e) {
     if (std::getenv("QFM_DEBUG")) warn(error_line("at " + e.where()));
     return failed(1, e.what());

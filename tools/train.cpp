@@ -98,9 +98,10 @@ std::string metrics_text(const EpochReport& report) {
 // What the method's modules did in the epoch.
 std::string method_text(const EpochReport& report) {
   std::string text;
-  if (const auto& m = report.match)
-    text += format("  matched %.0f%%, scores %.3f apart, cosine %.2f", 100 * m->rate, m->score_distance,
-                   m->cosine);
+  if (const auto& m = report.match) {
+    text += format("  matched %.0f%%", 100 * m->rate);
+    if (m->cosine) text += format(", scores %.3f apart, cosine %.2f", *m->score_distance, *m->cosine);
+  }
   if (const auto& g = report.gates)
     text += format("  gate %.3f, %lld of %lld channels closed%s", g->mean, static_cast<long long>(g->closed),
                    static_cast<long long>(g->channels), g->mean < kClosedGate ? ": COLLAPSED" : "");
@@ -123,8 +124,6 @@ int run_train(const TrainOptions& options) {
   common.threads = static_cast<int>(config.threads);
   common.quiet = config.quiet;
   apply(common);
-  std::signal(SIGINT, ask_stop);
-  std::signal(SIGTERM, ask_stop);
 
   std::optional<Progress> labelling, checking, steps;
   TrainHooks hooks{.command = command, .version = version()};
@@ -136,7 +135,10 @@ int run_train(const TrainOptions& options) {
   hooks.checking = [&](int64_t done, int64_t photos) {
     if (!checking) checking.emplace(config.quiet, "photos checked", photos);
     checking->update(done);
-    if (done == photos) checking.reset();
+    if (done < photos) return;
+    checking.reset();
+    std::signal(SIGINT, ask_stop);  // until here there is nothing to save
+    std::signal(SIGTERM, ask_stop);
   };
   hooks.progress = [&](const TrainProgress& p) {
     if (!steps) steps.emplace(config.quiet, "updates", p.steps, p.step - 1);

@@ -75,9 +75,12 @@ Finding rows(const Dataset& set, const std::vector<RowProblem>& problems) {
   for (const auto& problem : problems)
     if (!problem.missing_file)
       finding.items.push_back(concat("row ", problem.row, " (", shown(problem.image), "): ", problem.reason));
-  if (finding.items.empty()) return finding;
-  finding.verdict = Verdict::Wrong;
-  finding.text = concat(plural(finding.items.size(), "row"), " cannot be used");
+  const size_t missing = problems.size() - finding.items.size();
+  if (missing > 0)
+    finding.text = concat(plural(set.samples.size(), "row"), " usable, ", missing, " without a file");
+  if (!finding.items.empty()) finding.text = concat(plural(finding.items.size(), "row"), " cannot be used");
+  if (set.samples.size() < 3) finding.text += ", at least 3 photos are needed";
+  if (!finding.items.empty() || set.samples.size() < 3) finding.verdict = Verdict::Wrong;
   return finding;
 }
 

@@ -23,6 +23,7 @@ struct LoaderOptions {
       {};  // put before the names of the random streams: loaders of one run need different ones
 };
 
+// Windows are cut here: a photo is many times as large, and each gives one.
 struct Batch {
   Tensor pixels;  // (B, crop, crop, 3) U8 on the CPU: the windows, RGB, as they are in the photos
   std::vector<int32_t> mirrored;  // (B) 1: left and right are to be exchanged

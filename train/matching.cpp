@@ -275,8 +275,9 @@ void MatchingMemory::count(const Tensor& z, const Tensor& partner, const Views& 
 std::optional<MatchStatistics> MatchingMemory::take_statistics() {
   const Tensor host = sums_.to(cpu_device);
   const auto sums = host.span<double>();
-  const double searched = sums[0], found = sums[1], pairs = std::max(1.0, found);
-  const MatchStatistics result{found / std::max(1.0, searched), sums[2] / pairs, sums[3] / pairs};
+  const double searched = sums[0], found = sums[1];
+  MatchStatistics result{found / std::max(1.0, searched), {}, {}};
+  if (found > 0 && remembers()) result.score_distance = sums[2] / found, result.cosine = sums[3] / found;
   sums_.fill_zero();
   return searched > 0 ? std::optional(result) : std::nullopt;
 }

@@ -50,9 +50,10 @@ struct SemanticNoise {
 };
 
 struct MatchStatistics {
-  double rate = 0;            // share of the photos searched for that found a partner
-  double score_distance = 0;  // mean over the pairs, 0-1
-  double cosine = 0;          // mean over the pairs
+  double rate = 0;  // share of the photos searched for that found a partner
+  // Means over the pairs, of the distance of scores (0-1) and of the cosine; nullopt where there was no pair,
+  // as in mode Gaussian.
+  std::optional<double> score_distance, cosine;
 };
 
 // The last K batches: pooled descriptor z = mean_n P_n / its length, gated features P, score, image,
@@ -82,7 +83,7 @@ class MatchingMemory {
   void remember(const MatchBatch& batch);
 
   // Of the epoch so far, then starts anew; nullopt where nothing was searched for. In mode Gaussian the rate
-  // is 1 and the rest 0.
+  // is 1.
   std::optional<MatchStatistics> take_statistics();
 
   // Tensors that are to be saved, and read back in place.

@@ -1,6 +1,7 @@
 #include "train/run_folder.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -17,7 +18,8 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-// The settings that a resumed run may change: none of them changes its bits.
+// The settings that a resumed run may change: none of them changes its bits, but for the device, whose
+// rounding is its own.
 TrainConfig comparable(TrainConfig config) {
   const TrainConfig standard;
   config.threads = standard.threads, config.workers = standard.workers, config.device = standard.device;
@@ -66,33 +68,43 @@ RunFolder::RunFolder(const TrainConfig& config) : path_(config.out) {
   to_json(config);  // throws before anything is written where it cannot be
   if (config.resume) {
     check_same_run(config, settings);
+    lock();
     remove_temporary_files(path_);
     return;
   }
   std::error_code error;
   fs::create_directories(path_, error);
   QFM_CHECK(!error, path_, ": cannot be made: ", error.message());
+  lock();
   QFM_CHECK(!fs::exists(settings), path_, ": holds a run already; --resume goes on with it");
   open_log("");
 }
 
+// The end of a process, however it comes, unlocks.
+void RunFolder::lock() {
+  folder_.fd = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  QFM_CHECK(folder_.fd >= 0, path_, ": ", std::strerror(errno));
+  const bool taken = ::flock(folder_.fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  QFM_CHECK(!taken, path_, ": another process trains here");
+}
+
 void RunFolder::commit(const TrainConfig& config) { write_file(file("config.json"), to_json(config)); }
 
-RunFolder::~RunFolder() {
-  if (log_ >= 0) ::close(log_);
+RunFolder::Descriptor::~Descriptor() {
+  if (fd >= 0) ::close(fd);
 }
 
 void RunFolder::open_log(const std::string& kept) {
   const std::string path = file("log.jsonl");
   write_file(path, kept);
-  log_ = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
-  QFM_CHECK(log_ >= 0, path, ": ", std::strerror(errno));
+  log_.fd = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
+  QFM_CHECK(log_.fd >= 0, path, ": ", std::strerror(errno));
 }
 
 void RunFolder::log(const std::string& line) {
   const std::string whole = line + "\n";
   ssize_t n;
-  do n = ::write(log_, whole.data(), whole.size());
+  do n = ::write(log_.fd, whole.data(), whole.size());
   while (n < 0 && errno == EINTR);
   QFM_CHECK(n == static_cast<ssize_t>(whole.size()), file("log.jsonl"),
             ": cannot be written: ", n < 0 ? std::strerror(errno) : "the disk is full");
@@ -116,7 +128,7 @@ void RunFolder::save(const RunState& state, const ParamSet& params, const Optimi
                       {"command", state.command},
                       {"labelled", state.labelled},
                       {"unlabelled", state.unlabelled}};
-  ::fsync(log_);  // the lines behind this state must not be lost before it
+  ::fsync(log_.fd);  // the lines behind this state must not be lost before it
   write_safetensors(file("state.safetensors"), tensors,
                     {{"qfm_state", entry.dump(-1, ' ', false, json::error_handler_t::replace)}});
 }

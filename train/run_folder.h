@@ -28,11 +28,8 @@ class RunFolder {
  public:
   // A new run: makes the folder; throws Error where it holds a run already.
   // config.resume: throws Error where config.json is missing, or differs in anything but threads, workers and
-  // device.
+  // device. Throws too while another process has this folder open.
   explicit RunFolder(const TrainConfig& config);
-  ~RunFolder();
-  RunFolder(const RunFolder&) = delete;
-  RunFolder& operator=(const RunFolder&) = delete;
 
   std::string file(const std::string& name) const { return path_ + "/" + name; }
 
@@ -49,10 +46,18 @@ class RunFolder {
   void restore(RunState& state, ParamSet& params, Optimizer& optimizer, const NamedTensors& more);
 
  private:
+  void lock();
   void open_log(const std::string& kept);
 
+  struct Descriptor {
+    Descriptor() = default;
+    ~Descriptor();
+    Descriptor(const Descriptor&) = delete;
+    Descriptor& operator=(const Descriptor&) = delete;
+    int fd = -1;
+  };
   const std::string path_;
-  int log_ = -1;
+  Descriptor folder_, log_;  // the folder's holds the lock
 };
 
 }  // namespace qfm

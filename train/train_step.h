@@ -55,7 +55,8 @@ class TrainStep {
   //
   // On CUDA the first step of a kind (shape, number of labelled rows, matching or not yet) runs by itself;
   // later ones replay a captured graph, with the same bits: forward passes, the teacher's and the perturbed
-  // ones too, losses, backward, clipping, the updates and the averaging of the student.
+  // ones too, losses, backward, clipping, the updates and the averaging of the student. Beside it the
+  // host starts the batch's copies and the kernel that makes images of its pixels.
   StepResult operator()(const Batch& batch, uint32_t epoch, double lr,
                         const std::function<void()>& meanwhile = {});
   // Starts the copies of what the next step will be called with. On the CPU there is nothing to do.

@@ -60,6 +60,7 @@ class Run {
   TrainResult result_;
   std::unique_ptr<RunFolder> folder_;
   Clock::time_point start_ = Clock::now(), saved_ = start_;
+  double saving_ = 0;          // seconds that the last save took
   int64_t first_step_ = 0;     // of this call
   double seconds_before_ = 0;  // of earlier calls
 };
@@ -146,7 +147,7 @@ bool Run::run_epoch() {
   while (state_.steps < (state_.epochs + 1) * per_epoch_) {
     step();
     if (hooks_.should_stop && hooks_.should_stop()) return false;
-    if (seconds_since(saved_) >= hooks_.checkpoint_seconds) save();
+    if (seconds_since(saved_) >= std::max(hooks_.checkpoint_seconds, 50 * saving_)) save();
   }
   return true;
 }
@@ -211,6 +212,7 @@ EpochReport Run::validate_epoch() const {
 }
 
 ordered_json to_json(const EpochReport& report, int64_t step) {
+  const auto optional = [](const auto& value) { return value ? ordered_json(*value) : ordered_json(); };
   ordered_json line{{"event", "epoch"}, {"epoch", report.epoch}, {"step", step}, {"loss", report.loss}};
   line["seconds"] = report.seconds;
   if (report.gates)
@@ -220,11 +222,10 @@ ordered_json to_json(const EpochReport& report, int64_t step) {
                     {"collapsed", report.gates->mean < kClosedGate}};
   if (report.match)
     line["match"] = {{"rate", report.match->rate},
-                     {"score_distance", report.match->score_distance},
-                     {"cosine", report.match->cosine}};
+                     {"score_distance", optional(report.match->score_distance)},
+                     {"cosine", optional(report.match->cosine)}};
   if (!report.validation) return line;
   const Agreement& a = *report.validation;
-  const auto optional = [](const auto& value) { return value ? ordered_json(*value) : ordered_json(); };
   line["val"] = {{"photos", a.n},
                  {"srcc", optional(a.srcc)},
                  {"plcc", optional(a.plcc)},
@@ -263,12 +264,13 @@ NamedTensors Run::extra_state() const {
 
 // The state last: the models of what it has behind it are then on disk.
 void Run::save() {
+  const auto begin = Clock::now();
   state_.seconds = seconds_before_ + seconds_since(start_);
   save_model(folder_->file("last.safetensors"), model_, info_);
   if (distillation_ && distillation_->averaged())
     save_model(folder_->file("ema.safetensors"), *distillation_->averaged(), info_);
   folder_->save(state_, model_.params, optimizer_, extra_state());
-  saved_ = Clock::now();
+  saving_ = seconds_since(begin), saved_ = Clock::now();
 }
 
 }  // namespace

@@ -23,10 +23,11 @@ bool keeps_time() noexcept;
 // Bytes of shared memory that a block may ask for.
 size_t shared_memory_limit();
 
-void* system_allocate(size_t bytes) noexcept;  // null: no memory, or no CUDA
+// Null: no memory, or no CUDA. Throws Error where the GPU fails for another reason.
+void* system_allocate(size_t bytes);
 void system_release(void* p) noexcept;
-// Page-locked memory of the host, which a GPU reads and writes while kernels run. Null: none to be had.
-void* pinned_allocate(size_t bytes) noexcept;
+// Page-locked memory of the host, which a GPU reads and writes while kernels run. As system_allocate.
+void* pinned_allocate(size_t bytes);
 void pinned_release(void* p) noexcept;
 
 void* compute_stream();

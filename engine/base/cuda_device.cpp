@@ -14,6 +14,8 @@
 namespace qfm::cuda {
 namespace {
 
+constexpr int kLeastCapability = 8;  // bf16 mma, cp.async
+
 std::string version(int v) { return concat(v / 1000, ".", v % 1000 / 10); }
 
 // The runtime calls a missing driver "insufficient", which misleads: ask for its version first.
@@ -26,7 +28,14 @@ std::string find_reason() {
                   version(runtime), ": update the driver");
   const cudaError_t status = cudaGetDeviceCount(&devices);
   if (status != cudaSuccess) return concat("no GPU: ", cudaGetErrorString(status));
-  return devices > 0 ? "" : "no GPU: the driver lists none";
+  if (devices == 0) return "no GPU: the driver lists none";
+  int major = 0, minor = 0;  // of number 0, which is the fastest
+  if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) == cudaSuccess &&
+      cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0) == cudaSuccess &&
+      major < kLeastCapability)
+    return concat("no GPU that serves: compute capability ", major, ".", minor, ", this program needs ",
+                  kLeastCapability, ".0");
+  return "";
 }
 
 const std::string& reason() {
@@ -52,12 +61,26 @@ void refuse_capture(const char* what) {
   QFM_CHECK(!in_capture, "cuda: ", what, ": a graph is being captured, nothing can wait for its work");
 }
 
-void wait(cudaStream_t stream) {
-  const cudaError_t status = cudaStreamSynchronize(stream);
-  if (status == cudaErrorIllegalAddress || status == cudaErrorLaunchFailure ||
-      status == cudaErrorMisalignedAddress)
-    check(status, "a kernel failed (QFM_CUDA_SYNC=1 names it)");
-  check(status, "cudaStreamSynchronize");
+void wait(cudaStream_t stream) { check(cudaStreamSynchronize(stream), "cudaStreamSynchronize"); }
+
+// What a kernel leaves behind: after it every call fails with the same.
+bool is_fault(cudaError_t status) {
+  for (cudaError_t fault :
+       {cudaErrorIllegalAddress, cudaErrorMisalignedAddress, cudaErrorIllegalInstruction,
+        cudaErrorInvalidAddressSpace, cudaErrorInvalidPc, cudaErrorHardwareStackError, cudaErrorAssert,
+        cudaErrorLaunchFailure, cudaErrorLaunchTimeout, cudaErrorECCUncorrectable})
+    if (status == fault) return true;
+  return false;
+}
+
+// p, or null where memory was missing; more than any machine has is an invalid value to some drivers.
+void* allocated(cudaError_t status, void* p, const char* what) {
+  if (status != cudaErrorMemoryAllocation && status != cudaErrorInvalidValue) {
+    check(status, what);
+    return p;
+  }
+  cudaGetLastError();
+  return nullptr;
 }
 
 }  // namespace
@@ -73,7 +96,17 @@ void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
   cudaGetLastError();  // an error that is reported is over, unless the device itself is lost
   QFM_CHECK(available(), "cuda: ", what, ": ", reason());
-  QFM_FAIL("cuda: ", what, ": ", cudaGetErrorString(status), " (", cudaGetErrorName(status), ")");
+  throw Error(failure(status, what), __FILE__, __LINE__);
+}
+
+std::string failure(cudaError_t status, const char* what) {
+  std::string text =
+      concat("cuda: ", what, ": ", cudaGetErrorString(status), " (", cudaGetErrorName(status), ")");
+  if (is_fault(status) && !one_at_a_time())
+    text += "; this or an earlier kernel failed, QFM_CUDA_SYNC=1 names it";
+  if (status == cudaErrorNoKernelImageForDevice)
+    text += "; this program was built for other GPUs, configure with -DQFM_CUDA_ARCHITECTURES=native";
+  return text;
 }
 
 void select_device(int index) {
@@ -107,20 +140,20 @@ size_t shared_memory_limit() {
   return static_cast<size_t>(bytes);
 }
 
-void* system_allocate(size_t bytes) noexcept {
+void* system_allocate(size_t bytes) {
   void* p = nullptr;
-  if (!available() || cudaMalloc(&p, bytes) == cudaSuccess) return p;
-  cudaGetLastError();
-  return nullptr;
+  if (!available()) return p;
+  const cudaError_t status = cudaMalloc(&p, bytes);
+  return allocated(status, p, "cudaMalloc");
 }
 void system_release(void* p) noexcept {
   if (cudaFree(p) != cudaSuccess) cudaGetLastError();
 }
-void* pinned_allocate(size_t bytes) noexcept {
+void* pinned_allocate(size_t bytes) {
   void* p = nullptr;
-  if (!available() || cudaMallocHost(&p, bytes) == cudaSuccess) return p;
-  cudaGetLastError();
-  return nullptr;
+  if (!available()) return p;
+  const cudaError_t status = cudaMallocHost(&p, bytes);
+  return allocated(status, p, "cudaMallocHost");
 }
 void pinned_release(void* p) noexcept {
   if (cudaFreeHost(p) != cudaSuccess) cudaGetLastError();

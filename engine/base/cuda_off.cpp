@@ -17,9 +17,9 @@ std::string device_name() { fail(); }
 bool keeps_time() noexcept { return false; }
 size_t shared_memory_limit() { fail(); }
 
-void* system_allocate(size_t) noexcept { return nullptr; }
+void* system_allocate(size_t) { return nullptr; }
 void system_release(void*) noexcept {}
-void* pinned_allocate(size_t) noexcept { return nullptr; }
+void* pinned_allocate(size_t) { return nullptr; }
 void pinned_release(void*) noexcept {}
 
 void* compute_stream() { fail(); }

@@ -68,13 +68,13 @@ bool keeps_time() noexcept { return false; }
 size_t shared_memory_limit() { return host_cuda::kMaxShared; }
 
 // A fresh block is NaN in every float format.
-void* system_allocate(size_t bytes) noexcept {
+void* system_allocate(size_t bytes) {
   void* p = nullptr;
   if (posix_memalign(&p, 256, bytes) != 0) return nullptr;
   return std::memset(p, 0xff, bytes);
 }
 void system_release(void* p) noexcept { std::free(p); }
-void* pinned_allocate(size_t bytes) noexcept { return system_allocate(bytes); }
+void* pinned_allocate(size_t bytes) { return system_allocate(bytes); }
 void pinned_release(void* p) noexcept { system_release(p); }
 
 void* compute_stream() { return &compute; }

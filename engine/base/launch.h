@@ -14,6 +14,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <string>
 #include <tuple>
 #include <utility>
 
@@ -26,7 +27,10 @@
 namespace qfm {
 namespace cuda {
 
-// Throws Error "cuda: WHAT: reason (cudaErrorName)" unless status is cudaSuccess.
+// "cuda: WHAT: reason (cudaErrorName)", and what to do where something can be done. A kernel that failed is
+// told of by whatever asks next.
+std::string failure(cudaError_t status, const char* what);
+// Throws Error with that unless status is cudaSuccess.
 void check(cudaError_t status, const char* what);
 // signature: a function signature with "kernel = NAME" in it.
 void launch(const void* kernel, const char* signature, dim3 grid, dim3 block, size_t shared_bytes,
