@@ -33,6 +33,25 @@ TEST_CASE("the vendor's libraries are opened by name, or said to be absent") {
   }
 }
 
+// Why a library cannot be tested; empty where it can.
+std::string without_cublas() {
+#ifdef QFM_WITH_CUBLAS
+  const VendorLibrary& library = VendorLibrary::of(Vendor::CublasLt);
+  return library.open() ? "" : library.text();
+#else
+  return "built without cublasLt.h";
+#endif
+}
+std::string without_cudnn() {
+#ifdef QFM_WITH_CUDNN
+  const VendorLibrary& library = VendorLibrary::of(Vendor::Cudnn);
+  if (!library.open()) return library.text();
+  return library.version() >= 91600 ? "" : library.text() + ": older than 9.16";
+#else
+  return "built without cudnn.h";
+#endif
+}
+
 #ifdef QFM_WITH_CUBLAS
 template <class T, class Out>
 struct Results {
@@ -94,7 +113,7 @@ void compare(GemmShape s, int parts, size_t shift = 0) {
 
 TEST_CASE("products by cuBLASLt equal the plain functions in double, with the same bits every time") {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
-  if (!VendorLibrary::of(Vendor::CublasLt).open()) QFM_SKIP(VendorLibrary::of(Vendor::CublasLt).text());
+  if (const auto why = without_cublas(); !why.empty()) QFM_SKIP(why);
   for (const auto& [m, n, k] :
        {std::array<int64_t, 3>{1, 1, 1}, {7, 13, 5}, {197, 384, 192}, {394, 576, 200}})
     for (const bool trans_a : {false, true})
@@ -130,17 +149,13 @@ bool has_libcuda() {
          ::dlopen(QFM_STUB_DRIVER, RTLD_NOW | RTLD_GLOBAL);
 }
 
-bool cudnn_serves() {
-  const VendorLibrary& library = VendorLibrary::of(Vendor::Cudnn);
-  return library.open() && library.version() >= 91600;
-}
 std::string h100() {
   const auto file = read_file(std::string(QFM_SOURCE_DIR) + "/tests/h100.json");
   return {file.begin(), file.end()};
 }
 
 TEST_CASE("cuDNN takes our attention graphs for an H100, without a GPU") {
-  if (!cudnn_serves()) QFM_SKIP(VendorLibrary::of(Vendor::Cudnn).text());
+  if (const auto why = without_cudnn(); !why.empty()) QFM_SKIP(why);
   cuda::available();  // looks for the driver before its stub is there
   if (!has_libcuda()) QFM_SKIP("no libcuda.so.1, not even the toolkit's stub");
   for (const AttentionShape& s : kShapes) {
@@ -163,7 +178,7 @@ TEST_CASE("cuDNN takes our attention graphs for an H100, without a GPU") {
 }
 
 TEST_CASE("cuDNN takes our patch embedding for an H100, without a GPU") {
-  if (!cudnn_serves()) QFM_SKIP(VendorLibrary::of(Vendor::Cudnn).text());
+  if (const auto why = without_cudnn(); !why.empty()) QFM_SKIP(why);
   cuda::available();
   if (!has_libcuda()) QFM_SKIP("no libcuda.so.1, not even the toolkit's stub");
   for (const PatchShape& s :
@@ -172,7 +187,7 @@ TEST_CASE("cuDNN takes our patch embedding for an H100, without a GPU") {
 }
 
 TEST_CASE("cuDNN takes our layer normalisation for an H100, without a GPU") {
-  if (!cudnn_serves()) QFM_SKIP(VendorLibrary::of(Vendor::Cudnn).text());
+  if (const auto why = without_cudnn(); !why.empty()) QFM_SKIP(why);
   cuda::available();
   if (!has_libcuda()) QFM_SKIP("no libcuda.so.1, not even the toolkit's stub");
   for (const auto& [rows, cols] : {std::pair{50432, 384}, {197, 192}, {1, 1024}})
@@ -181,7 +196,7 @@ TEST_CASE("cuDNN takes our layer normalisation for an H100, without a GPU") {
 
 TEST_CASE("patch embedding by cuDNN equals the plain functions, with the same bits every time") {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
-  if (!cudnn_serves()) QFM_SKIP(VendorLibrary::of(Vendor::Cudnn).text());
+  if (const auto why = without_cudnn(); !why.empty()) QFM_SKIP(why);
   const PatchShape s{2, 3, 64, 48, 16};
   const int64_t width = 192, out = s.batch * s.tokens() * width;
   const auto images = random<bf16>("images", 0, s.batch * s.channels * s.height * s.width),
@@ -206,14 +221,14 @@ TEST_CASE("patch embedding by cuDNN equals the plain functions, with the same bi
 }
 
 TEST_CASE("cuDNN refuses what is no device, in one line") {
-  if (!cudnn_serves()) QFM_SKIP(VendorLibrary::of(Vendor::Cudnn).text());
+  if (const auto why = without_cudnn(); !why.empty()) QFM_SKIP(why);
   CHECK(contains(message_of([] { cudnn::build_attention_forward(kShapes[0], true, "{}"); }),
                  "cudnn: device from JSON"));
 }
 
 TEST_CASE("attention by cuDNN equals our own, with the same bits every time") {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
-  if (!cudnn_serves()) QFM_SKIP(VendorLibrary::of(Vendor::Cudnn).text());
+  if (const auto why = without_cudnn(); !why.empty()) QFM_SKIP(why);
   const Cuda cuda{cuda::compute_stream()};
   for (const AttentionShape& s : kShapes) {
     CAPTURE(cudnn::attention_key("attention", s));
@@ -278,7 +293,7 @@ TEST_CASE("without a GPU the ladders have no row 0") {
 
 TEST_CASE("row 0 of the products' ladders, by cuBLASLt, equals the plain functions in double") {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
-  if (!VendorLibrary::of(Vendor::CublasLt).open()) QFM_SKIP(VendorLibrary::of(Vendor::CublasLt).text());
+  if (const auto why = without_cublas(); !why.empty()) QFM_SKIP(why);
   const Cuda cuda{cuda::compute_stream()};
   const GemmShape s{394, 576, 200, false, true};
   for (const int parts : {0, Bias | Gelu}) {
@@ -296,7 +311,7 @@ TEST_CASE("row 0 of the products' ladders, by cuBLASLt, equals the plain functio
 
 TEST_CASE("row 0 of the layer normalisation's ladder, by cuDNN, equals the plain function in double") {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
-  if (!VendorLibrary::of(Vendor::Cudnn).open()) QFM_SKIP(VendorLibrary::of(Vendor::Cudnn).text());
+  if (const auto why = without_cudnn(); !why.empty()) QFM_SKIP(why);
   const int64_t rows = 197, cols = 384;
   const auto x = random<bf16>("x", 0, rows * cols), w = random<bf16>("w", 1, cols),
              b = random<bf16>("b", 2, cols);
