@@ -26,4 +26,14 @@ while read -r line; do
   [ -n "$line" ] || continue
   bash -c "$line" >output.txt 2>&1 || { echo "failed: $line" >&2; cat output.txt >&2; exit 1; }
 done <commands.sh
-echo "$(grep -c . commands.sh) commands of the README ran"
+
+# The example at the top: its first lines, as they are shown, name the photos that come first, best first.
+awk '/^    \$ build\/qfm score --sort / {inside = 1; sub(/^ *\$ /, ""); print >"example.sh"; next}
+  inside && !/^    / {exit}
+  inside && !/^    \.\.\.$/ {print}' "$root/README.md" | sed 's/^ *//' >shown.txt
+shown=$(grep -c . shown.txt) || { echo "the README shows no scores" >&2; exit 1; }
+bash example.sh 2>output.txt >scores.txt || { cat output.txt >&2; exit 1; }
+diff <(awk '{print $NF}' shown.txt) <(head -n "$shown" scores.txt | awk '{print $NF}') >&2 ||
+  { echo "the README's example names other photos, or another order" >&2; exit 1; }
+sort -c -g -r scores.txt || { echo "qfm score --sort does not sort" >&2; exit 1; }
+echo "$(grep -c . commands.sh) commands of the README ran, and its example's first $shown photos come first"
