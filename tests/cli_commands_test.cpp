@@ -160,8 +160,9 @@ TEST_CASE("bench counts what the mathematics needs") {
   const auto report = nlohmann::json::parse(content(folder / "b.json"));
   REQUIRE(report["rows"].size() == 1);
   CHECK(report["rows"][0]["gflop"].get<double>() == doctest::Approx(2.51).epsilon(0.005));
-  for (const char* key : {"cpu", "threads", "dtype", "path", "commit", "fma_peak_gflops", "copy_gbs"})
-    CHECK(report.contains(key));
+  for (const char* key : {"device", "driver", "date", "command", "threads", "dtype", "path", "commit",
+                          "fma_peak_gflops", "copy_gbs"})
+    CHECK_MESSAGE(report.contains(key), key);
   check_refused(bench().run({"bench", "model", "--only", "nothing", "-o", folder / "b.txt"}), 2, ".json");
 }
 

@@ -3,6 +3,8 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <ctime>
+#include <fstream>
 #include <memory>
 
 #include "engine/base/cpu.h"
@@ -74,17 +76,43 @@ Peaks peaks_of(Placement where) {
           2.0 * static_cast<double>(from.bytes()) / copy_ms / 1e6};
 }
 
+namespace {
+
+// "qfm bench train --batch 16", as typed.
+std::string command_line() {
+  std::ifstream words("/proc/self/cmdline");
+  std::string line = "qfm", word;
+  std::getline(words, word, '\0');
+  while (std::getline(words, word, '\0')) line += " " + word;
+  return line;
+}
+
+std::string today() {
+  char text[11] = "";
+  const std::time_t now = std::time(nullptr);
+  std::strftime(text, sizeof(text), "%F", std::gmtime(&now));
+  return text;
+}
+
+}  // namespace
+
+Json bench_header(const std::string& what, Device device) {
+  const bool on_cpu = device == cpu_device;
+  return {{"tool", "qfm"},
+          {"version", version()},
+          {"commit", commit()},
+          {"date", today()},
+          {"command", command_line()},
+          {"bench", what},
+          {"device", on_cpu ? cpu_name() : cuda::device_name()},
+          {"driver", on_cpu ? "none" : cuda::driver_version()}};
+}
+
 BenchReport::BenchReport(const BenchOptions& options, const std::string& what, Placement where)
     : options_(options), peaks_(peaks_of(where)) {
   const bool on_cpu = where.device == cpu_device;
-  const std::string device = on_cpu ? cpu_name() : cuda::device_name();
-  report_ = {{"tool", "qfm"},
-             {"version", version()},
-             {"commit", commit()},
-             {"bench", what},
-             {on_cpu ? "cpu" : "device", device},
-             {"threads", threads()},
-             {"dtype", options.common.dtype}};
+  report_ = bench_header(what, where.device);
+  report_.update({{"threads", threads()}, {"dtype", options.common.dtype}});
   if (on_cpu)
     report_.update({{"path", name_of(cpu_path())},
                     {"fma_peak_gflops", rounded(peaks_.gflops)},
@@ -94,8 +122,9 @@ BenchReport::BenchReport(const BenchOptions& options, const std::string& what, P
   say_kernels(report_, where.device);
   const std::string path = on_cpu ? concat(", path ", name_of(cpu_path())) : "";
   print(format("%s, %d threads, %s%s, commit %s\nmeasured peak: %.0f GFLOP/s %s(%s), copy %.1f GB/s\n",
-               device.c_str(), threads(), options.common.dtype.c_str(), path.c_str(), commit(), peaks_.gflops,
-               on_cpu ? "f32 FMA " : "", peaks_.isa.c_str(), peaks_.copy_gbs));
+               report_["device"].get<std::string>().c_str(), threads(), options.common.dtype.c_str(),
+               path.c_str(), commit(), peaks_.gflops, on_cpu ? "f32 FMA " : "", peaks_.isa.c_str(),
+               peaks_.copy_gbs));
   print(format("%-34s %10s %20s %9s %8s\n", "", "ms median", "[min, max]", "GFLOP/s", "of peak"));
 }
 

@@ -61,6 +61,9 @@ Timing time_calls(Device device, const std::function<void(size_t turn)>& run);
 // copy far beyond the L2 cache.
 Peaks peaks_of(Placement where);
 
+// What every file of figures begins with: which program, when, by which command, on what.
+Json bench_header(const std::string& what, Device device);
+
 // Prints each row when it is there, and writes all to -o FILE.json.
 class BenchReport {
  public:

@@ -7,6 +7,7 @@
 #include "engine/base/io.h"
 #include "engine/base/threads.h"
 #include "engine/profile.h"
+#include "kernels/choice.h"
 #include "tools/bench.h"
 #include "tools/console.h"
 #include "tools/kernel_cases.h"
@@ -70,9 +71,8 @@ int print_plan(const BenchOptions& options, DType dtype) {
   std::sort(rows.begin(), rows.end(), [&](const ProfileRow& a, const ProfileRow& b) {
     return kCards[0].floor_us(a, dtype) > kCards[0].floor_us(b, dtype);
   });
-  Json report = {
-      {"tool", "qfm"}, {"version", version()}, {"commit", commit()},      {"bench", "kernels --plan"},
-      {"arch", arch},  {"batch", batch},       {"dtype", name_of(dtype)}, {"rows", Json::array()}};
+  Json report = bench_header("kernels --plan", cpu_device);
+  report.update({{"arch", arch}, {"batch", batch}, {"dtype", name_of(dtype)}, {"rows", Json::array()}});
   print(format("one training step of %s, batch %lld, %s: what each op must compute and move at least\n",
                arch.c_str(), static_cast<long long>(batch), name_of(dtype)));
   print(format("%-28s %6s %12s %12s %12s %12s\n", "op", "calls", "GFLOP", "MB", "H100 us", "H200 us"));
@@ -105,29 +105,25 @@ class KernelReport {
  public:
   KernelReport(const BenchOptions& options, Placement where, const std::string& arch, int64_t batch)
       : options_(options), peaks_(peaks_of(where)) {
-    const std::string device = where.device == cpu_device ? cpu_name() : cuda::device_name();
-    report_ = {{"tool", "qfm"},
-               {"version", version()},
-               {"commit", commit()},
-               {"bench", "kernels"},
-               {"device", device},
-               {"threads", threads()},
-               {"arch", arch},
-               {"batch", batch},
-               {"dtype", options.common.dtype},
-               {"peak_gflops", rounded(peaks_.gflops)},
-               {"peak_by", peaks_.isa},
-               {"copy_gbs", rounded(peaks_.copy_gbs)},
-               {"rows", Json::array()},
-               {"ladders", Json::array()}};
+    report_ = bench_header("kernels", where.device);
+    report_.update({{"threads", threads()},
+                    {"arch", arch},
+                    {"batch", batch},
+                    {"dtype", options.common.dtype},
+                    {"peak_gflops", rounded(peaks_.gflops)},
+                    {"peak_by", peaks_.isa},
+                    {"copy_gbs", rounded(peaks_.copy_gbs)},
+                    {"rows", Json::array()},
+                    {"ladders", Json::array()}});
     say_kernels(report_, where.device);
-    print(format("%s, %s, commit %s\nmeasured peak: %.0f GFLOP/s (%s), copy %.1f GB/s\n", device.c_str(),
-                 options.common.dtype.c_str(), commit(), peaks_.gflops, peaks_.isa.c_str(), peaks_.copy_gbs));
+    print(format("%s, %s, commit %s\nmeasured peak: %.0f GFLOP/s (%s), copy %.1f GB/s\n",
+                 report_["device"].get<std::string>().c_str(), options.common.dtype.c_str(), commit(),
+                 peaks_.gflops, peaks_.isa.c_str(), peaks_.copy_gbs));
     if (where.device != cpu_device && !cuda::keeps_time())
       print("host-CUDA is there to check kernels: its times say nothing about a GPU\n");
   }
 
-  void add(const KernelCase& c, const Timing& ms) {
+  void add(const KernelCase& c, const Timing& ms, bool by_vendor) {
     if (report_["rows"].empty())
       print(format("%-22s %-18s %10s %22s %10s %8s %9s %8s\n", "", "", "ms median", "[min, max]", "GFLOP/s",
                    "of peak", "GB/s", "of copy"));
@@ -137,6 +133,7 @@ class KernelReport {
                 {"median_ms", ms.median},
                 {"min_ms", ms.least},
                 {"max_ms", ms.most},
+                {"by", by_vendor ? "vendor" : "own"},
                 {"gbs", gbs},
                 {"share_of_copy", gbs / peaks_.copy_gbs}};
     std::string line = format("%-22s %-18s %10.4f [%9.4f, %9.4f]", c.name.c_str(), c.shape.c_str(), ms.median,
@@ -178,7 +175,11 @@ int bench_kernels(const BenchOptions& options, Placement where) {
   const int64_t last_cache = on_gpu ? int64_t{50} << 20 : on_cpu ? int64_t{32} << 20 : 0;
   KernelReport report(options, where, arch, batch);
   for (const KernelCase& c : kernel_cases(vit, batch, where, 4 * last_cache))
-    if (c.name.find(options.only) != std::string::npos) report.add(c, time_calls(where.device, c.prepare()));
+    if (c.name.find(options.only) != std::string::npos) {
+      const uint64_t before = vendor_calls();
+      const Timing ms = time_calls(where.device, c.prepare());
+      report.add(c, ms, vendor_calls() > before);
+    }
   if (!on_cpu) {
     const Placement bf16{where.device, DType::BF16};
     const Peaks peaks = where.dtype == DType::BF16 ? report.peaks() : peaks_of(bf16);

@@ -53,8 +53,8 @@ std::vector<std::string> write_photos(const std::string& folder, int count) {
   return paths;
 }
 
-Json memory_now() {
-  return {{"peak_tensor_mb", memory_count(cpu_device).peak >> 20}, {"peak_resident_mb", peak_resident_mb()}};
+Json memory_of(Device device) {
+  return {{"peak_tensor_mb", memory_count(device).peak >> 20}, {"peak_resident_mb", peak_resident_mb()}};
 }
 
 MethodOptions method_of(const BenchOptions& options, int64_t batch) {
@@ -83,6 +83,7 @@ int bench_train(const BenchOptions& options, Placement where) {
   const std::string arch = options.arch.empty() ? "vit-tiny" : options.arch;
   const int64_t batch = options.batch > 0 ? options.batch : 16;
   BenchReport report(options, "train", where);
+  reset_peak(where.device);  // what measured the machine's peaks is not the training's memory
   ModelConfig config = model_config(arch);
   config.select = options.select;
   QfmIqm model(config, where.device, where.dtype, true);
@@ -102,12 +103,12 @@ int bench_train(const BenchOptions& options, Placement where) {
   if (const auto row = name + ", loader excluded"; report.wants(row)) {
     const Batch fixed = loader.batch(0, 0);
     const auto ms = measure([&] { update(fixed); }).per(items);
-    report.add(row, ms, gflop, memory_now());
+    report.add(row, ms, gflop, memory_of(where.device));
   }
   if (const auto row = name + ", loader included"; report.wants(row)) {
     loader.start(0, std::numeric_limits<int64_t>::max() / 2);
     const auto ms = measure([&] { update(loader.next()); }).per(items);
-    report.add(row, ms, gflop, memory_now());
+    report.add(row, ms, gflop, memory_of(where.device));
   }
   return report.finish();
 }

@@ -72,7 +72,7 @@ int bench_tune(const BenchOptions& options, Placement where) {
   const std::string arch = options.arch.empty() ? "vit-small" : options.arch;
   const int64_t batch = options.batch > 0 ? options.batch : 256, beyond_l2 = int64_t{200} << 20;
   ChoiceTable table;
-  table.about = {{"device", cuda::device_name()}, {"commit", commit()}};
+  table.about = {{"device", cuda::device_name()}, {"driver", cuda::driver_version()}, {"commit", commit()}};
   for (size_t begin = 0; begin < vendors.size();) {  // "cublaslt 13.1.0, cudnn 9.19.0"
     const size_t end = std::min(vendors.find(", ", begin), vendors.size()), space = vendors.find(' ', begin);
     table.about[vendors.substr(begin, space - begin)] = vendors.substr(space + 1, end - space - 1);

@@ -5,7 +5,7 @@
 namespace qfm {
 
 const char* version();  // "0.1.0"
-const char* commit();   // of the sources, when CMake was run; "unknown" without git
+const char* commit();   // of the sources, when CMake was run: by git, else $QFM_COMMIT, else "unknown"
 // "qfm 0.1.0 (commit 0123abcd)" and the backends built in. Opens cuBLASLt and cuDNN to say which are there.
 std::string version_text();
 

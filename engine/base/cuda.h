@@ -18,6 +18,7 @@ const char* unavailable_reason() noexcept;
 // exist.
 void select_device(int index);
 std::string device_name();
+std::string driver_version();  // "580.95.05"
 // Whether timed events tell the time: a GPU's do, host-CUDA's do not.
 bool keeps_time() noexcept;
 // Bytes of shared memory that a block may ask for.

@@ -1,6 +1,7 @@
 // CUDA on a GPU, by the runtime (linked statically, so that a machine without a driver can start the
 // program).
 #include <cuda_runtime_api.h>
+#include <dlfcn.h>
 
 #include <atomic>
 #include <cstdlib>
@@ -127,6 +128,20 @@ std::string device_name() {
   check(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
   return properties.name;
 }
+
+// NVML comes with the driver and knows its release; the runtime only knows which CUDA it serves.
+std::string driver_version() {
+  if (void* nvml = ::dlopen("libnvidia-ml.so.1", RTLD_LAZY | RTLD_LOCAL)) {
+    const auto init = reinterpret_cast<int (*)()>(::dlsym(nvml, "nvmlInit_v2"));
+    const auto ask = reinterpret_cast<int (*)(char*, unsigned)>(::dlsym(nvml, "nvmlSystemGetDriverVersion"));
+    char release[96] = "";
+    if (init && ask && init() == 0 && ask(release, sizeof(release)) == 0) return release;
+  }
+  int serves = 0;
+  check(cudaDriverGetVersion(&serves), "cudaDriverGetVersion");
+  return "for CUDA " + version(serves);
+}
+
 bool keeps_time() noexcept { return available(); }
 
 size_t shared_memory_limit() {

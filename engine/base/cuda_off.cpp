@@ -14,6 +14,7 @@ bool available() noexcept { return false; }
 const char* unavailable_reason() noexcept { return kReason; }
 void select_device(int) { fail(); }
 std::string device_name() { fail(); }
+std::string driver_version() { fail(); }
 bool keeps_time() noexcept { return false; }
 size_t shared_memory_limit() { fail(); }
 

@@ -64,6 +64,7 @@ bool available() noexcept { return true; }
 const char* unavailable_reason() noexcept { return ""; }
 void select_device(int index) { QFM_CHECK(index == 0, "no GPU ", index, ": host-CUDA has number 0 only"); }
 std::string device_name() { return "host-CUDA"; }
+std::string driver_version() { return "none"; }
 bool keeps_time() noexcept { return false; }
 size_t shared_memory_limit() { return host_cuda::kMaxShared; }
 
