@@ -9,12 +9,20 @@ die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
 needed="g++ cmake ninja-build libstb-dev libjpeg62-turbo-dev libcli11-dev nlohmann-json3-dev libdnnl-dev doctest-dev
   libmatio-dev libzip-dev libpugixml-dev"
 
+# The commit of the sources; a copy that left .git behind is told by QFM_COMMIT.
+commit() { git -C "$root" rev-parse --short=12 HEAD 2>/dev/null || echo "${QFM_COMMIT:-unknown}"; }
+
+# Those of the given Debian packages that are not installed, each after a blank.
+missing_of() {
+  for package in "$@"; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || printf ' %s' "$package"
+  done
+}
+
 # Installs what is missing of the given Debian packages; asks for root only when something is.
 install_missing() {
-  local missing=""
-  for package in "$@"; do
-    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
-  done
+  local missing
+  missing=$(missing_of "$@")
   [ -n "$missing" ] || return 0
   say "installing:$missing"
   local as_root=""
@@ -26,6 +34,19 @@ install_missing() {
   $as_root apt-get update -qq
   # shellcheck disable=SC2086
   $as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null
+}
+
+# doctest_counts LOG EXIT_CODE: sets p, f and s, the cases that passed, failed and were skipped. One that says "skipped:
+# why" has passed to doctest; a crash is one failure.
+doctest_counts() {
+  local line
+  line=$(grep -a '^\[doctest\] test cases:' "$1" | tail -1 || true)
+  p=0 f=0 s=0
+  if [ -n "$line" ]; then
+    f=$(sed -nE 's/.*\| *([0-9]+) failed.*/\1/p' <<<"$line") s=$(grep -ac 'skipped: ' "$1" || true)
+    p=$(($(sed -nE 's/.*\| *([0-9]+) passed.*/\1/p' <<<"$line") - s))
+  fi
+  [ "$2" -eq 0 ] || [ "$f" -gt 0 ] || f=1
 }
 
 # build_tree FOLDER TARGETS -- CMAKE_ARGS: configures and builds, with both progress and errors in sight.
