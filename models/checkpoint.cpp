@@ -28,7 +28,11 @@ ordered_json to_json(const ModelInfo& info) {
           {"decoder", {{"judges", p.judges}, {"heads", p.heads}, {"eps", p.eps}}},
           {"select", info.config.select},
           {"preprocessing",
-           {{"crop", info.crop}, {"resize", info.resize}, {"mean", info.mean}, {"std", info.std}}},
+           {{"crop", info.crop},
+            {"resize", info.resize.side},
+            {"resize_to", {info.resize.height, info.resize.width}},
+            {"mean", info.mean},
+            {"std", info.std}}},
           {"labels",
            {{"scaled", info.labels_scaled},
             {"low", info.label_low},
@@ -55,8 +59,10 @@ ModelInfo from_json(const ordered_json& j) {
   p.eps = decoder.at("eps");
   info.config.select = j.at("select");
   const auto& pre = j.at("preprocessing");
-  info.crop = pre.at("crop"), info.resize = pre.at("resize"), info.mean = pre.at("mean"),
+  info.crop = pre.at("crop"), info.resize.side = pre.at("resize"), info.mean = pre.at("mean"),
   info.std = pre.at("std");
+  if (pre.contains("resize_to"))
+    info.resize.height = pre.at("resize_to").at(0), info.resize.width = pre.at("resize_to").at(1);
   const auto& labels = j.at("labels");
   info.labels_scaled = labels.at("scaled"), info.label_low = labels.at("low"),
   info.label_high = labels.at("high");
@@ -76,7 +82,10 @@ void check_sizes(const ModelInfo& info) {
   within("image width", v.image_width, v.patch, 4096), within("width", v.width, 1, 8192),
       within("depth", v.depth, 0, 128);
   within("heads", v.heads, 1, v.width), within("judges", info.config.panel.judges, 1, 1024);
-  within("decoder heads", info.config.panel.heads, 1, v.width), within("resize", info.resize, 0, 65536);
+  within("decoder heads", info.config.panel.heads, 1, v.width), within("resize", info.resize.side, 0, 65536);
+  if (info.resize.height != 0 || info.resize.width != 0)
+    within("resize height", info.resize.height, info.crop, 65536),
+        within("resize width", info.resize.width, info.crop, 65536);
   QFM_CHECK(info.crop == v.image_height && info.crop == v.image_width, "crop ", info.crop,
             " is not the image size ", v.image_height, "x", v.image_width);
   QFM_CHECK(info.label_high > info.label_low, "label range ", info.label_low, " to ", info.label_high);

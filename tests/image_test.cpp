@@ -242,8 +242,8 @@ TEST_CASE("crop geometry") {
 }
 
 TEST_CASE("photos are fitted before cropping") {
-  const auto size = [](int w, int h, int side) {
-    const Image image = fit_for_crops(Image(w, h), side, 224);
+  const auto size = [](int w, int h, int64_t side, PhotoSize fixed = {}) {
+    const Image image = fit_for_crops(Image(w, h), fixed.fixed() ? fixed : PhotoSize{side, 0, 0}, 224);
     return std::pair{image.width, image.height};
   };
   CHECK(size(512, 384, 0) == std::pair{512, 384});
@@ -252,8 +252,13 @@ TEST_CASE("photos are fitted before cropping") {
   CHECK(size(512, 384, 500) == std::pair{512, 384});  // never up ...
   CHECK(size(100, 50, 0) == std::pair{448, 224});     // ... except to the crop
   CHECK(size(100, 50, 300) == std::pair{448, 224});
-  CHECK(size(512, 384, 64) == std::pair{298, 224});  // nor down below it
+  CHECK(size(512, 384, 64) == std::pair{298, 224});                               // nor down below it
+  CHECK(size(1024, 768, 0, parse_photo_size("512x384")) == std::pair{384, 512});  // height first, any shape
   CHECK_THROWS_AS(size(1, 100000, 0), Error);
+  CHECK(parse_photo_size("none") == PhotoSize{});
+  CHECK(name_of(parse_photo_size("384")) == "384");
+  for (const char* bad : {"", "100", "x", "384x", "x384", "384x100", "384x384x384", "99999", "-384"})
+    CHECK_THROWS_AS(parse_photo_size(bad), Error);
 }
 
 TEST_CASE("a mirrored window is the window backwards") {

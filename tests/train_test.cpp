@@ -13,6 +13,7 @@
 #include "tests/runs.h"
 #include "train/evaluate.h"
 #include "train/optimizer.h"
+#include "train/run_setup.h"
 #include "train/trainer.h"
 
 using namespace qfm;
@@ -373,7 +374,10 @@ TEST_CASE("random crops: any number, the same whatever came before") {
   CHECK(predictor.embed(a).patches.shape() == Shape{37, 4, 24});
   CHECK(Predictor(model, info, {.crops = parse_crops("random:37"), .resize = {}, .seed = 5})(a).score !=
         first);
-  CHECK(contains(message_of([&] { Predictor(model, info, {.crops = {}, .resize = 20}); }), "resize to 20"));
+  CHECK(contains(message_of([&] {
+                   Predictor(model, info, {.crops = {}, .resize = PhotoSize{20, 0, 0}});
+                 }),
+                 "resize to 20"));
 }
 
 TEST_CASE("predictions of a set come in its order; a photo that cannot be read is one error") {
@@ -395,4 +399,17 @@ TEST_CASE("predictions of a set come in its order; a photo that cannot be read i
   const auto two = predict_photos(
       predictor, paths, {.decode = {}, .workers = 1, .progress = [](int64_t done) { return done < 2; }});
   CHECK(two.size() == 2);
+}
+
+TEST_CASE("photos of the large sets are brought to size as the protocol says, unless told otherwise") {
+  const auto size = [](const std::string& data, const std::string& protocol, const std::string& resize) {
+    TrainConfig config;
+    config.data = data, config.protocol = protocol, config.resize = resize;
+    return name_of(starting_info(config).resize);
+  };
+  CHECK(size("koniq10k:/data", "paper", "") == "512x384");
+  CHECK(size("spaq:/data", "clean", "") == "384");
+  CHECK(size("livec:/data", "paper", "") == "none");
+  CHECK(size("koniq10k:/data", "clean", "none") == "none");
+  CHECK(size("livec:/data", "clean", "512x384") == "512x384");
 }

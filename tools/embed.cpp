@@ -87,7 +87,7 @@ int embed(const EmbedOptions& options) {
                       {"model_sha256", sha256_of_file(path)},
                       {"crops", options.photos.crops},
                       {"crop", loaded.info.crop},
-                      {"resize", predict.resize.value_or(loaded.info.resize)},
+                      {"resize", as_json(predict.resize.value_or(loaded.info.resize))},
                       {"seed", options.common.seed}};
   Json files = Json::array();
   for (const auto& row : rows) files.push_back(row["path"]);

@@ -43,7 +43,7 @@ EvalReport evaluate(const EvalOptions& options, const Dataset& set, const Loaded
                    {"label_range_observed", set.range_observed},
                    {"labels_higher_is_better", set.higher_is_better},
                    {"crops", options.photos.crops},
-                   {"resize", predictor.options().resize.value_or(loaded.info.resize)},
+                   {"resize", as_json(predictor.options().resize.value_or(loaded.info.resize))},
                    {"seed", options.common.seed}};
   say_kernels(report.header, device);
   std::vector<std::string> paths;

@@ -63,7 +63,7 @@ Json describe(const std::string& path) {
           {"stored_as", stored},
           {"bytes", bytes},
           {"crop", info.crop},
-          {"resize", info.resize},
+          {"resize", as_json(info.resize)},
           {"mean", info.mean},
           {"std", info.std},
           {"labels_scaled", info.labels_scaled},

@@ -1,7 +1,6 @@
 #include "tools/photo_options.h"
 
 #include <CLI/CLI.hpp>
-#include <charconv>
 
 #include "tools/command.h"
 
@@ -11,16 +10,7 @@ PredictOptions PhotoOptions::predict(uint64_t seed) const {
   PredictOptions predict;
   predict.crops = as_usage("--crops", [&] { return parse_crops(crops); });
   predict.seed = seed;
-  if (resize.empty()) return predict;
-  if (resize == "none") {
-    predict.resize = 0;
-    return predict;
-  }
-  int64_t side = 0;
-  const auto [end, error] = std::from_chars(resize.data(), resize.data() + resize.size(), side);
-  if (error != std::errc{} || end != resize.data() + resize.size() || side < 224 || side > 65536)
-    throw UsageError("--resize " + resize + ": use 'none' or a side in pixels, 224 to 65536");
-  predict.resize = side;
+  if (!resize.empty()) predict.resize = as_usage("--resize", [&] { return parse_photo_size(resize); });
   return predict;
 }
 
@@ -36,11 +26,11 @@ void add_view_options(CLI::App& app, PhotoOptions& options) {
          "--crops", options.crops,
          "Windows of 224 x 224 looked at: grid (default: evenly spaced, at most 10), center, random:N")
       ->type_name("HOW");
-  app.add_option(
-         "--resize", options.resize,
-         "Bring the shorter side down to SIDE before cropping, or none (default: as the checkpoint says); a "
-         "side below 224 is brought up to 224; Pillow's antialiased filter")
-      ->type_name("SIDE");
+  app.add_option("--resize", options.resize,
+                 "Bring the shorter side down to SIDE before cropping, or photos to HEIGHTxWIDTH, or none "
+                 "(default: as the "
+                 "checkpoint says); a side below 224 is brought up to 224; Pillow's antialiased filter")
+      ->type_name("SIZE");
   app.add_flag("--no-exif", options.no_exif, "Do not turn photos upright by their EXIF orientation");
   app.add_option("--max-pixels", options.max_pixels,
                  "Refuse larger photos before decoding (default 200000000)")

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/base/device.h"
+#include "models/photo_size.h"
 
 namespace qfm {
 
@@ -29,6 +30,9 @@ std::string to_line(const Json& json);
 std::string csv_header(const Json& header);
 // Four decimals: more than a score deserves, and short to print.
 double rounded(double value);
+
+// The shorter side, as a number (0: none), or "HEIGHTxWIDTH".
+Json as_json(const PhotoSize& size);
 
 // "kernels": own or vendor's (kernels/choice.h), which the bits of a GPU's results depend on. Nothing on the
 // CPU.

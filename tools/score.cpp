@@ -71,7 +71,7 @@ Json header(const ScoreOptions& options, const ModelInfo& info, const std::strin
               {"scale", scale_of(info, options.raw)},
               {"training_set", info.training_set},
               {"crops", options.photos.crops},
-              {"resize", options.photos.predict(options.common.seed).resize.value_or(info.resize)},
+              {"resize", as_json(options.photos.predict(options.common.seed).resize.value_or(info.resize))},
               {"dtype", options.common.dtype},
               {"seed", options.common.seed}};
   say_kernels(header, device);

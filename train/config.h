@@ -16,7 +16,7 @@ namespace qfm {
 struct TrainConfig {
   std::string data, root, fold, split, scale;
   bool lower_is_better = false;
-  std::string val, labels = "scaled", init, arch;
+  std::string val, labels = "scaled", init, arch, resize;
   int64_t epochs = 9, batch = 16, crops_per_image = 10;
   double lr = 2e-4, weight_decay = 0.05, clip = 5;
   std::string schedule = "deiqt";

@@ -1,5 +1,6 @@
 // The table of `qfm train`'s flags.
 #include "engine/base/error.h"
+#include "models/photo_size.h"
 #include "train/config.h"
 #include "train/csv.h"
 #include "train/dataset.h"
@@ -61,6 +62,12 @@ const std::vector<ConfigField>& config_fields() {
        .member = &C::arch,
        .help = "backbone (default: that of --init, else vit-small)",
        .choices = {"vit-tiny", "vit-small", "vit-base"}},
+      {.key = "resize",
+       .member = &C::resize,
+       .help =
+           "photos before crops are cut: none, the shorter SIDE, or HEIGHTxWIDTH (default: 384 for koniq10k "
+           "and spaq, 512x384 with --protocol paper, else as --init says)",
+       .check = [](const std::string& text) { parse_photo_size(text); }},
       {.key = "epochs", .member = &C::epochs, .help = "passes over the photos", .low = 1, .high = 1e6},
       {.key = "batch", .member = &C::batch, .help = "crops in an update", .low = 1, .high = 65536},
       {.key = "crops-per-image",

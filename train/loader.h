@@ -14,7 +14,8 @@ namespace qfm {
 
 struct LoaderOptions {
   int64_t batch = 16, crops_per_image = 10;
-  int crop = 224, resize = 0;  // pixels; resize: of the shorter side before cropping, 0: none
+  int crop = 224;  // pixels
+  PhotoSize resize;
   Normalisation norm;
   DecodeOptions decode;
   uint64_t seed = 0;

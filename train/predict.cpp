@@ -104,16 +104,14 @@ class Predictor::CudaForward {
 Predictor::~Predictor() = default;
 
 Predictor::Predictor(const QfmIqm& model, const ModelInfo& info, PredictOptions options)
-    : model_(model),
-      info_(info),
-      options_(options),
-      resize_(static_cast<int>(options.resize.value_or(info.resize))) {
+    : model_(model), info_(info), options_(options), resize_(options.resize.value_or(info.resize)) {
   if (model.params.master.device() != cpu_device) forward_ = std::make_unique<CudaForward>(model);
   const VitConfig& vit = model.config.vit;
   QFM_CHECK(vit.image_height == info.crop && vit.image_width == info.crop, "the model takes ",
             vit.image_width, " x ", vit.image_height, " pixels, its description says crops of ", info.crop);
-  QFM_CHECK(resize_ == 0 || (resize_ >= info.crop && resize_ <= 65536), "resize to ", resize_,
-            " is not 0 (none) nor from ", info.crop, " (the side of a crop) to 65536");
+  const int64_t least = resize_.fixed() ? std::min(resize_.height, resize_.width) : resize_.side;
+  QFM_CHECK(least == 0 || (least >= info.crop && least <= 65536), "resize to ", name_of(resize_),
+            ": a side is not from ", info.crop, " (that of a crop) to 65536");
 }
 
 // run(images) for batches of the photo's crops, in order; returns the windows.

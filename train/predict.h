@@ -15,9 +15,8 @@ Normalisation normalisation(const ModelInfo& info);
 
 struct PredictOptions {
   Crops crops;
-  std::optional<int64_t>
-      resize;         // shorter side before cropping, pixels; 0: as it is; absent: what the checkpoint says
-  uint64_t seed = 0;  // of random windows
+  std::optional<PhotoSize> resize;  // absent: what the checkpoint says
+  uint64_t seed = 0;                // of random windows
 };
 
 struct Prediction {
@@ -57,7 +56,7 @@ class Predictor {
   const QfmIqm& model_;
   const ModelInfo& info_;
   PredictOptions options_;
-  int resize_;
+  PhotoSize resize_;
   class CudaForward;
   std::unique_ptr<CudaForward> forward_;  // null: the model is on the CPU
 };

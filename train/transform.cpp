@@ -49,9 +49,12 @@ std::string name_of(const Crops& crops) {
   return crops.kind == Crops::Kind::Center ? "center" : concat("random:", crops.count);
 }
 
-Image fit_for_crops(Image image, int side, int crop, Resampling how) {
-  const int shorter = std::min(image.width, image.height);
+Image fit_for_crops(Image image, const PhotoSize& size, int crop, Resampling how) {
+  const int shorter = std::min(image.width, image.height), side = static_cast<int>(size.side);
   QFM_CHECK(shorter > 0, "a picture without pixels");
+  if (size.fixed())
+    return resize(image, static_cast<int>(std::max<int64_t>(size.width, crop)),
+                  static_cast<int>(std::max<int64_t>(size.height, crop)), how);
   if (side > 0 && side < shorter) return resize_shorter_side(std::move(image), std::max(side, crop), how);
   QFM_CHECK(
       shorter >= crop || int64_t{std::max(image.width, image.height)} * crop / shorter * crop <= most_pixels,

@@ -8,6 +8,7 @@
 #include "engine/base/rng.h"
 #include "engine/tensor.h"
 #include "kernels/crops.h"
+#include "models/photo_size.h"
 #include "train/image.h"
 #include "train/resize.h"
 
@@ -26,9 +27,9 @@ struct Window {
   friend bool operator==(const Window&, const Window&) = default;
 };
 
-// Brings the shorter side down to `side` (0: leave it), and up to `crop` where it is smaller. Throws Error
-// for a strip so narrow that bringing it up would take more than 2^27 pixels.
-Image fit_for_crops(Image image, int side, int crop, Resampling how = Resampling::Bilinear);
+// Brings a photo to `size`; a shorter side below `crop` is brought up to it. Throws Error for a strip so
+// narrow that this would take more than 2^27 pixels.
+Image fit_for_crops(Image image, const PhotoSize& size, int crop, Resampling how = Resampling::Bilinear);
 
 // Windows of crop x crop inside width x height, both at least `crop`.
 //   Center  ((width - crop) / 2, (height - crop) / 2), integer division
