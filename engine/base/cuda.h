@@ -23,6 +23,8 @@ std::string driver_version();  // "580.95.05"
 bool keeps_time() noexcept;
 // Bytes of shared memory that a block may ask for.
 size_t shared_memory_limit();
+// Bytes of the cache that all of the GPU's processors share: a measurement of memory must go far beyond it.
+size_t l2_cache_bytes();
 
 // Null: no memory, or no CUDA. Throws Error where the GPU fails for another reason.
 void* system_allocate(size_t bytes);

@@ -84,6 +84,14 @@ void* allocated(cudaError_t status, void* p, const char* what) {
   return nullptr;
 }
 
+// Of the GPU that serves.
+int attribute(cudaDeviceAttr which) {
+  int index = 0, value = 0;
+  check(cudaGetDevice(&index), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&value, which, index), "cudaDeviceGetAttribute");
+  return value;
+}
+
 }  // namespace
 
 struct Captured {
@@ -145,15 +153,10 @@ std::string driver_version() {
 bool keeps_time() noexcept { return available(); }
 
 size_t shared_memory_limit() {
-  static const int bytes = [] {
-    int index = 0, limit = 0;
-    check(cudaGetDevice(&index), "cudaGetDevice");
-    check(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, index),
-          "cudaDeviceGetAttribute");
-    return limit;
-  }();
+  static const int bytes = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
   return static_cast<size_t>(bytes);
 }
+size_t l2_cache_bytes() { return static_cast<size_t>(attribute(cudaDevAttrL2CacheSize)); }
 
 void* system_allocate(size_t bytes) {
   void* p = nullptr;

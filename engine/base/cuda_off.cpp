@@ -17,6 +17,7 @@ std::string device_name() { fail(); }
 std::string driver_version() { fail(); }
 bool keeps_time() noexcept { return false; }
 size_t shared_memory_limit() { fail(); }
+size_t l2_cache_bytes() { fail(); }
 
 void* system_allocate(size_t) { return nullptr; }
 void system_release(void*) noexcept {}
