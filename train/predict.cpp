@@ -2,12 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <utility>
 #include <vector>
-
-#include "engine/base/graph.h"
-#include "engine/profile.h"
 
 namespace qfm {
 namespace {
@@ -68,44 +64,11 @@ Normalisation normalisation(const ModelInfo& info) {
   return norm;
 }
 
-// The forward pass on CUDA, captured for each batch size when it comes a second time.
-class Predictor::CudaForward {
- public:
-  explicit CudaForward(const QfmIqm& model) : model_(model) {}
-
-  const QfmIqm::Output& operator()(const Tensor& images) {
-    Pass& pass = passes_[images.dim(0)];
-    if (pass.images.empty()) {
-      pass.images = like(images);
-      return pass.output = model_(images);  // libraries make their plans in it, which a capture would refuse
-    }
-    pass.images.copy_from(images);
-    if (profiling()) return pass.output = model_(pass.images);
-    if (pass.graph.empty()) {
-      pass.output = {};
-      pass.graph.capture([&] { pass.output = model_(pass.images); });
-    }
-    pass.graph.replay();
-    return pass.output;
-  }
-  // After memory ran out: graphs hold theirs.
-  void clear() { passes_.clear(); }
-
- private:
-  struct Pass {
-    Tensor images;
-    Graph graph;
-    QfmIqm::Output output;
-  };
-  const QfmIqm& model_;
-  std::map<int64_t, Pass> passes_;  // by batch size
-};
-
-Predictor::~Predictor() = default;
-
 Predictor::Predictor(const QfmIqm& model, const ModelInfo& info, PredictOptions options)
     : model_(model), info_(info), options_(options), resize_(options.resize.value_or(info.resize)) {
-  if (model.params.master.device() != cpu_device) forward_ = std::make_unique<CudaForward>(model);
+  if (model.params.master.device() != cpu_device)
+    forward_ = std::make_unique<CapturedForward<QfmIqm::Output>>(
+        [&model](const Tensor& images) { return model(images); });
   const VitConfig& vit = model.config.vit;
   QFM_CHECK(vit.image_height == info.crop && vit.image_width == info.crop, "the model takes ",
             vit.image_width, " x ", vit.image_height, " pixels, its description says crops of ", info.crop);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "models/checkpoint.h"
+#include "train/captured_forward.h"
 #include "train/transform.h"
 
 namespace qfm {
@@ -33,7 +34,6 @@ class Predictor {
  public:
   // Throws Error unless the model takes square crops of info.crop pixels, and for a resize below that.
   Predictor(const QfmIqm& model, const ModelInfo& info, PredictOptions options = {});
-  ~Predictor();
 
   // Runs the crops in batches of at most 16, of half as many and so on where memory ends. Throws OutOfMemory
   // when one crop is too many. On CUDA by one thread at a time.
@@ -57,8 +57,7 @@ class Predictor {
   const ModelInfo& info_;
   PredictOptions options_;
   PhotoSize resize_;
-  class CudaForward;
-  std::unique_ptr<CudaForward> forward_;  // null: the model is on the CPU
+  std::unique_ptr<CapturedForward<QfmIqm::Output>> forward_;  // null: the model is on the CPU
 };
 
 }  // namespace qfm
