@@ -9,7 +9,7 @@ namespace qfm {
 Var loss_with_gradient(const char* name, const Tensor& loss, const Var& x, const Tensor& grad) {
   return record(name, loss, {x}, [name, grad](const Tensor& dy) -> Grads {
     const Tensor dx = like(grad);
-    dispatch({name}, grad, [&](auto dev, auto t) {
+    dispatch({name, 0, 2.0 * static_cast<double>(grad.bytes())}, grad, [&](auto dev, auto t) {
       using T = decltype(t);
       scale_by<T>(dev, ptr<T>(dx), ptr<const T>(grad), ptr<const acc<T>>(dy), grad.numel());
     });
@@ -26,7 +26,7 @@ Var mean_loss(const char* name, const Var& prediction, const Tensor& target, Ker
             ": prediction is ", p.shape(), " ", name_of(p.dtype()), ", target is ", target.shape(), " ",
             name_of(target.dtype()));
   const Tensor loss = acc_like(p, {1}), grad = like(p);
-  dispatch({name}, p, [&](auto dev, auto t) {
+  dispatch({name, 0, 3.0 * static_cast<double>(p.bytes())}, p, [&](auto dev, auto t) {
     using T = decltype(t);
     kernel(dev, ptr<acc<T>>(loss), ptr<T>(grad), ptr<const T>(p), ptr<const T>(target), p.numel());
   });

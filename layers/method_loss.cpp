@@ -16,7 +16,7 @@ Var weighted_smooth_l1(const Var& prediction, const Tensor& target, const Tensor
             "weighted_smooth_l1: prediction is ", p.shape(), ", target ", target.shape(), ", weight ",
             weight.shape());
   const Tensor loss = acc_like(p, {1}), grad = like(p);
-  dispatch({"weighted_smooth_l1"}, p, [&](auto dev, auto t) {
+  dispatch({"weighted_smooth_l1", 0, 4.0 * static_cast<double>(p.bytes())}, p, [&](auto dev, auto t) {
     using T = decltype(t);
     weighted_smooth_l1<T>(dev, ptr<acc<T>>(loss), ptr<T>(grad), ptr<const T>(p), ptr<const T>(target),
                           ptr<const acc<T>>(weight), beta, p.numel());
@@ -42,7 +42,7 @@ Var selection_loss(const Var& gates, const Tensor& variance) {
   QFM_CHECK(g.rank() == 2 && variance.shape() == Shape{g.dim(1)}, "selection_loss: gates are ", g.shape(),
             ", variances ", variance.shape());
   const Tensor loss = acc_like(g, {1}), grad = like(g);
-  dispatch({"selection_loss"}, g, [&](auto dev, auto t) {
+  dispatch({"selection_loss", 0, 2.0 * static_cast<double>(g.bytes())}, g, [&](auto dev, auto t) {
     using T = decltype(t);
     selection_loss<T>(dev, ptr<acc<T>>(loss), ptr<T>(grad), ptr<const T>(g), ptr<const acc<T>>(variance),
                       g.dim(0), g.dim(1));
@@ -60,7 +60,9 @@ Var cross_entropy_of_similarities(const char* name, const Var& h, const Tensor& 
   const int64_t n = u.dim(0);
   const Tensor target = targets.to(acc_of(u.value.dtype())).to(u.value.device());
   const Tensor loss = acc_like(u.value, {1}), grad = like(u.value), work = acc_like(u.value, {n * (n + 1)});
-  dispatch({name}, u.value, [&](auto dev, auto t) {
+  const Op cost{name, 4 * static_cast<double>(n * n * u.dim(1)),
+                static_cast<double>(2 * u.value.bytes() + target.bytes())};
+  dispatch(cost, u.value, [&](auto dev, auto t) {
     using T = decltype(t);
     using A = acc<T>;
     similarity_cross_entropy<T>(dev, ptr<A>(loss), ptr<T>(grad), ptr<A>(work), ptr<const T>(u.value),

@@ -238,7 +238,10 @@ Tensor MatchingMemory::search(const Tensor& z, const Views& in) const {
                          in.memory_reference.data<int64_t>(),
                          in.memory_age.data<int64_t>(),
                          z_.dim(0)};
-  dispatch({"nearest_match"}, z, [&](auto dev, auto) {
+  const auto pairs = static_cast<double>(z.dim(0) * z_.dim(0));
+  const Op cost{"nearest_match", 2 * pairs * static_cast<double>(width_),
+                static_cast<double>(z.bytes() + z_.bytes())};
+  dispatch(cost, z, [&](auto dev, auto) {
     nearest_match(dev, ptr<int32_t>(partner), ptr<float>(cosine), queries, memory, width_, options_.rule);
   });
   return partner;
