@@ -1,6 +1,8 @@
 // The commands beside score.
 #include <cmath>
 #include <filesystem>
+#include <map>
+#include <set>
 
 #include "engine/base/sha256.h"
 #include "engine/safetensors.h"
@@ -166,24 +168,75 @@ TEST_CASE("bench counts what the mathematics needs") {
   check_refused(bench().run({"bench", "model", "--only", "nothing", "-o", folder / "b.txt"}), 2, ".json");
 }
 
-TEST_CASE("the plan of a training step adds up to what the mathematics needs, for any batch") {
-  const TemporaryFolder folder;
-  const auto matrix_gflop = [&](const std::string& batch) {
-    const std::string path = folder / (batch + ".json");
-    CHECK(bench()
-              .run({"bench", "kernels", "--plan", "--arch", "vit-tiny", "--batch", batch, "-o", path})
-              .code == 0);
-    double flops = 0;
-    const auto report = nlohmann::json::parse(content(path));
-    for (const auto& row : report["rows"]) {
-      const auto name = row["name"].get<std::string>();
-      if (name.starts_with("linear") || name.starts_with("attention")) flops += row["flops"].get<double>();
+constexpr int kPlanned = 28;  // images in the batch of plan()
+const nlohmann::json& plan() {
+  static const nlohmann::json one = [] {
+    const TemporaryFolder folder;
+    const std::string path = folder / "plan.json";
+    const auto outcome = bench().run({"bench", "kernels", "--plan", "--arch", "vit-tiny", "--batch",
+                                      std::to_string(kPlanned), "-o", path});
+    CAPTURE(outcome.err);
+    REQUIRE(outcome.code == 0);
+    return nlohmann::json::parse(content(path));
+  }();
+  return one;
+}
+
+// Of one image, in the matrix products of a step.
+double matrix_gflop(const nlohmann::json& rows) {
+  double flops = 0;
+  for (const auto& row : rows) {
+    const auto name = row["name"].get<std::string>();
+    if (name.starts_with("linear") || name.starts_with("attention")) flops += row["flops"].get<double>();
+  }
+  return flops / 1e9 / kPlanned;
+}
+
+TEST_CASE("the plan of a step adds up to what the mathematics needs") {
+  // 2.51 and 7.46 for the backbone, 0.036 and its triple for the panel decoder.
+  CHECK(matrix_gflop(plan()["inference"]) == doctest::Approx(2.51 + 0.036).epsilon(0.005));
+  CHECK(matrix_gflop(plan()["rows"]) == doctest::Approx(7.46 + 3 * 0.036).epsilon(0.005));
+  std::map<std::string, nlohmann::json> method;
+  for (const auto& row : plan()["method"]) method[row["name"]] = row;
+  for (const char* op : {"gate", "gate.backward", "cosine", "gather_tokens", "nearest_match", "perturb"}) {
+    CAPTURE(op);
+    REQUIRE(method.count(op) == 1);
+    CHECK(method[op]["bytes"] > 0);
+  }
+  // Each of the batch against four batches, descriptors of 192.
+  CHECK(method["nearest_match"]["flops"].get<double>() ==
+        doctest::Approx(2.0 * 4 * kPlanned * kPlanned * 192));
+}
+
+// The functions that the headers of kernels/*.cu declare; NAME_own is what NAME comes to without a library.
+std::set<std::string> kernel_functions() {
+  std::set<std::string> names;
+  for (const auto& file : fs::directory_iterator(std::string(QFM_SOURCE_DIR) + "/kernels")) {
+    if (file.path().extension() != ".h" || !fs::exists(fs::path(file).replace_extension(".cu"))) continue;
+    const std::string source = read_text(file.path());
+    for (size_t at = 0; (at = source.find("(Cuda,", at)) != std::string::npos; ++at) {
+      const size_t before = source.find_last_of(" \n", at);
+      const std::string name = source.substr(before + 1, at - before - 1);
+      if (!name.ends_with("_own")) names.insert(name);
     }
-    return flops / 1e9;
-  };
-  // 7.46 for the backbone and 3 x 0.036 for the panel decoder, an image.
-  CHECK(matrix_gflop("1") == doctest::Approx(7.46 + 3 * 0.036).epsilon(0.005));
-  CHECK(matrix_gflop("28") == doctest::Approx(28 * (7.46 + 3 * 0.036)).epsilon(0.005));
+  }
+  return names;
+}
+
+TEST_CASE("every kernel has a case in bench kernels, with its costs") {
+  std::set<std::string> timed;
+  for (const auto& row : plan()["kernels"]) {
+    CAPTURE(row.dump());
+    CHECK(row["bytes"] > 0);
+    CHECK(row["floor_us_h100"] > 0);
+    timed.insert(row["kernel"].get<std::string>());
+  }
+  const auto declared = kernel_functions();
+  CHECK(declared.size() > 50);
+  for (const std::string& name : declared) {
+    CAPTURE(name);
+    CHECK(timed.count(name) == 1);
+  }
 }
 
 TEST_CASE("bench kernels times a kernel") {
@@ -197,6 +250,21 @@ TEST_CASE("bench kernels times a kernel") {
 }
 
 #ifdef QFM_CUDA_HOST
+TEST_CASE("bench kernels times kernels of CUDA, those with arguments of their own too") {
+  for (const char* name :
+       {"residual_layernorm", "crop_normalise", "nearest_match", "gate.backward", "adamw"}) {
+    const TemporaryFolder folder;
+    const std::string path = folder / "report.json";
+    const auto outcome = bench().run({"bench", "kernels", "--device", "cuda", "--dtype", "bf16", "--arch",
+                                      "vit-tiny", "--batch", "1", "--only", name, "-o", path});
+    CAPTURE(outcome.err);
+    REQUIRE(outcome.code == 0);
+    const auto rows = nlohmann::json::parse(content(path))["rows"];
+    REQUIRE(rows.size() >= 1);
+    CHECK(rows[0]["gbs"] > 0);
+  }
+}
+
 TEST_CASE("bench kernels climbs a study ladder, a vendor's library first") {
   const TemporaryFolder folder;
   const auto outcome = bench().run({"bench", "kernels", "--device", "cuda", "--arch", "vit-tiny", "--batch",

@@ -10,10 +10,12 @@
 #include "engine/base/cpu.h"
 #include "engine/base/cuda.h"
 #include "engine/base/io.h"
+#include "engine/base/memory.h"
 #include "engine/base/threads.h"
 #include "engine/dispatch.h"
 #include "kernels/gemm.h"
 #include "tools/console.h"
+#include "tools/rotation.h"
 #include "tools/version.h"
 
 namespace qfm {
@@ -48,29 +50,42 @@ Timing time_on_gpu(const std::function<void(size_t)>& run) {
 Timing time_calls(Device device, const std::function<void(size_t)>& run) {
   if (device != cpu_device && cuda::keeps_time()) return time_on_gpu(run);
   size_t turn = 0;
-  const auto once = [&] {
+  return time_steps(device, [&] {
     run(turn++);
     if (device != cpu_device) cuda::synchronize();
-  };
-  if (device == cpu_device) return measure(once);
-  once();
-  return timing_of({milliseconds_of(once)});
+  });
 }
+
+Timing time_steps(Device device, const std::function<void()>& f) {
+  if (device == cpu_device || cuda::keeps_time()) return measure(f);
+  f();
+  return timing_of({milliseconds_of(f)});
+}
+
+int64_t beyond_caches(Device device) {
+  const int64_t last =
+      device == cpu_device ? int64_t{32} << 20 : static_cast<int64_t>(cuda::l2_cache_bytes());
+  return 4 * last;
+}
+
+Json peak_memory(Device device) { return {{"peak_tensor_mb", memory_count(device).peak >> 20}}; }
 
 Peaks peaks_of(Placement where) {
   if (where.device == cpu_device) return measure_peaks(threads());
   const bool gpu = cuda::keeps_time();
   const int64_t n = gpu ? 8192 : 128;
-  const Tensor a = Tensor::zeros({n, n}, where.dtype, where.device), b = like(a), c = like(a);
-  b.copy_from(a);
+  // Of normal numbers: zeros draw less power, which lets the clock rise.
+  const Rotation make(where, 1, 0);
+  const Buffer a = make({n, n}), b = make({n, n}), c = make({n, n});
   const GemmShape shape{n, n, n, false, true};
-  const double product_ms = time_calls(where.device, [&](size_t) {
-                              dispatch({"gemm"}, a, [&](auto dev, auto t) {
+  const double product_ms = time_calls(where.device, [&](size_t i) {
+                              dispatch({"gemm"}, a[i], [&](auto dev, auto t) {
                                 using T = decltype(t);
-                                gemm<T, T>(dev, shape, ptr<T>(c), ptr<const T>(a), ptr<const T>(b));
+                                gemm<T, T>(dev, shape, ptr<T>(c[i]), ptr<const T>(a[i]), ptr<const T>(b[i]));
                               });
                             }).least;
-  const Tensor from = Tensor::zeros({int64_t{gpu ? 64 : 1} << 20}, DType::F32, where.device), to = like(from);
+  const Shape beyond{beyond_caches(where.device) / int64_t{sizeof(float)}};
+  const Tensor from = Tensor::zeros(beyond, DType::F32, where.device), to = like(from);
   const double copy_ms = time_calls(where.device, [&](size_t) { to.copy_from(from); }).least;
   return {shape.flops() / product_ms / 1e6, concat("product of ", n, ", ", name_of(where.dtype)),
           2.0 * static_cast<double>(from.bytes()) / copy_ms / 1e6};
@@ -233,9 +248,9 @@ void add_bench(CLI::App& parent, const RegisterAction& on) {
   add("decode", "From the bytes of a 1024 x 768 photo to crops, on one thread",
       [](const BenchOptions& options, Placement) { return bench_decode(options); });
   const auto [kernels, kernel_options] = add("kernels", "Each kernel of a transformer alone", bench_kernels);
-  kernels->add_flag(
-      "--plan", kernel_options->plan,
-      "Instead of times: FLOPs, bytes and floors of every op of a training step, for an H100 and an H200");
+  kernels->add_flag("--plan", kernel_options->plan,
+                    "Instead of times: FLOPs, bytes and floors of every op of a step and of every kernel, "
+                    "for an H100 and an H200");
   add("tune", "On a GPU: own kernels against cuBLASLt and cuDNN; the file is what QFM_CHOICES=FILE reads",
       bench_tune);
 #endif

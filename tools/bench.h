@@ -57,6 +57,14 @@ Timing measure(F&& f) {
 // on the CPU by the host's. In host-CUDA two calls by the host's clock: nobody asks how fast that is.
 Timing time_calls(Device device, const std::function<void(size_t turn)>& run);
 
+// Of one call of f, which is done with its work when it returns, by the host's clock; in host-CUDA as above.
+Timing time_steps(Device device, const std::function<void()>& f);
+
+// Four times the last cache of the device: arrays to measure memory with make up so many bytes.
+int64_t beyond_caches(Device device);
+// The most memory that tensors on the device took since reset_peak (engine/base/memory.h).
+Json peak_memory(Device device);
+
 // What the device can do at most, measured now; on a GPU by a large product of the placement's type and a
 // copy far beyond the L2 cache.
 Peaks peaks_of(Placement where);
@@ -93,6 +101,7 @@ int bench_train(const BenchOptions& options, Placement where);
 int bench_tune(const BenchOptions& options, Placement where);
 int bench_decode(const BenchOptions& options);
 int bench_kernels(const BenchOptions& options, Placement where);
+int bench_plan(const BenchOptions& options, DType dtype);  // bench kernels --plan
 #endif
 
 }  // namespace qfm

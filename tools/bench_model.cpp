@@ -1,8 +1,31 @@
 // qfm bench model: forward passes.
+#include "engine/base/memory.h"
 #include "engine/base/rng.h"
 #include "tools/bench.h"
+#include "train/captured_forward.h"
 
 namespace qfm {
+namespace {
+
+// What `forward` costs; on CUDA as it is and, as the product runs it, as a graph.
+template <class Output>
+void add_rows(BenchReport& report, const std::string& name, const Tensor& images, double gflop,
+              const std::function<Output(const Tensor&)>& forward) {
+  const Device device = images.device();
+  const auto add = [&](const std::string& row, int before, const std::function<void()>& run) {
+    if (!report.wants(row)) return;
+    reset_peak(device);
+    for (int i = 0; i < before; ++i) run();
+    const Timing ms = time_calls(device, [&](size_t) { run(); });
+    report.add(row, ms.per(static_cast<double>(images.dim(0))), gflop, peak_memory(device));
+  };
+  if (device == cpu_device) return add(name, 0, [&] { forward(images); });
+  add(name + ", eager", 0, [&] { forward(images); });
+  CapturedForward<Output> captured(forward);
+  add(name + ", graph", 2, [&] { captured(images); });  // by itself, then captured
+}
+
+}  // namespace
 
 int bench_model(const BenchOptions& options, Placement where) {
   BenchReport report(options, "model", where);
@@ -24,16 +47,12 @@ int bench_model(const BenchOptions& options, Placement where) {
       Tensor pixels({batch, 3, config.vit.image_height, config.vit.image_width});
       Rng rng(options.common.seed, "bench pixels");
       for (float& x : pixels.span<float>()) x = 4 * rng.uniform() - 2;
-      const Var images = pixels.to(where.dtype).to(where.device);
-      const auto items = static_cast<double>(batch);
+      const Tensor images = pixels.to(where.dtype).to(where.device);
       const auto [backbone, whole] = names(batch);
       const double gflop = forward_gflop(config.vit);
-      const auto timed = [&](const auto& forward) {
-        return time_calls(where.device, [&](size_t) { forward(); }).per(items);
-      };
-      if (report.wants(backbone)) report.add(backbone, timed([&] { model.vit(images); }), gflop);
-      if (report.wants(whole))
-        report.add(whole, timed([&] { model(images); }), gflop + forward_gflop(config.vit, config.panel));
+      add_rows<Vit::Features>(report, backbone, images, gflop, [&](const Tensor& x) { return model.vit(x); });
+      add_rows<QfmIqm::Output>(report, whole, images, gflop + forward_gflop(config.vit, config.panel),
+                               [&](const Tensor& x) { return model(x); });
     }
   }
   return report.finish();

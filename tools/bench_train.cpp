@@ -1,6 +1,7 @@
 // qfm bench train and decode: what a training run spends its time on.
 #include <filesystem>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "engine/base/io.h"
@@ -53,10 +54,6 @@ std::vector<std::string> write_photos(const std::string& folder, int count) {
   return paths;
 }
 
-Json memory_of(Device device) {
-  return {{"peak_tensor_mb", memory_count(device).peak >> 20}, {"peak_resident_mb", peak_resident_mb()}};
-}
-
 MethodOptions method_of(const BenchOptions& options, int64_t batch) {
   MethodOptions method;
   method.batch = batch;
@@ -77,38 +74,60 @@ std::string method_name(const BenchOptions& options) {
   return name;
 }
 
+// Steps as a run takes them (train/trainer.cpp): on CUDA the next batch is on its way while one computes.
+class Steps {
+ public:
+  explicit Steps(TrainStep& step) : step_(step) {}
+  // One update; `draw` makes the batch that comes next.
+  void operator()(const std::function<Batch()>& draw) {
+    const Batch batch = next_ ? *std::exchange(next_, std::nullopt) : draw();
+    step_(batch, std::exchange(epoch_, 1u), 1e-5, [&] {
+      next_ = draw();
+      step_.stage(*next_, epoch_);
+    });
+  }
+
+ private:
+  TrainStep& step_;
+  std::optional<Batch> next_;
+  uint32_t epoch_ = 0;  // the first update fills the memory, all others search it
+};
+
 }  // namespace
 
 int bench_train(const BenchOptions& options, Placement where) {
   const std::string arch = options.arch.empty() ? "vit-tiny" : options.arch;
   const int64_t batch = options.batch > 0 ? options.batch : 16;
   BenchReport report(options, "train", where);
-  reset_peak(where.device);  // what measured the machine's peaks is not the training's memory
   ModelConfig config = model_config(arch);
   config.select = options.select;
   QfmIqm model(config, where.device, where.dtype, true);
   model.init(options.common.seed);
   Optimizer optimizer(model.params);
   TrainStep step(model, optimizer, method_of(options, batch));
-  uint32_t epoch = 0;  // the first update fills the memory, all others search it
-  const auto update = [&](const Batch& next) { step(next, std::exchange(epoch, 1u), 1e-5); };
+  Steps update(step);
   const TemporaryFolder folder;
   const auto paths = write_photos(folder.path, 16);
   LoaderOptions how;
   how.batch = batch;
   Loader loader(paths, std::vector<float>(paths.size(), 50.0f), how);
-  const double gflop = training_gflop(model.config);
-  const auto items = static_cast<double>(batch);
+  const auto add = [&](const std::string& row, const std::function<Batch()>& draw) {
+    reset_peak(where.device);
+    // A step of either kind by itself, then one that is captured.
+    for (int i = 0; i < 3 && where.device != cpu_device; ++i) update(draw);
+    const Timing ms = time_steps(where.device, [&] { update(draw); });
+    Json memory = peak_memory(where.device);
+    memory["peak_resident_mb"] = peak_resident_mb();
+    report.add(row, ms.per(static_cast<double>(batch)), training_gflop(model.config), memory);
+  };
   const std::string name = arch + " step, batch " + std::to_string(batch) + method_name(options);
   if (const auto row = name + ", loader excluded"; report.wants(row)) {
     const Batch fixed = loader.batch(0, 0);
-    const auto ms = measure([&] { update(fixed); }).per(items);
-    report.add(row, ms, gflop, memory_of(where.device));
+    add(row, [&] { return fixed; });
   }
   if (const auto row = name + ", loader included"; report.wants(row)) {
     loader.start(0, std::numeric_limits<int64_t>::max() / 2);
-    const auto ms = measure([&] { update(loader.next()); }).per(items);
-    report.add(row, ms, gflop, memory_of(where.device));
+    add(row, [&] { return loader.next(); });
   }
   return report.finish();
 }

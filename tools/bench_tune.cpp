@@ -28,7 +28,9 @@ KernelCase patch_embedding(const VitConfig& vit, int64_t batch, Placement where)
       patch_embed(images, w, b);
     };
   };
-  return {"patch_embed", "", 0, 0, prepare};
+  KernelCase made;
+  made.name = "patch_embed", made.prepare = prepare;
+  return made;
 }
 
 // The operations of the case that may go to a vendor. A patch embedding decides before the product that it
@@ -70,7 +72,7 @@ int bench_tune(const BenchOptions& options, Placement where) {
             cuda::available() ? "give --device cuda" : cuda::unavailable_reason());
   QFM_CHECK(!vendors.empty(), "bench tune: this build has neither cuBLASLt nor cuDNN to measure");
   const std::string arch = options.arch.empty() ? "vit-small" : options.arch;
-  const int64_t batch = options.batch > 0 ? options.batch : 256, beyond_l2 = int64_t{200} << 20;
+  const int64_t batch = options.batch > 0 ? options.batch : 256;
   ChoiceTable table;
   table.about = {{"device", cuda::device_name()}, {"driver", cuda::driver_version()}, {"commit", commit()}};
   for (size_t begin = 0; begin < vendors.size();) {  // "cublaslt 13.1.0, cudnn 9.19.0"
@@ -80,9 +82,9 @@ int bench_tune(const BenchOptions& options, Placement where) {
   }
   print(format("%s, %s, %s\n%-52s %10s %10s  %s\n", cuda::device_name().c_str(), vendors.c_str(),
                options.common.dtype.c_str(), "", "own us", "vendor us", "choice"));
-  const VitConfig vit = model_config(arch).vit;
-  auto cases = kernel_cases(vit, batch, where, beyond_l2);
-  cases.push_back(patch_embedding(vit, batch, where));
+  const ModelConfig config = model_config(arch);
+  auto cases = kernel_cases(config, batch, where, beyond_caches(where.device));
+  cases.push_back(patch_embedding(config.vit, batch, where));
   for (const KernelCase& c : cases) {
     if (c.name.find(options.only) == std::string::npos) continue;
     const KernelCase::Run run = c.prepare();

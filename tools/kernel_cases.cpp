@@ -1,7 +1,9 @@
+// Cases of the backbone's kernels: forward, backward, and the pixels on their way in.
 #include "tools/kernel_cases.h"
 
-#include "engine/dispatch.h"
+#include "engine/base/memory.h"
 #include "kernels/attention.h"
+#include "kernels/crops.h"
 #include "kernels/elementwise.h"
 #include "kernels/gelu.h"
 #include "kernels/gemm.h"
@@ -9,214 +11,241 @@
 #include "kernels/patchify.h"
 #include "kernels/reduce.h"
 #include "kernels/softmax.h"
-#include "tools/rotation.h"
+#include "tools/case_maker.h"
 
 namespace qfm {
 namespace {
 
-std::string text(std::initializer_list<int64_t> dims) {
-  std::string s;
-  for (int64_t d : dims) s += (s.empty() ? "" : "x") + std::to_string(d);
-  return s;
+void add_norms(CaseMaker& make) {
+  const int64_t m = make.b * make.t, n = make.d;
+  const Array area = make.of({m, n}), row = make.of({n}), stats = make.sums({m}), sums = make.sums({n});
+  const auto streams = [&](int count) { return count * make.bytes(m * n); };
+  make.add({"layernorm", "layernorm_forward", {m, n}, 0, streams(2)}, {area, stats, stats, area, row, row},
+           [=]<class T>(auto dev, T, const Turn& at) {
+             layernorm_forward<T>(dev, at[0], at[1], at[2], at[3], at[4], at[5], m, n, 1e-6);
+           });
+  make.add({"layernorm.backward", "layernorm_backward", {m, n}, 0, streams(3)},
+           {area, sums, sums, area, area, row, stats, stats, make.sums({layernorm_workspace(m, n)})},
+           [=]<class T>(auto dev, T, const Turn& at) {
+             layernorm_backward<T>(dev, at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7], at[8], m, n);
+           });
+  make.add({"residual_layernorm", "residual_layernorm_forward", {m, n}, 0, streams(4)},
+           {area, area, stats, stats, area, row, area, row, row}, [=]<class T>(auto dev, T, const Turn& at) {
+             residual_layernorm_forward<T>(dev, at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7], at[8],
+                                           m, n, 1e-6);
+           });
+  make.add({"residual_layernorm.backward", "residual_layernorm_backward", {m, n}, 0, streams(6)},
+           {area, area, sums, sums, sums, area, area, area, area, row, row, stats, stats},
+           [=]<class T>(auto dev, T, const Turn& at) {
+             residual_layernorm_backward<T>(dev, at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7],
+                                            at[8], at[9], at[10], at[11], at[12], m, n);
+           });
 }
 
-class Cases {
- public:
-  Cases(const VitConfig& vit, int64_t batch, Placement where, int64_t beyond)
-      : b_(batch),
-        t_(vit.tokens()),
-        d_(vit.width),
-        h_(vit.heads),
-        rows_(batch * vit.tokens()),
-        vit_(vit),
-        where_(where),
-        beyond_(beyond) {}
-
-  std::vector<KernelCase> all() {
-    norms(), products(), attention(), elementwise(), reductions();
-    return std::move(cases_);
-  }
-
- private:
-  // `prepare` is given a Rotation and returns what runs once.
-  template <class Prepare>
-  void add(const std::string& name, std::string shape, double flops, double elements, Prepare prepare) {
-    const double bytes = elements * static_cast<double>(size_of(where_.dtype));
-    const Rotation make(where_, bytes, beyond_);
-    cases_.push_back(
-        {name, std::move(shape), flops, bytes, [prepare, make] { return KernelCase::Run(prepare(make)); }});
-  }
-
-  void norms() {
-    const int64_t m = rows_, n = d_;
-    const auto area = static_cast<double>(m * n);
-    add("layernorm", text({m, n}), 0, 2 * area, [=](const Rotation& make) {
-      return [=, x = make({m, n}), y = make({m, n}), w = make({n}), b = make({n}), mean = make({m}, true),
-              rstd = make({m}, true)](size_t i) {
-        dispatch({"layernorm"}, x[i], [&](auto dev, auto t) {
-          using T = decltype(t);
-          layernorm_forward<T>(dev, ptr<T>(y[i]), ptr<acc<T>>(mean[i]), ptr<acc<T>>(rstd[i]),
-                               ptr<const T>(x[i]), ptr<const T>(w[i]), ptr<const T>(b[i]), m, n, 1e-6);
-        });
-      };
-    });
-    add("layernorm.backward", text({m, n}), 0, 3 * area, [=](const Rotation& make) {
-      return [=, x = make({m, n}), dy = make({m, n}), dx = make({m, n}), w = make({n}),
-              mean = make({m}, true), rstd = make({m}, true), dw = make({n}, true), db = make({n}, true),
-              work = make({layernorm_workspace(m, n)}, true)](size_t i) {
-        dispatch({"layernorm.backward"}, x[i], [&](auto dev, auto t) {
-          using T = decltype(t);
-          layernorm_backward<T>(dev, ptr<T>(dx[i]), ptr<acc<T>>(dw[i]), ptr<acc<T>>(db[i]),
-                                ptr<const T>(dy[i]), ptr<const T>(x[i]), ptr<const T>(w[i]),
-                                ptr<const acc<T>>(mean[i]), ptr<const acc<T>>(rstd[i]), ptr<acc<T>>(work[i]),
-                                m, n);
-        });
-      };
-    });
-  }
-
-  enum class Product { Forward, Dx, Dw };
-  struct Fused {
-    bool bias = false, gelu = false, residual = false, gelu_grad = false;
-  };
-  // One Linear (n, k) over all rows, in one of its three directions.
-  void product(const std::string& name, Product what, int64_t n, int64_t k, Fused fused) {
-    const int64_t m = rows_;
-    const GemmShape s = what == Product::Forward ? GemmShape{m, n, k, false, true}
-                        : what == Product::Dx    ? GemmShape{m, k, n, false, false}
-                                                 : GemmShape{n, k, m, true, false};
-    const double extra =
-        (fused.gelu ? 1.0 : 0.0) + (fused.residual ? 1.0 : 0.0) + (fused.gelu_grad ? 1.0 : 0.0);
-    const double elements =
-        static_cast<double>(s.m * s.k + s.k * s.n) + (1 + extra) * static_cast<double>(s.m * s.n);
-    add(name, text({s.m, s.n, s.k}), s.flops(), elements, [=](const Rotation& make) {
-      const Shape out{s.m, s.n};
-      return [=, a = make({s.m, s.k}), w = make({s.k, s.n}), c = make(out, what == Product::Dw),
-              bias = make({s.n}), pre = make(fused.gelu || fused.gelu_grad ? out : Shape{1}),
-              residual = make(fused.residual ? out : Shape{1}), db = make({s.m}, true)](size_t i) {
-        dispatch({"gemm"}, a[i], [&](auto dev, auto t) {
-          using T = decltype(t);
-          GemmEpilogue<T> e;
-          if (fused.bias) e.bias = ptr<const T>(bias[i]);
-          if (fused.gelu) e.pre_gelu = ptr<T>(pre[i]), e.gelu = true;
-          if (fused.gelu_grad) e.times_gelu_grad_of = ptr<const T>(pre[i]);
-          if (fused.residual) e.residual = ptr<const T>(residual[i]);
-          if (what == Product::Dw) {
-            e.sum_a = ptr<acc<T>>(db[i]);
-            gemm<T, acc<T>>(dev, s, ptr<acc<T>>(c[i]), ptr<const T>(a[i]), ptr<const T>(w[i]), e);
-          } else {
-            gemm<T, T>(dev, s, ptr<T>(c[i]), ptr<const T>(a[i]), ptr<const T>(w[i]), e);
-          }
-        });
-      };
-    });
-  }
-  void products() {
-    const int64_t d = d_;
-    const auto linear = [&](const std::string& name, int64_t n, int64_t k, Fused forward, Fused dx) {
-      product(name, Product::Forward, n, k, forward);
-      product(name + ".dx", Product::Dx, n, k, dx);
-      product(name + ".dw", Product::Dw, n, k, {});
-    };
-    linear("qkv", 3 * d, d, {.bias = true}, {});
-    linear("proj", d, d, {.bias = true, .residual = true}, {});
-    linear("fc1", 4 * d, d, {.bias = true, .gelu = true}, {});
-    linear("fc2", d, 4 * d, {.bias = true, .residual = true}, {.gelu_grad = true});
-  }
-
-  void attention() {
-    const AttentionShape s{b_, h_, t_, t_, d_ / h_};
-    const int64_t b = b_, t = t_, d = d_;
-    const auto area = static_cast<double>(rows_ * d_);
-    const std::string shape = text({b, h_, t, d / h_});
-    const auto view = [d](auto* data, int64_t at) {
-      return Heads<std::remove_pointer_t<decltype(data)>>{data + at, 3 * d};
-    };
-    add("attention", shape, s.forward_flops(), 4 * area, [=](const Rotation& make) {
-      return
-          [=, qkv = make({b, t, 3 * d}), o = make({b, t, d}), lse = make({b, s.heads, t}, true)](size_t i) {
-            dispatch({"attention"}, qkv[i], [&](auto dev, auto type) {
-              using T = decltype(type);
-              const T* x = ptr<const T>(qkv[i]);
-              attention_forward<T>(dev, s, Heads<T>{ptr<T>(o[i]), d}, ptr<acc<T>>(lse[i]), view(x, 0),
-                                   view(x, d), view(x, 2 * d));
-            });
-          };
-    });
-    add("attention.backward", shape, 2 * s.forward_flops(), 8 * area, [=](const Rotation& make) {
-      return [=, qkv = make({b, t, 3 * d}), dqkv = make({b, t, 3 * d}), o = make({b, t, d}),
-              d_o = make({b, t, d}), lse = make({b, s.heads, t}, true)](size_t i) {
-        dispatch({"attention.backward"}, qkv[i], [&](auto dev, auto type) {
-          using T = decltype(type);
-          const T* x = ptr<const T>(qkv[i]);
-          T* dx = ptr<T>(dqkv[i]);
-          attention_backward<T>(dev, s, view(dx, 0), view(dx, d), view(dx, 2 * d),
-                                Heads<const T>{ptr<const T>(d_o[i]), d}, view(x, 0), view(x, d),
-                                view(x, 2 * d), Heads<const T>{ptr<const T>(o[i]), d},
-                                ptr<const acc<T>>(lse[i]));
-        });
-      };
-    });
-  }
-
-  // f(dev, y, x, z, n): elementwise over `n` elements with `streams` arrays, at most three.
-  template <class F>
-  void simple(const std::string& name, Shape shape, int streams, F f) {
-    const int64_t n = shape.numel();
-    add(name, concat(n), 0, streams * static_cast<double>(n), [=](const Rotation& make) {
-      return [=, x = make(shape), y = make(shape), z = make(streams > 2 ? shape : Shape{1})](size_t i) {
-        dispatch({"elementwise"}, x[i], [&](auto dev, auto t) {
-          using T = decltype(t);
-          f(dev, ptr<T>(y[i]), ptr<const T>(x[i]), ptr<const T>(z[i]), n);
-        });
-      };
-    });
-  }
-  void elementwise() {
-    const Shape hidden{rows_, 4 * d_}, tokens{rows_, d_}, scores{b_ * h_, t_};
-    simple("gelu", hidden, 2,
-           [](auto dev, auto* y, auto* x, auto*, int64_t n) { gelu_forward(dev, y, x, n); });
-    simple("gelu.backward", hidden, 3,
-           [](auto dev, auto* y, auto* x, auto* z, int64_t n) { gelu_backward(dev, y, x, z, n); });
-    simple("add", tokens, 3, [](auto dev, auto* y, auto* x, auto* z, int64_t n) { add_(dev, y, x, z, n); });
-    simple("layerscale", tokens, 3, [rows = rows_, d = d_](auto dev, auto* y, auto* x, auto* z, int64_t) {
-      layerscale_forward(dev, y, x, x, z, rows, d);
-    });
-    simple("softmax", scores, 2, [rows = b_ * h_, t = t_](auto dev, auto* y, auto* x, auto*, int64_t) {
-      softmax_forward(dev, y, x, rows, t);
-    });
-    const PatchShape p{b_, 3, vit_.image_height, vit_.image_width, vit_.patch};
-    simple("patchify", {b_, 3, vit_.image_height, vit_.image_width}, 2,
-           [p](auto dev, auto* y, auto* x, auto*, int64_t) { patchify(dev, p, y, x); });
-  }
-  template <class Dev, class T>
-  static void add_(Dev dev, T* y, const T* a, const T* b, int64_t n) {
-    qfm::add(dev, y, a, b, n);
-  }
-
-  void reductions() {
-    const int64_t m = rows_, n = 4 * d_;
-    add("sum_rows", text({m, n}), 0, static_cast<double>(m * n), [=](const Rotation& make) {
-      return [=, x = make({m, n}), y = make({n}, true)](size_t i) {
-        dispatch({"sum_rows"}, x[i], [&](auto dev, auto t) {
-          using T = decltype(t);
-          sum_rows<T>(dev, ptr<acc<T>>(y[i]), ptr<const T>(x[i]), m, n);
-        });
-      };
-    });
-  }
-
-  const int64_t b_, t_, d_, h_, rows_;
-  const VitConfig vit_;
-  const Placement where_;
-  const int64_t beyond_;
-  std::vector<KernelCase> cases_;
+enum class Product { Forward, Dx, Dw };
+struct Fused {
+  bool bias = false, gelu = false, residual = false, gelu_grad = false;
 };
+// One Linear (n, k) over all rows, in one of its three directions.
+void add_product(CaseMaker& make, const std::string& name, Product what, int64_t n, int64_t k, Fused fused) {
+  const int64_t m = make.b * make.t;
+  const GemmShape s = what == Product::Forward ? GemmShape{m, n, k, false, true}
+                      : what == Product::Dx    ? GemmShape{m, k, n, false, false}
+                                               : GemmShape{n, k, m, true, false};
+  const Shape out{s.m, s.n}, none{1};
+  const bool dw = what == Product::Dw, pre = fused.gelu || fused.gelu_grad;
+  const double written = dw ? make.sum_bytes(s.m * s.n) : make.bytes(s.m * s.n);
+  const double bytes =
+      make.bytes(s.m * s.k + s.k * s.n + (int64_t{pre} + int64_t{fused.residual}) * s.m * s.n) + written;
+  make.add({name, "gemm", {s.m, s.n, s.k}, s.flops(), bytes},
+           {dw ? make.sums(out) : make.of(out), make.of({s.m, s.k}), make.of({s.k, s.n}), make.of({s.n}),
+            make.of(pre ? out : none), make.of(fused.residual ? out : none), make.sums({s.m})},
+           [=]<class T>(auto dev, T, const Turn& at) {
+             GemmEpilogue<T> e;
+             if (fused.bias) e.bias = at[3];
+             if (fused.gelu) e.pre_gelu = at[4], e.gelu = true;
+             if (fused.gelu_grad) e.times_gelu_grad_of = at[4];
+             if (fused.residual) e.residual = at[5];
+             if (!dw) return gemm<T, T>(dev, s, at[0], at[1], at[2], e);
+             e.sum_a = at[6];
+             gemm<T, acc<T>>(dev, s, at[0], at[1], at[2], e);
+           });
+}
+void add_products(CaseMaker& make) {
+  const int64_t d = make.d;
+  const auto linear = [&](const std::string& name, int64_t n, int64_t k, Fused forward, Fused dx) {
+    add_product(make, name, Product::Forward, n, k, forward);
+    add_product(make, name + ".dx", Product::Dx, n, k, dx);
+    add_product(make, name + ".dw", Product::Dw, n, k, {});
+  };
+  linear("qkv", 3 * d, d, {.bias = true}, {});
+  linear("proj", d, d, {.bias = true, .residual = true}, {});
+  linear("fc1", 4 * d, d, {.bias = true, .gelu = true}, {});
+  linear("fc2", d, 4 * d, {.bias = true, .residual = true}, {.gelu_grad = true});
+}
+
+template <class T>
+Heads<T> view(T* packed, int64_t at, int64_t ld) {
+  return {packed + at, ld};
+}
+void add_attention(CaseMaker& make) {
+  const int64_t b = make.b, t = make.t, d = make.d;
+  const AttentionShape s{b, make.h, t, t, d / make.h};
+  const Array qkv = make.of({b, t, 3 * d}), o = make.of({b, t, d}), lse = make.sums({b, s.heads, t});
+  make.add({"attention",
+            "attention_forward",
+            {b, s.heads, t, s.head_dim},
+            s.forward_flops(),
+            make.bytes(4 * b * t * d)},
+           {o, lse, qkv}, [=]<class T>(auto dev, T, const Turn& at) {
+             const T* x = at[2];
+             attention_forward<T>(dev, s, view<T>(at[0], 0, d), at[1], view(x, 0, 3 * d), view(x, d, 3 * d),
+                                  view(x, 2 * d, 3 * d));
+           });
+  make.add({"attention.backward",
+            "attention_backward",
+            {b, s.heads, t, s.head_dim},
+            2.5 * s.forward_flops(),
+            make.bytes(8 * b * t * d),
+            "FLOPs as public charts count them: 2.5 x forward, 5 products"},
+           {qkv, o, qkv, o, lse}, [=]<class T>(auto dev, T, const Turn& at) {
+             T* dx = at[0];
+             const T* x = at[2];
+             attention_backward<T>(dev, s, view(dx, 0, 3 * d), view(dx, d, 3 * d), view(dx, 2 * d, 3 * d),
+                                   view<const T>(at[1], 0, d), view(x, 0, 3 * d), view(x, d, 3 * d),
+                                   view(x, 2 * d, 3 * d), view<const T>(at[3], 0, d), at[4]);
+           });
+}
+
+// call(dev, T{}, y, x, z, n): elementwise over n elements with `streams` arrays, at most three.
+template <class Call>
+void add_simple(CaseMaker& make, const std::string& name, const std::string& kernel, Shape shape, int streams,
+                Call call) {
+  const int64_t n = shape.numel();
+  make.add({name, kernel, {n}, 0, streams * make.bytes(n)},
+           {make.of(shape), make.of(shape), make.of(streams > 2 ? shape : Shape{1})},
+           [=]<class T>(auto dev, T type, const Turn& at) {
+             T* y = at[0];
+             const T *x = at[1], *z = at[2];
+             call(dev, type, y, x, z, n);
+           });
+}
+void add_elementwise(CaseMaker& make) {
+  const int64_t rows = make.b * make.t, d = make.d, b = make.b, t = make.t;
+  const Shape hidden{rows, 4 * d}, area{rows, d};
+  const auto simple = [&](const char* name, const char* kernel, Shape shape, int streams, auto call) {
+    add_simple(make, name, kernel, shape, streams, call);
+  };
+  simple("gelu", "gelu_forward", hidden, 2,
+         [](auto dev, auto, auto* y, auto* x, auto*, int64_t n) { gelu_forward(dev, y, x, n); });
+  simple("gelu.backward", "gelu_backward", hidden, 3,
+         [](auto dev, auto, auto* y, auto* x, auto* z, int64_t n) { gelu_backward(dev, y, x, z, n); });
+  simple("sigmoid", "sigmoid_forward", area, 2,
+         [](auto dev, auto, auto* y, auto* x, auto*, int64_t n) { sigmoid_forward(dev, y, x, n); });
+  simple("sigmoid.backward", "sigmoid_backward", area, 3,
+         [](auto dev, auto, auto* y, auto* x, auto* z, int64_t n) { sigmoid_backward(dev, y, x, z, n); });
+  simple("add", "add", area, 3,
+         [](auto dev, auto, auto* y, auto* x, auto* z, int64_t n) { add(dev, y, x, z, n); });
+  simple("scale", "scale", area, 2,
+         [](auto dev, auto, auto* y, auto* x, auto*, int64_t n) { scale(dev, y, x, 0.5, n); });
+  // Reads what it adds to as well.
+  make.add({"accumulate", "accumulate", {rows * d}, 0, make.bytes(3 * rows * d)},
+           {make.of(area), make.of(area)},
+           [n = rows * d]<class T>(auto dev, T, const Turn& at) { accumulate<T, T>(dev, at[0], at[1], n); });
+  make.add(
+      {"scale_by", "scale_by", {rows * d}, 0, make.bytes(2 * rows * d)},
+      {make.of(area), make.of(area), make.sums({1})},
+      [n = rows * d]<class T>(auto dev, T, const Turn& at) { scale_by<T>(dev, at[0], at[1], at[2], n); });
+  make.add({"cast", "cast", {rows * d}, 0, make.bytes(rows * d) + make.sum_bytes(rows * d)},
+           {make.sums(area), make.of(area)},
+           [n = rows * d]<class T>(auto dev, T, const Turn& at) { cast<acc<T>, T>(dev, at[0], at[1], n); });
+  make.add({"add_position", "add_broadcast", {b, t * d}, 0, make.bytes(2 * rows * d)},
+           {make.of(area), make.of(area), make.of({t, d})}, [=]<class T>(auto dev, T, const Turn& at) {
+             add_broadcast<T>(dev, at[0], at[1], at[2], b, t * d);
+           });
+}
+
+void add_rowwise(CaseMaker& make) {
+  const int64_t b = make.b, t = make.t, d = make.d, n = make.n, rows = b * t, scores = b * make.h * t;
+  const Array area = make.of({rows, d}), row = make.of({d}), attention = make.of({scores, t});
+  make.add({"layerscale", "layerscale_forward", {rows, d}, 0, make.bytes(3 * rows * d)},
+           {area, area, row, area}, [=]<class T>(auto dev, T, const Turn& at) {
+             layerscale_forward<T>(dev, at[0], at[1], at[2], at[3], rows, d);
+           });
+  make.add({"layerscale.backward", "layerscale_backward", {rows, d}, 0, make.bytes(3 * rows * d)},
+           {area, make.sums({d}), area, area, row}, [=]<class T>(auto dev, T, const Turn& at) {
+             layerscale_backward<T>(dev, at[0], at[1], at[2], at[3], at[4], rows, d);
+           });
+  make.add({"softmax", "softmax_forward", {scores, t}, 0, make.bytes(2 * scores * t)}, {attention, attention},
+           [=]<class T>(auto dev, T, const Turn& at) { softmax_forward<T>(dev, at[0], at[1], scores, t); });
+  make.add({"softmax.backward", "softmax_backward", {scores, t}, 0, make.bytes(3 * scores * t)},
+           {attention, attention, attention}, [=]<class T>(auto dev, T, const Turn& at) {
+             softmax_backward<T>(dev, at[0], at[1], at[2], scores, t);
+           });
+  // The patches without the CLS token.
+  const TokenCopy slice{b, n, d, n, 0, t, t - n};
+  make.add({"copy_tokens", "copy_tokens", {b, n, d}, 0, make.bytes(2 * b * n * d)},
+           {make.of({b, n, d}), area},
+           [=]<class T>(auto dev, T, const Turn& at) { copy_tokens<T>(dev, slice, at[0], at[1]); });
+  make.add({"sum_rows", "sum_rows", {rows, 4 * d}, 0, make.bytes(4 * rows * d)},
+           {make.sums({4 * d}), make.of({rows, 4 * d})},
+           [=]<class T>(auto dev, T, const Turn& at) { sum_rows<T>(dev, at[0], at[1], rows, 4 * d); });
+}
+
+void add_pixels(CaseMaker& make) {
+  const int64_t b = make.b, crop = make.vit.image_width, height = make.vit.image_height;
+  const PatchShape p{b, 3, height, crop, make.vit.patch};
+  const int64_t values = b * 3 * height * crop;
+  const Array images = make.of({b, 3, height, crop});
+  make.add({"patchify", "patchify", {values}, 0, make.bytes(2 * values)}, {images, images},
+           [=]<class T>(auto dev, T, const Turn& at) { patchify<T>(dev, p, at[0], at[1]); });
+  make.add({"unpatchify", "unpatchify", {values}, 0, make.bytes(2 * values)}, {images, images},
+           [=]<class T>(auto dev, T, const Turn& at) { unpatchify<T>(dev, p, at[0], at[1]); });
+  // The sources name the pixels of their own turn.
+  const auto prepare = [=](const Rotation& rotation) {
+    const Buffer pixels = rotation({b, height, crop, 3}, DType::U8), out = rotation({b, 3, height, crop});
+    std::vector<Tensor> sources;
+    for (size_t i = 0; i < rotation.copies; ++i) {
+      std::vector<CropSource> names;
+      for (int64_t at = 0; at < b; ++at)
+        names.push_back({pixels[i].data<uint8_t>() + at * height * crop * 3, static_cast<int32_t>(crop),
+                         static_cast<int32_t>(height), 0, 0, static_cast<int32_t>(at % 2)});
+      sources.push_back(Tensor({b * int64_t{sizeof(CropSource)}}, DType::U8, rotation.where.device));
+      copy_bytes(rotation.where.device, sources[i].raw(), cpu_device, names.data(), sources[i].bytes());
+    }
+    return [=](size_t i) {
+      const auto* from = static_cast<const CropSource*>(sources[i % sources.size()].raw());
+      dispatch({"crop_normalise"}, out[i], [&](auto dev, auto t) {
+        using T = decltype(t);
+        crop_normalise<T>(dev, ptr<T>(out[i]), from, {{.5f, .5f, .5f}, {.2f, .2f, .2f}}, b, crop);
+      });
+    };
+  };
+  make.add_prepared({"crop_normalise",
+                     "crop_normalise",
+                     {b, 3, height, crop},
+                     0,
+                     static_cast<double>(values) + make.bytes(values)},
+                    prepare);
+}
 
 }  // namespace
 
-std::vector<KernelCase> kernel_cases(const VitConfig& vit, int64_t batch, Placement where, int64_t beyond) {
-  return Cases(vit, batch, where, beyond).all();
+void add_transformer_cases(CaseMaker& make) {
+  add_norms(make);
+  add_products(make);
+  add_attention(make);
+  add_elementwise(make);
+  add_rowwise(make);
+  add_pixels(make);
+}
+
+std::vector<KernelCase> kernel_cases(const ModelConfig& model, int64_t batch, Placement where,
+                                     int64_t beyond) {
+  CaseMaker make(model, batch, where, beyond);
+  add_transformer_cases(make);
+  add_training_cases(make);
+  return make.take();
 }
 
 }  // namespace qfm

@@ -9,13 +9,21 @@ namespace qfm {
 namespace {
 
 // The same few thousand numbers again and again: drawing all of them would take longer than the measurement.
+constexpr int64_t kPeriod = 65521;
+const Tensor& normal_numbers() {
+  static const Tensor all = [] {
+    const Tensor some({kPeriod});
+    Rng rng(0, "bench kernels");
+    for (float& v : some.span<float>()) v = rng.normal();
+    return some;
+  }();
+  return all;
+}
+
 void fill(const Tensor& t) {
-  if (t.numel() == 0) return;
-  const int64_t period = std::min<int64_t>(t.numel(), 65521);
-  Tensor some({period});
-  Rng rng(0, "bench kernels");
-  for (float& v : some.span<float>()) v = rng.normal();
-  const Tensor tile = some.to(t.dtype()), flat = t.reshape({t.numel()});
+  if (!is_floating(t.dtype())) return t.fill_zero();
+  const int64_t period = std::min(t.numel(), kPeriod);
+  const Tensor tile = normal_numbers().rows(0, period).to(t.dtype()), flat = t.reshape({t.numel()});
   for (int64_t at = 0; at < t.numel(); at += period) {
     const int64_t count = std::min(period, t.numel() - at);
     flat.rows(at, at + count).copy_from(tile.rows(0, count));
@@ -33,10 +41,7 @@ Buffer::Buffer(Shape shape, DType dtype, Device device, size_t copies) {
 
 Rotation::Rotation(Placement where, double bytes, int64_t beyond)
     : where(where),
-      copies(static_cast<size_t>(std::max(1.0, std::ceil(static_cast<double>(beyond) / bytes)))) {}
-
-Buffer Rotation::operator()(Shape shape, bool accumulator) const {
-  return Buffer(shape, accumulator ? acc_of(where.dtype) : where.dtype, where.device, copies);
-}
+      copies(static_cast<size_t>(
+          std::clamp(std::ceil(static_cast<double>(beyond) / bytes), 1.0, double{kMostCopies}))) {}
 
 }  // namespace qfm

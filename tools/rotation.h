@@ -2,6 +2,7 @@
 // finds none of it in a cache.
 #pragma once
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "engine/tensor.h"
@@ -9,10 +10,11 @@
 
 namespace qfm {
 
-// One array, several times over, filled with normal numbers.
+// One array, several times over, filled with normal numbers (an array of integers with zeros).
 class Buffer {
  public:
   Buffer(Shape shape, DType dtype, Device device, size_t copies);
+  explicit Buffer(Tensor same) : copies_{std::move(same)} {}  // for every turn
   const Tensor& operator[](size_t turn) const { return copies_[turn % copies_.size()]; }
 
  private:
@@ -22,10 +24,14 @@ class Buffer {
 // Makes the buffers of one call.
 struct Rotation {
   // So many copies that those of a call that moves `bytes` make up `beyond` bytes at least: four times the
-  // last cache.
+  // last cache. But no more than kMostCopies: of a few numbers only the launch counts.
+  static constexpr int kMostCopies = 1024;
   Rotation(Placement where, double bytes, int64_t beyond);
   // Of the placement's type, or of the type it accumulates in.
-  Buffer operator()(Shape shape, bool accumulator = false) const;
+  Buffer operator()(Shape shape, bool accumulator = false) const {
+    return (*this)(shape, accumulator ? acc_of(where.dtype) : where.dtype);
+  }
+  Buffer operator()(Shape shape, DType dtype) const { return Buffer(shape, dtype, where.device, copies); }
 
   Placement where;
   size_t copies;
