@@ -39,14 +39,9 @@ class KernelReport {
       print(format("%-28s %-18s %10s %22s %10s %8s %9s %8s\n", "", "", "ms median", "[min, max]", "GFLOP/s",
                    "of peak", "GB/s", "of copy"));
     const double seconds = ms.median / 1e3, gflops = c.flops / seconds / 1e9, gbs = c.bytes / seconds / 1e9;
-    Json row = {{"name", c.name},
-                {"shape", c.shape},
-                {"median_ms", ms.median},
-                {"min_ms", ms.least},
-                {"max_ms", ms.most},
-                {"by", by_vendor ? "vendor" : "own"},
-                {"gbs", gbs},
-                {"share_of_copy", gbs / peaks_.copy_gbs}};
+    Json row = {{"name", c.name},     {"shape", c.shape},  {"median_ms", ms.median},
+                {"min_ms", ms.least}, {"max_ms", ms.most}, {"by", by_vendor ? "vendor" : "own"},
+                {"bytes", c.bytes},   {"gbs", gbs},        {"share_of_copy", gbs / peaks_.copy_gbs}};
     std::string line = format("%-28s %-18s %10.4f [%9.4f, %9.4f]", c.name.c_str(), c.shape.c_str(), ms.median,
                               ms.least, ms.most);
     if (c.flops > 0) {
