@@ -45,6 +45,7 @@ std::vector<const RunResult*> runs_in(const Experiment& e, const std::vector<Run
 }
 
 using Figure = std::optional<double> RunResult::*;
+// The runs' values that are defined; scores that are all equal have no correlation.
 std::vector<double> values_of(const std::vector<const RunResult*>& runs, Figure figure) {
   std::vector<double> values;
   for (const auto* r : runs)
@@ -60,6 +61,15 @@ std::string figure_text(const std::vector<double>& values, const char* shape) {
   return text + " (" + format(shape, *least) + " to " + format(shape, *most) + ")";
 }
 
+// Says how many of the runs have no such figure.
+std::string figure_text(const std::vector<const RunResult*>& runs, Figure figure, const char* shape) {
+  const auto values = values_of(runs, figure);
+  if (values.size() == runs.size()) return figure_text(values, shape);
+  if (values.empty()) return "undefined";
+  return figure_text(values, shape) +
+         format(", %zu of %zu undefined", runs.size() - values.size(), runs.size());
+}
+
 std::string published_text(const ExperimentData& data, const std::string& variant) {
   for (const auto& p : data.published) {
     if (p.variant != variant) continue;
@@ -73,12 +83,17 @@ std::string published_text(const ExperimentData& data, const std::string& varian
 struct Pairs {
   std::vector<double> differences;
   PairedRuns runs;
+  size_t undefined = 0;  // left out: the SRCC of one of the two or of both is undefined
 };
 Pairs pairs_of(const std::vector<const RunResult*>& runs, const std::vector<const RunResult*>& baseline) {
   Pairs pairs;
   for (const auto* r : runs)
     for (const auto* b : baseline) {
-      if (r->seed != b->seed || !r->srcc || !b->srcc || r->split != b->split) continue;
+      if (r->seed != b->seed || r->split != b->split) continue;
+      if (!r->srcc || !b->srcc) {
+        ++pairs.undefined;
+        continue;
+      }
       pairs.differences.push_back(*r->srcc - *b->srcc);
       if (r->labels.empty() || b->labels.empty()) continue;
       pairs.runs.a.push_back(r->scores), pairs.runs.b.push_back(b->scores),
@@ -89,12 +104,18 @@ Pairs pairs_of(const std::vector<const RunResult*>& runs, const std::vector<cons
 
 std::string comparison(const std::string& variant, const std::string& baseline, const Pairs& pairs) {
   const auto n = static_cast<int64_t>(pairs.differences.size());
-  if (n == 0) return variant + " against " + baseline + ": no pair of runs yet.";
+  const std::string left_out = pairs.undefined ? format("%zu pair%s left out, the SRCC undefined",
+                                                        pairs.undefined, pairs.undefined == 1 ? "" : "s")
+                                               : "";
+  if (n == 0)
+    return variant + " against " + baseline + ": " + (left_out.empty() ? "no pair of runs yet" : left_out) +
+           ".";
   std::string text =
       format("%s against %s: SRCC %+.4f (median of %lld paired run%s, from %+.4f to %+.4f)", variant.c_str(),
              baseline.c_str(), median(pairs.differences), static_cast<long long>(n), n == 1 ? "" : "s",
              *std::min_element(pairs.differences.begin(), pairs.differences.end()),
              *std::max_element(pairs.differences.begin(), pairs.differences.end()));
+  if (!left_out.empty()) text += "; " + left_out;
   if (pairs.runs.a.empty()) text += "; the photos' labels are not at hand";
   else if (const auto between = paired_bootstrap(pairs.runs, srcc, 0))
     text += format("; drawing the photos anew, 95%% of the medians lie from %+.4f to %+.4f", between->low,
@@ -144,12 +165,10 @@ std::vector<std::vector<std::string>> table_rows(const Experiment& e, const std:
     std::vector<double> minutes;
     for (const auto* r : runs) minutes.push_back(r->seconds / 60);
     rows.push_back({v.name, format("%zu of %zu", runs.size(), e.seeds.size()),
-                    figure_text(values_of(runs, &RunResult::srcc), "%.4f"),
-                    figure_text(values_of(runs, &RunResult::plcc), "%.4f"),
-                    figure_text(values_of(runs, &RunResult::plcc_mapped), "%.4f"),
-                    figure_text(values_of(runs, &RunResult::krcc), "%.4f"),
-                    figure_text(values_of(runs, &RunResult::rmse_mapped), "%.2f"),
-                    figure_text(minutes, "%.1f")});
+                    figure_text(runs, &RunResult::srcc, "%.4f"), figure_text(runs, &RunResult::plcc, "%.4f"),
+                    figure_text(runs, &RunResult::plcc_mapped, "%.4f"),
+                    figure_text(runs, &RunResult::krcc, "%.4f"),
+                    figure_text(runs, &RunResult::rmse_mapped, "%.2f"), figure_text(minutes, "%.1f")});
     if (published) rows.back().push_back(published_text(*t.data, v.name));
   }
   return rows;
@@ -179,6 +198,8 @@ std::string charts(const Experiment& e, const std::vector<RunResult>& results, c
   for (const auto& v : e.variants) {
     const auto runs = runs_in(e, results, t, v.name);
     srccs.push_back({v.name, values_of(runs, &RunResult::srcc)});
+    if (const size_t none = runs.size() - srccs.back().values.size())
+      srccs.back().name += format(" (%zu undefined)", none);
     const RunResult* r = typical(runs);
     if (!r) continue;
     losses.push_back({v.name, r->losses});

@@ -1,0 +1,77 @@
+// The tables of qfm experiment, made of result lines that are written here: no run is made.
+#include "tests/run_qfm.h"
+
+namespace qfm::test {
+namespace {
+
+using nlohmann::json;
+
+// Two variants, `seeds` seeds.
+json plan(int seeds) {
+  return {{"name", "toy"},
+          {"seeds", seeds},
+          {"data", {{{"name", "photos"}, {"data", "photos.csv"}, {"scale", "0:100"}}}},
+          {"variants", {{{"name", "plain"}}, {{"name", "full"}}}}};
+}
+
+// A finished run; an SRCC that is not given is undefined.
+json line(const std::string& variant, int seed, std::optional<double> srcc) {
+  const json figure = srcc ? json(*srcc) : json();
+  return {{"id", "photos/" + variant + "/share-1/seed-" + std::to_string(seed)},
+          {"key", "k"},
+          {"data", "photos"},
+          {"variant", variant},
+          {"label_share", 1},
+          {"seed", seed},
+          {"split_sha256", "5911"},
+          {"version", "0.1.0"},
+          {"commit", "abc"},
+          {"srcc", figure},
+          {"plcc", figure},
+          {"plcc_mapped", figure},
+          {"krcc", figure},
+          {"rmse_mapped", 10},
+          {"seconds", 60},
+          {"losses", {3, 2}},
+          {"scores", {1, 2, 3}}};
+}
+
+// What `qfm experiment --report` prints of these lines.
+struct Report {
+  TemporaryFolder folder;
+  Outcome outcome;
+  Report(const json& plan, const std::vector<json>& lines) {
+    write_file(folder / "toy.json", plan.dump());
+    std::filesystem::create_directory(folder / "out");
+    std::string text;
+    for (const auto& l : lines) text += l.dump() + "\n";
+    write_file(folder / "out/results.jsonl", text);
+    outcome = bench().run({"experiment", folder / "toy.json", "--root", folder.path, "--out", folder / "out",
+                           "--device", "cpu", "--quiet", "--report"});
+  }
+  bool says(const std::string& text) const { return outcome.out.find(text) != std::string::npos; }
+  std::string page() const { return content(folder / "out/table.html"); }
+};
+
+TEST_CASE("an undefined SRCC is told of in cells and pairs, never taken as 0") {
+  std::vector<json> lines;
+  for (int seed = 0; seed < 4; ++seed) {
+    lines.push_back(line("plain", seed, 0.5));
+    lines.push_back(line("full", seed, seed < 2 ? std::nullopt : std::optional(0.75)));
+  }
+  const Report some(plan(4), lines);
+  CAPTURE(some.outcome.out);
+  CHECK(some.says("| plain | 4 of 4 | 0.5000 (0.5000 to 0.5000) |"));
+  CHECK(some.says("| full | 4 of 4 | 0.7500 (0.7500 to 0.7500), 2 of 4 undefined |"));
+  CHECK(
+      some.says("SRCC +0.2500 (median of 2 paired runs, from +0.2500 to +0.2500); 2 pairs left out, the "
+                "SRCC undefined;"));
+  CHECK(some.page().find("full (2 undefined)") != std::string::npos);
+  const Report none(plan(2), {line("plain", 0, 0.5), line("full", 0, {})});
+  CHECK(none.says("| full | 1 of 2 | undefined | undefined |"));
+  CHECK(none.says("full against plain: 1 pair left out, the SRCC undefined.\n"));
+  CHECK_FALSE(none.says("0.0000"));
+}
+
+}  // namespace
+}  // namespace qfm::test
