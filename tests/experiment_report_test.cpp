@@ -73,5 +73,20 @@ TEST_CASE("an undefined SRCC is told of in cells and pairs, never taken as 0") {
   CHECK_FALSE(none.says("0.0000"));
 }
 
+TEST_CASE("every seed and label share has a row with the differences to the baseline") {
+  json shares = plan(3);
+  shares["label-shares"] = {0.5, 1};
+  auto half = line("full", 1, 0.625);
+  half["label_share"] = 0.5;
+  const Report report(shares, {line("plain", 0, 0.5), line("full", 0, 0.75), half, line("full", 1, {})});
+  CAPTURE(report.outcome.out);
+  CHECK(
+      report.says("### photos: SRCC of each seed (difference to plain)\n\n| seed | labels | plain | full |\n"
+                  "|---|---|---|---|\n| 0 | 100% | 0.5000 | 0.7500 (+0.2500) |\n| 1 | 50% | - | 0.6250 |\n"
+                  "| 1 | 100% | - | undefined |\n"));
+  CHECK(report.page().find("<tr><td>0</td><td>100%</td><td>0.5000</td><td>0.7500 (+0.2500)</td></tr>") !=
+        std::string::npos);
+}
+
 }  // namespace
 }  // namespace qfm::test

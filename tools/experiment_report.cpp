@@ -1,19 +1,15 @@
 #include "tools/experiment_report.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "engine/base/error.h"
 #include "tools/charts.h"
 #include "tools/console.h"
+#include "tools/experiment_tables.h"
 #include "train/metrics.h"
-#include "train/paired_tests.h"
 
 namespace qfm {
 namespace {
-
-constexpr int64_t kPairsForP = 6;  // fewer cannot reach p < 0.05 whatever their signs
-constexpr double kSignificant = 0.05;
 
 Json number(std::optional<double> value) { return value ? Json(*value) : Json(nullptr); }
 std::optional<double> number_of(const Json& line, const char* key) {
@@ -21,118 +17,15 @@ std::optional<double> number_of(const Json& line, const char* key) {
   return value.is_null() ? std::nullopt : std::optional(value.get<double>());
 }
 
-// One table: a data set at a share of its labels.
-struct Table {
-  const ExperimentData* data;
-  double share;
-};
-std::vector<Table> tables_of(const Experiment& e) {
-  std::vector<Table> tables;
-  for (const auto& data : e.data)
-    for (double share : e.label_shares) tables.push_back({&data, share});
-  return tables;
-}
-
-// By seed, in the order of the experiment's seeds.
-std::vector<const RunResult*> runs_in(const Experiment& e, const std::vector<RunResult>& results,
-                                      const Table& t, const std::string& variant) {
-  std::vector<const RunResult*> found;
-  for (int64_t seed : e.seeds)
-    for (const auto& r : results)
-      if (r.data == t.data->name && r.label_share == t.share && r.variant == variant && r.seed == seed)
-        found.push_back(&r);
-  return found;
-}
-
-using Figure = std::optional<double> RunResult::*;
-// The runs' values that are defined; scores that are all equal have no correlation.
-std::vector<double> values_of(const std::vector<const RunResult*>& runs, Figure figure) {
-  std::vector<double> values;
-  for (const auto* r : runs)
-    if (r->*figure) values.push_back(*(r->*figure));
-  return values;
-}
-
-std::string figure_text(const std::vector<double>& values, const char* shape) {
-  if (values.empty()) return "-";
-  std::string text = format(shape, median(values));
-  if (values.size() < 2) return text;
-  const auto [least, most] = std::minmax_element(values.begin(), values.end());
-  return text + " (" + format(shape, *least) + " to " + format(shape, *most) + ")";
-}
-
-// Says how many of the runs have no such figure.
-std::string figure_text(const std::vector<const RunResult*>& runs, Figure figure, const char* shape) {
-  const auto values = values_of(runs, figure);
-  if (values.size() == runs.size()) return figure_text(values, shape);
-  if (values.empty()) return "undefined";
-  return figure_text(values, shape) +
-         format(", %zu of %zu undefined", runs.size() - values.size(), runs.size());
-}
-
-std::string published_text(const ExperimentData& data, const std::string& variant) {
-  for (const auto& p : data.published) {
-    if (p.variant != variant) continue;
-    const auto part = [](std::optional<double> v) { return v ? format("%.3f", *v) : std::string("-"); };
-    return part(p.srcc) + " / " + part(p.plcc);
-  }
-  return "";
-}
-
-// Pairs of one seed where both have an SRCC.
-struct Pairs {
-  std::vector<double> differences;
-  PairedRuns runs;
-  size_t undefined = 0;  // left out: the SRCC of one of the two or of both is undefined
-};
-Pairs pairs_of(const std::vector<const RunResult*>& runs, const std::vector<const RunResult*>& baseline) {
-  Pairs pairs;
-  for (const auto* r : runs)
-    for (const auto* b : baseline) {
-      if (r->seed != b->seed || r->split != b->split) continue;
-      if (!r->srcc || !b->srcc) {
-        ++pairs.undefined;
-        continue;
-      }
-      pairs.differences.push_back(*r->srcc - *b->srcc);
-      if (r->labels.empty() || b->labels.empty()) continue;
-      pairs.runs.a.push_back(r->scores), pairs.runs.b.push_back(b->scores),
-          pairs.runs.labels.push_back(r->labels);
-    }
-  return pairs;
-}
-
-std::string comparison(const std::string& variant, const std::string& baseline, const Pairs& pairs) {
-  const auto n = static_cast<int64_t>(pairs.differences.size());
-  const std::string left_out = pairs.undefined ? format("%zu pair%s left out, the SRCC undefined",
-                                                        pairs.undefined, pairs.undefined == 1 ? "" : "s")
-                                               : "";
-  if (n == 0)
-    return variant + " against " + baseline + ": " + (left_out.empty() ? "no pair of runs yet" : left_out) +
-           ".";
-  std::string text =
-      format("%s against %s: SRCC %+.4f (median of %lld paired run%s, from %+.4f to %+.4f)", variant.c_str(),
-             baseline.c_str(), median(pairs.differences), static_cast<long long>(n), n == 1 ? "" : "s",
-             *std::min_element(pairs.differences.begin(), pairs.differences.end()),
-             *std::max_element(pairs.differences.begin(), pairs.differences.end()));
-  if (!left_out.empty()) text += "; " + left_out;
-  if (pairs.runs.a.empty()) text += "; the photos' labels are not at hand";
-  else if (const auto between = paired_bootstrap(pairs.runs, srcc, 0))
-    text += format("; drawing the photos anew, 95%% of the medians lie from %+.4f to %+.4f", between->low,
-                   between->high);
-  if (n < kPairsForP) return text + ". Exploratory: too few pairs for a p-value.";
-  const auto test = wilcoxon(pairs.differences);
-  if (!test) return text + ". All pairs are equal.";
-  text += format("; Wilcoxon signed ranks, two-sided, p = %.4f", test->p);
-  if (test->p >= kSignificant) return text + ": no difference shown.";
-  return text + (median(pairs.differences) > 0 ? ": better." : ": worse.");
-}
-
 std::string title_of(const Experiment& e, const Table& t) {
   std::string title = t.data->name;
   if (e.label_shares.size() > 1 || t.share < 1)
     title += format(", %g%% of the training labels", 100 * t.share);
   return title;
+}
+
+std::string split_title(const Experiment& e, const ExperimentData& data) {
+  return data.name + ": SRCC of each seed (difference to " + e.baseline + ")";
 }
 
 std::string heading(const Experiment& e, size_t finished) {
@@ -150,38 +43,6 @@ std::vector<std::string> origins(const std::vector<RunResult>& results) {
         std::find(seen.begin(), seen.end(), o) == seen.end())
       seen.push_back(o);
   return seen;
-}
-
-constexpr const char* kColumns[] = {"variant",     "runs", "SRCC",        "PLCC",
-                                    "PLCC mapped", "KRCC", "RMSE mapped", "minutes a run"};
-
-std::vector<std::vector<std::string>> table_rows(const Experiment& e, const std::vector<RunResult>& results,
-                                                 const Table& t) {
-  std::vector<std::vector<std::string>> rows{{std::begin(kColumns), std::end(kColumns)}};
-  const bool published = !t.data->published.empty();
-  if (published) rows[0].push_back("published SRCC / PLCC");
-  for (const auto& v : e.variants) {
-    const auto runs = runs_in(e, results, t, v.name);
-    std::vector<double> minutes;
-    for (const auto* r : runs) minutes.push_back(r->seconds / 60);
-    rows.push_back({v.name, format("%zu of %zu", runs.size(), e.seeds.size()),
-                    figure_text(runs, &RunResult::srcc, "%.4f"), figure_text(runs, &RunResult::plcc, "%.4f"),
-                    figure_text(runs, &RunResult::plcc_mapped, "%.4f"),
-                    figure_text(runs, &RunResult::krcc, "%.4f"),
-                    figure_text(runs, &RunResult::rmse_mapped, "%.2f"), figure_text(minutes, "%.1f")});
-    if (published) rows.back().push_back(published_text(*t.data, v.name));
-  }
-  return rows;
-}
-
-std::vector<std::string> comparisons(const Experiment& e, const std::vector<RunResult>& results,
-                                     const Table& t) {
-  std::vector<std::string> lines;
-  const auto baseline = runs_in(e, results, t, e.baseline);
-  for (const auto& v : e.variants)
-    if (v.name != e.baseline)
-      lines.push_back(comparison(v.name, e.baseline, pairs_of(runs_in(e, results, t, v.name), baseline)));
-  return lines;
 }
 
 // The run of the middle SRCC.
@@ -215,6 +76,29 @@ std::string charts(const Experiment& e, const std::vector<RunResult>& results, c
   return "<h3>SRCC of each run</h3>\n" + strip_chart(srccs, "SRCC") +
          "<h3>Loss of the run with the middle SRCC</h3>\n" + line_chart(losses, "epoch", "mean loss") +
          (plots.empty() ? "" : "<h3>Predictions of that run, with the fitted logistic curve</h3>\n" + plots);
+}
+
+std::string markdown_table(const Rows& rows) {
+  std::string text;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    for (const auto& cell : rows[i]) text += "| " + cell + " ";
+    text += "|\n";
+    if (i > 0) continue;
+    for (size_t c = 0; c < rows[0].size(); ++c) text += "|---";
+    text += "|\n";
+  }
+  return text;
+}
+
+std::string html_table(const Rows& rows) {
+  std::string text = "<table>\n";
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const char* cell = i == 0 ? "th" : "td";
+    text += "<tr>";
+    for (const auto& words : rows[i]) text += format("<%s>", cell) + escaped(words) + format("</%s>", cell);
+    text += "</tr>\n";
+  }
+  return text + "</table>\n";
 }
 
 }  // namespace
@@ -260,18 +144,14 @@ RunResult RunResult::from(const Json& line) {
 std::string experiment_markdown(const Experiment& e, const std::vector<RunResult>& results) {
   std::string text = "# " + e.name + "\n\n" + heading(e, results.size()) + "\n";
   for (const auto& origin : origins(results)) text += "Made by qfm " + origin + ".\n";
-  for (const Table& t : tables_of(e)) {
-    text += "\n## " + title_of(e, t) + "\n\n";
-    const auto rows = table_rows(e, results, t);
-    for (size_t i = 0; i < rows.size(); ++i) {
-      for (const auto& cell : rows[i]) text += "| " + cell + " ";
-      text += "|\n";
-      if (i > 0) continue;
-      for (size_t c = 0; c < rows[0].size(); ++c) text += "|---";
-      text += "|\n";
+  for (const auto& data : e.data) {
+    for (double share : e.label_shares) {
+      const Table t{&data, share};
+      text += "\n## " + title_of(e, t) + "\n\n" + markdown_table(variant_rows(e, results, t)) + "\n";
+      for (const auto& line : comparisons(e, results, t)) text += "- " + line + "\n";
     }
-    text += "\n";
-    for (const auto& line : comparisons(e, results, t)) text += "- " + line + "\n";
+    if (const auto rows = split_rows(e, results, data); rows.size() > 1)
+      text += "\n### " + split_title(e, data) + "\n\n" + markdown_table(rows);
   }
   return text;
 }
@@ -281,18 +161,16 @@ std::string experiment_html(const Experiment& e, const std::vector<RunResult>& r
                      escaped(e.name) + "</title>\n" + page_style() + "</head><body>\n<h1>" + escaped(e.name) +
                      "</h1>\n<p>" + escaped(heading(e, results.size())) + "</p>\n";
   for (const auto& origin : origins(results)) page += "<p>Made by qfm " + escaped(origin) + ".</p>\n";
-  for (const Table& t : tables_of(e)) {
-    page += "<h2>" + escaped(title_of(e, t)) + "</h2>\n<table>\n";
-    const auto rows = table_rows(e, results, t);
-    for (size_t i = 0; i < rows.size(); ++i) {
-      const char* cell = i == 0 ? "th" : "td";
-      page += "<tr>";
-      for (const auto& text : rows[i]) page += format("<%s>", cell) + escaped(text) + format("</%s>", cell);
-      page += "</tr>\n";
+  for (const auto& data : e.data) {
+    for (double share : e.label_shares) {
+      const Table t{&data, share};
+      page +=
+          "<h2>" + escaped(title_of(e, t)) + "</h2>\n" + html_table(variant_rows(e, results, t)) + "<ul>\n";
+      for (const auto& line : comparisons(e, results, t)) page += "<li>" + escaped(line) + "</li>\n";
+      page += "</ul>\n" + charts(e, results, t);
     }
-    page += "</table>\n<ul>\n";
-    for (const auto& line : comparisons(e, results, t)) page += "<li>" + escaped(line) + "</li>\n";
-    page += "</ul>\n" + charts(e, results, t);
+    if (const auto rows = split_rows(e, results, data); rows.size() > 1)
+      page += "<h3>" + escaped(split_title(e, data)) + "</h3>\n" + html_table(rows);
   }
   return page + "</body></html>\n";
 }
