@@ -88,5 +88,25 @@ TEST_CASE("every seed and label share has a row with the differences to the base
         std::string::npos);
 }
 
+TEST_CASE("protocol and splits are printed; lines of another protocol are refused") {
+  auto first = line("plain", 0, 0.5), second = line("full", 0, 0.75), third = line("plain", 1, 0.5);
+  const Report one(plan(2), {first, second, third});
+  CHECK(one.says("- Split (SHA-256) 5911: every seed.\n"));
+  CHECK_FALSE(one.says("paper"));
+  third["split_sha256"] = "77aa";
+  json paper = plan(2);
+  paper["protocol"] = "paper";
+  for (auto* l : {&first, &second}) (*l)["protocol"] = "paper", (*l)["crops"] = "grid";
+  const Report two(paper, {first, second, third});  // the third is of before lines said their protocol
+  CAPTURE(two.outcome.out);
+  CHECK(two.says("## photos, protocol paper\n"));
+  CHECK(two.says("(difference to plain), protocol paper\n"));
+  CHECK(two.says("- Split (SHA-256) 5911: seed 0.\n- Split (SHA-256) 77aa: seed 1.\n"));
+  CHECK(two.page().find("<h2>photos, protocol paper</h2>") != std::string::npos);
+  CHECK(two.page().find("77aa: seed 1") != std::string::npos);
+  check_refused(Report(plan(2), {first}).outcome, 1,
+                "run photos/plain/share-1/seed-0 was made with protocol paper and crops grid");
+}
+
 }  // namespace
 }  // namespace qfm::test

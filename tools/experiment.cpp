@@ -57,6 +57,12 @@ void write_tables(const std::string& out, const Experiment& e, const std::vector
   write_file(out + "/table.html", experiment_html(e, results));
 }
 
+// What is said of a finished run: "BIQ2021/full/share-1/seed-0  SRCC 0.7280  9 min 02 s".
+std::string line_of(const RunResult& r) {
+  return r.id + (r.srcc ? format("  SRCC %.4f  ", *r.srcc) : "  SRCC undefined  ") + duration(r.seconds) +
+         (r.protocol == "paper" ? "  (protocol paper)\n" : "\n");
+}
+
 // All of `runs` on `jobs` threads that wait for their processes. The number that failed.
 int64_t run_all(const ExperimentOptions& options, const Experiment& e, Runner& runner, ResultLines& lines,
                 const std::vector<ExperimentRun>& runs) {
@@ -71,14 +77,15 @@ int64_t run_all(const ExperimentOptions& options, const Experiment& e, Runner& r
   std::atomic<bool> done{false};
   const auto work = [&] {
     for (size_t i; !stop_asked && (i = next++) < runs.size();) {
-      std::string failure;
+      std::string failure, line;
       try {
-        runner.run(runs[i], each);
+        line = line_of(runner.run(runs[i], each));
       } catch (const std::exception& error) {
         failure = error.what();
       }
       const std::lock_guard lock(talk);
       if (!failure.empty() && !stop_asked) ++failed, progress.clear(), warn(error_line(failure));
+      if (!line.empty()) progress.clear(), note(options.common.quiet, line);
       progress.update(static_cast<int64_t>(lines.count()), runs[i].id());
     }
   };
@@ -108,6 +115,7 @@ int experiment(const ExperimentOptions& options) {
   if (!options.root.empty()) fs::current_path(options.root);
   fs::create_directories(settled.out);
   ResultLines lines(settled.out + "/results.jsonl");
+  for (const auto& result : lines.results) check_protocol(result, e, settled.out);
   int64_t failed = 0;
   const auto total = runs_of(e).size();
   Runner runner({settled.out, options.common.device, options.keep_models}, e, lines);

@@ -17,15 +17,18 @@ std::optional<double> number_of(const Json& line, const char* key) {
   return value.is_null() ? std::nullopt : std::optional(value.get<double>());
 }
 
+// Figures of the protocol that looks at the tested photos say so wherever they stand.
+std::string protocol_label(const Experiment& e) { return e.protocol == "paper" ? ", protocol paper" : ""; }
+
 std::string title_of(const Experiment& e, const Table& t) {
   std::string title = t.data->name;
   if (e.label_shares.size() > 1 || t.share < 1)
     title += format(", %g%% of the training labels", 100 * t.share);
-  return title;
+  return title + protocol_label(e);
 }
 
 std::string split_title(const Experiment& e, const ExperimentData& data) {
-  return data.name + ": SRCC of each seed (difference to " + e.baseline + ")";
+  return data.name + ": SRCC of each seed (difference to " + e.baseline + ")" + protocol_label(e);
 }
 
 std::string heading(const Experiment& e, size_t finished) {
@@ -113,6 +116,8 @@ Json RunResult::json() const {
           {"label_share", label_share},
           {"seed", seed},
           {"split_sha256", split},
+          {"protocol", protocol},
+          {"crops", crops},
           {"version", version},
           {"commit", commit},
           {"srcc", number(srcc)},
@@ -130,6 +135,7 @@ RunResult RunResult::from(const Json& line) {
     RunResult r;
     r.id = line.at("id"), r.key = line.at("key"), r.data = line.at("data"), r.variant = line.at("variant");
     r.split = line.at("split_sha256"), r.version = line.at("version"), r.commit = line.at("commit");
+    r.protocol = line.value("protocol", ""), r.crops = line.value("crops", "");
     r.label_share = line.at("label_share"), r.seed = line.at("seed"), r.seconds = line.at("seconds");
     r.srcc = number_of(line, "srcc"), r.plcc = number_of(line, "plcc"), r.krcc = number_of(line, "krcc");
     r.plcc_mapped = number_of(line, "plcc_mapped"), r.rmse_mapped = number_of(line, "rmse_mapped");
@@ -148,7 +154,7 @@ std::string experiment_markdown(const Experiment& e, const std::vector<RunResult
     for (double share : e.label_shares) {
       const Table t{&data, share};
       text += "\n## " + title_of(e, t) + "\n\n" + markdown_table(variant_rows(e, results, t)) + "\n";
-      for (const auto& line : comparisons(e, results, t)) text += "- " + line + "\n";
+      for (const auto& line : remarks(e, results, t)) text += "- " + line + "\n";
     }
     if (const auto rows = split_rows(e, results, data); rows.size() > 1)
       text += "\n### " + split_title(e, data) + "\n\n" + markdown_table(rows);
@@ -166,7 +172,7 @@ std::string experiment_html(const Experiment& e, const std::vector<RunResult>& r
       const Table t{&data, share};
       page +=
           "<h2>" + escaped(title_of(e, t)) + "</h2>\n" + html_table(variant_rows(e, results, t)) + "<ul>\n";
-      for (const auto& line : comparisons(e, results, t)) page += "<li>" + escaped(line) + "</li>\n";
+      for (const auto& line : remarks(e, results, t)) page += "<li>" + escaped(line) + "</li>\n";
       page += "</ul>\n" + charts(e, results, t);
     }
     if (const auto rows = split_rows(e, results, data); rows.size() > 1)

@@ -16,6 +16,7 @@ struct RunResult {
   // (--init, --teacher) is not looked at.
   std::string id, key;
   std::string data, variant, split, version, commit;
+  std::string protocol, crops;  // empty in lines of before they were kept
   double label_share = 1;
   int64_t seed = 0;
   std::optional<double> srcc, plcc, plcc_mapped, krcc, rmse_mapped;

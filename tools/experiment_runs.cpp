@@ -36,19 +36,18 @@ void say_labels(std::vector<std::string>& words, const Dataset& set) {
   if (!set.higher_is_better) words.push_back("--lower-is-better");
 }
 
-// Says whose run it is.
-void name(RunResult& r, const ExperimentRun& run) {
+// Says whose run it is, and what all runs of the experiment share.
+void name(RunResult& r, const ExperimentRun& run, const Experiment& e) {
   r.id = run.id(), r.data = run.data->name, r.variant = run.variant->name, r.label_share = run.label_share;
-  r.seed = run.seed;
+  r.seed = run.seed, r.protocol = e.protocol, r.crops = e.crops;
 }
 
-RunResult result_of(const ExperimentRun& run, const Json& tested) {
+RunResult result_of(const Json& tested) {
   const Json& m = tested.at("metrics");
   const auto figure = [&](const char* key) {
     return m.at(key).is_null() ? std::nullopt : std::optional(m.at(key).get<double>());
   };
   RunResult r;
-  name(r, run);
   r.version = version(), r.commit = commit();
   r.srcc = figure("srcc"), r.plcc = figure("plcc"), r.plcc_mapped = figure("plcc_mapped");
   r.krcc = figure("krcc"), r.rmse_mapped = figure("rmse_mapped");
@@ -77,6 +76,12 @@ std::vector<RunResult> read_results(const std::string& path) {
       QFM_FAIL(path, ": line ", results.size() + 1, ": ", e.what());
     }
   return results;
+}
+
+void check_protocol(const RunResult& r, const Experiment& e, const std::string& where) {
+  QFM_CHECK((r.protocol.empty() || r.protocol == e.protocol) && (r.crops.empty() || r.crops == e.crops),
+            where, ": run ", r.id, " was made with protocol ", r.protocol, " and crops ", r.crops,
+            ": give another --out");
 }
 
 ResultLines::ResultLines(std::string path) : path_(std::move(path)) {
@@ -123,7 +128,7 @@ int64_t Runner::reuse(const std::vector<RunResult>& others) {
         std::find_if(others.begin(), others.end(), [&](const RunResult& r) { return r.key == key; });
     if (same == others.end()) continue;
     RunResult result = *same;
-    name(result, run);
+    name(result, run, experiment_);
     lines_.add(std::move(result));
     ++reused;
   }
@@ -141,7 +146,7 @@ void Runner::add_labels(std::vector<RunResult>& results) {
     }
 }
 
-void Runner::run(const ExperimentRun& run, int threads) {
+RunResult Runner::run(const ExperimentRun& run, int threads) {
   const auto begin = std::chrono::steady_clock::now();
   const std::string folder = options_.out + "/runs/" + run.id();
   fs::create_directories(folder);
@@ -150,14 +155,16 @@ void Runner::run(const ExperimentRun& run, int threads) {
   write_file(folder + "/test.csv", manifest_text(parts.test, ImagesBy::Path));
   write_file(folder + "/flags.json", run.variant->flags + "\n");
   train(run, folder, parts.train, threads);
-  RunResult result = result_of(run, test(folder, parts.test, threads));
+  RunResult result = result_of(test(folder, parts.test, threads));
+  name(result, run, experiment_);
   result.key = key_of(run, parts), result.split = split_hash(parts);
   result.losses = losses_of(folder + "/model/log.jsonl");
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  lines_.add(std::move(result));
-  if (options_.keep_models) return;
+  lines_.add(result);
+  if (options_.keep_models) return result;
   for (const auto& entry : fs::directory_iterator(folder + "/model"))
     if (entry.path().extension() == ".safetensors") fs::remove(entry.path());
+  return result;
 }
 
 // The references of a map stay good as it grows.

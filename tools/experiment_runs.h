@@ -12,6 +12,9 @@ namespace qfm {
 // The lines of a results.jsonl, without one that a crash cut short. Throws Error "PATH: line 3: reason".
 std::vector<RunResult> read_results(const std::string& path);
 
+// Throws Error "WHERE: run ID was made with ..." for a line of another protocol or of other crops.
+void check_protocol(const RunResult& result, const Experiment& experiment, const std::string& where);
+
 // results.jsonl, appended to, a line by one write.
 class ResultLines {
  public:
@@ -46,9 +49,9 @@ class Runner {
   int64_t reuse(const std::vector<RunResult>& others);
   // Gives the results the labels of their photos. Throws Error where a data set cannot be read.
   void add_labels(std::vector<RunResult>& results);
-  // Trains and tests; the line is written when both are done. May be called from several threads. Throws
-  // Error.
-  void run(const ExperimentRun& run, int threads);
+  // Trains and tests; the line, also returned, is written when both are done. May be called from several
+  // threads. Throws Error.
+  RunResult run(const ExperimentRun& run, int threads);
 
  private:
   const TrainTest& split_of(const ExperimentRun& run);

@@ -1,7 +1,9 @@
 #include "tools/experiment_tables.h"
 
 #include <algorithm>
+#include <set>
 
+#include "engine/base/error.h"
 #include "tools/console.h"
 #include "train/metrics.h"
 #include "train/paired_tests.h"
@@ -107,6 +109,24 @@ const RunResult* run_of(const std::vector<RunResult>& results, const Table& t, c
   return nullptr;
 }
 
+// Every split once, with the seeds that drew it: "seeds 0, 3".
+std::vector<std::pair<std::string, std::string>> splits_of(const Experiment& e,
+                                                           const std::vector<RunResult>& results,
+                                                           const Table& t) {
+  std::vector<std::pair<std::string, std::string>> splits;
+  for (int64_t seed : e.seeds) {
+    std::set<std::string> seen;
+    for (const auto& v : e.variants)
+      if (const auto* r = run_of(results, t, v.name, seed)) seen.insert(r->split);
+    for (const auto& hash : seen) {
+      const auto at = std::find_if(splits.begin(), splits.end(), [&](auto& s) { return s.first == hash; });
+      if (at == splits.end()) splits.emplace_back(hash, concat("seed ", seed));
+      else at->second += concat(", ", seed);
+    }
+  }
+  return splits;
+}
+
 }  // namespace
 
 std::vector<const RunResult*> runs_in(const Experiment& e, const std::vector<RunResult>& results,
@@ -142,13 +162,15 @@ Rows variant_rows(const Experiment& e, const std::vector<RunResult>& results, co
   return rows;
 }
 
-std::vector<std::string> comparisons(const Experiment& e, const std::vector<RunResult>& results,
-                                     const Table& t) {
+std::vector<std::string> remarks(const Experiment& e, const std::vector<RunResult>& results, const Table& t) {
   std::vector<std::string> lines;
   const auto baseline = runs_in(e, results, t, e.baseline);
   for (const auto& v : e.variants)
     if (v.name != e.baseline)
       lines.push_back(comparison(v.name, e.baseline, pairs_of(runs_in(e, results, t, v.name), baseline)));
+  const auto splits = splits_of(e, results, t);
+  for (const auto& [hash, seeds] : splits)
+    lines.push_back("Split (SHA-256) " + hash + ": " + (splits.size() == 1 ? "every seed" : seeds) + ".");
   return lines;
 }
 

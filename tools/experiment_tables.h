@@ -27,8 +27,7 @@ using Rows = std::vector<std::vector<std::string>>;
 Rows variant_rows(const Experiment& e, const std::vector<RunResult>& results, const Table& t);
 // A row a seed and label share that has a run: SRCC of every variant and its difference to the baseline.
 Rows split_rows(const Experiment& e, const std::vector<RunResult>& results, const ExperimentData& data);
-// Every variant against the baseline, in words.
-std::vector<std::string> comparisons(const Experiment& e, const std::vector<RunResult>& results,
-                                     const Table& t);
+// Every variant against the baseline, in words; then the splits' hashes with their seeds.
+std::vector<std::string> remarks(const Experiment& e, const std::vector<RunResult>& results, const Table& t);
 
 }  // namespace qfm
