@@ -91,7 +91,7 @@ TEST_CASE("every seed and label share has a row with the differences to the base
 TEST_CASE("protocol and splits are printed; lines of another protocol are refused") {
   auto first = line("plain", 0, 0.5), second = line("full", 0, 0.75), third = line("plain", 1, 0.5);
   const Report one(plan(2), {first, second, third});
-  CHECK(one.says("- Split (SHA-256) 5911: every seed.\n"));
+  CHECK(one.says("- Split (SHA-256) 5911: all runs.\n"));
   CHECK_FALSE(one.says("paper"));
   third["split_sha256"] = "77aa";
   json paper = plan(2);

@@ -162,6 +162,27 @@ TEST_CASE("experiment runs what is missing, once, and compares pairs") {
   CHECK(bare.out.find("the photos' labels are not at hand") != std::string::npos);
   fs::rename(folder / "away.csv", folder / "photos.csv");
 
+  // Other labels or another start under the same names are another run; lines of before that was kept serve.
+  const auto refused = [&] {
+    const auto outcome = bench().run(words);
+    return outcome.code == 1 && outcome.err.find("other labels, --init or --teacher") != std::string::npos;
+  };
+  const std::string labels = content(folder / "photos.csv"), start = content(folder / "toy.safetensors");
+  write_file(folder / "photos.csv", replaced(labels, "7.png,70", "7.png,69"));
+  CHECK(refused());
+  write_file(folder / "photos.csv", labels);
+  fs::copy(bench().dmos_model, folder / "toy.safetensors", fs::copy_options::overwrite_existing);
+  CHECK(refused());
+  std::string old_lines;
+  for (const auto& l : again) {
+    auto old = nlohmann::ordered_json::parse(l);
+    for (const char* field : {"inputs", "protocol", "crops"}) CHECK(old.erase(field) == 1);
+    old_lines += old.dump() + "\n";
+  }
+  write_file(lines, old_lines);
+  CHECK(bench().run(words).out == first.out);
+  write_file(folder / "toy.safetensors", start);
+
   write_file(plan, replaced(kPlan, "0.01", "0.02"));
   const auto changed = bench().run(words);
   CHECK(changed.code == 1);

@@ -163,9 +163,10 @@ void add_experiment(CLI::App& parent, const RegisterAction& on) {
                   "Runs at a time (default: one a core, as memory allows; one on a GPU)")
       ->check(CLI::Range(1, 1024).description(""))
       ->type_name("N");
-  app->add_option(
-         "--reuse", options->reuse,
-         "results.jsonl of another experiment: its lines serve where settings, photos and seed are equal")
+  app->add_option("--reuse", options->reuse,
+                  "results.jsonl of another experiment: its lines serve where settings, photos, labels, "
+                  "files and seed are "
+                  "equal")
       ->type_name("FILE");
   app->add_flag("--keep-models", options->keep_models, "Keep the checkpoints of finished runs");
   app->add_flag("--report", options->report_only,

@@ -111,6 +111,7 @@ Json RunResult::json() const {
   for (double v : scores) s.push_back(rounded(v));
   return {{"id", id},
           {"key", key},
+          {"inputs", inputs},
           {"data", data},
           {"variant", variant},
           {"label_share", label_share},
@@ -135,7 +136,8 @@ RunResult RunResult::from(const Json& line) {
     RunResult r;
     r.id = line.at("id"), r.key = line.at("key"), r.data = line.at("data"), r.variant = line.at("variant");
     r.split = line.at("split_sha256"), r.version = line.at("version"), r.commit = line.at("commit");
-    r.protocol = line.value("protocol", ""), r.crops = line.value("crops", "");
+    r.inputs = line.value("inputs", ""), r.protocol = line.value("protocol", ""),
+    r.crops = line.value("crops", "");
     r.label_share = line.at("label_share"), r.seed = line.at("seed"), r.seconds = line.at("seconds");
     r.srcc = number_of(line, "srcc"), r.plcc = number_of(line, "plcc"), r.krcc = number_of(line, "krcc");
     r.plcc_mapped = number_of(line, "plcc_mapped"), r.rmse_mapped = number_of(line, "rmse_mapped");

@@ -11,10 +11,9 @@ namespace qfm {
 
 // A line of results.jsonl.
 struct RunResult {
-  // key: SHA-256 of settings, seed, protocol, and the names of the photos. What the paths in the settings
-  // lead to
-  // (--init, --teacher) is not looked at.
-  std::string id, key;
+  // key: SHA-256 of settings, seed, protocol, and the names of the photos. inputs: of the photos' labels and
+  // of the files that --init and --teacher lead to; empty in lines of before it was kept.
+  std::string id, key, inputs;
   std::string data, variant, split, version, commit;
   std::string protocol, crops;  // empty in lines of before they were kept
   double label_share = 1;

@@ -114,8 +114,9 @@ std::vector<ExperimentRun> Runner::missing() {
         std::find_if(lines_.results.begin(), lines_.results.end(), [&](auto& r) { return r.id == run.id(); });
     if (line == lines_.results.end()) runs.push_back(run);
     else
-      QFM_CHECK(line->key == key_of(run, split_of(run)), options_.out, ": run ", run.id(),
-                " was made with other settings or photos: give another --out");
+      QFM_CHECK(serves(*line, run), options_.out, ": run ", run.id(),
+                " was made with other settings or photos, or other labels, --init or --teacher: give another "
+                "--out");
   }
   return runs;
 }
@@ -123,9 +124,8 @@ std::vector<ExperimentRun> Runner::missing() {
 int64_t Runner::reuse(const std::vector<RunResult>& others) {
   int64_t reused = 0;
   for (const auto& run : missing()) {
-    const std::string key = key_of(run, split_of(run));
     const auto same =
-        std::find_if(others.begin(), others.end(), [&](const RunResult& r) { return r.key == key; });
+        std::find_if(others.begin(), others.end(), [&](const RunResult& r) { return serves(r, run); });
     if (same == others.end()) continue;
     RunResult result = *same;
     name(result, run, experiment_);
@@ -151,13 +151,16 @@ RunResult Runner::run(const ExperimentRun& run, int threads) {
   const std::string folder = options_.out + "/runs/" + run.id();
   fs::create_directories(folder);
   const TrainTest& parts = split_of(run);
+  const std::string inputs = inputs_of(run, parts), begun = folder + "/inputs.txt";
+  if (fs::exists(begun) && read_text(begun) != inputs) fs::remove_all(folder + "/model");
+  write_file(begun, inputs);
   write_file(folder + "/train.csv", manifest_text(parts.train, ImagesBy::Path));
   write_file(folder + "/test.csv", manifest_text(parts.test, ImagesBy::Path));
   write_file(folder + "/flags.json", run.variant->flags + "\n");
   train(run, folder, parts.train, threads);
   RunResult result = result_of(test(folder, parts.test, threads));
   name(result, run, experiment_);
-  result.key = key_of(run, parts), result.split = split_hash(parts);
+  result.key = key_of(run, parts), result.inputs = inputs, result.split = split_hash(parts);
   result.losses = losses_of(folder + "/model/log.jsonl");
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   lines_.add(result);
@@ -183,6 +186,30 @@ std::string Runner::key_of(const ExperimentRun& run, const TrainTest& parts) con
       concat(to_json(config), split_hash(parts), run.seed, experiment_.protocol, experiment_.crops,
              parts.train.range.low, ":", parts.train.range.high, parts.train.higher_is_better);
   return sha256(std::vector<uint8_t>(text.begin(), text.end()));
+}
+
+std::string Runner::inputs_of(const ExperimentRun& run, const TrainTest& parts) {
+  TrainConfig config;
+  merge_config(config, run.variant->flags, "flags");
+  std::string text;
+  for (const auto& s : parts.train.samples) text += format("train %.17g\n", s.score);
+  for (const auto& s : parts.test.samples) text += format("test %.17g\n", s.score);
+  for (const auto& file : {config.init, config.teacher})
+    text += (file.empty() ? "none" : digest_of(file)) + "\n";
+  return sha256(std::vector<uint8_t>(text.begin(), text.end()));
+}
+
+const std::string& Runner::digest_of(const std::string& path) {
+  const std::lock_guard lock(mutex_);
+  const auto found = digests_.find(path);
+  if (found != digests_.end()) return found->second;
+  return digests_.emplace(path, sha256_of_file(path)).first->second;
+}
+
+// The key first: the files need not be there to see that another run made the line.
+bool Runner::serves(const RunResult& line, const ExperimentRun& run) {
+  const TrainTest& parts = split_of(run);
+  return line.key == key_of(run, parts) && (line.inputs.empty() || line.inputs == inputs_of(run, parts));
 }
 
 void Runner::call(std::vector<std::string> words, const std::string& folder, int threads) const {

@@ -56,6 +56,10 @@ class Runner {
  private:
   const TrainTest& split_of(const ExperimentRun& run);
   std::string key_of(const ExperimentRun& run, const TrainTest& parts) const;
+  std::string inputs_of(const ExperimentRun& run, const TrainTest& parts);
+  // Whether the line's figures are what `run` would give.
+  bool serves(const RunResult& line, const ExperimentRun& run);
+  const std::string& digest_of(const std::string& path);
   void call(std::vector<std::string> words, const std::string& folder, int threads) const;
   void train(const ExperimentRun& run, const std::string& folder, const Dataset& set, int threads) const;
   Json test(const std::string& folder, const Dataset& set, int threads) const;
@@ -64,7 +68,8 @@ class Runner {
   const Experiment& experiment_;
   ResultLines& lines_;
   std::mutex mutex_;
-  std::map<std::string, TrainTest> splits_;  // read once for all variants
+  std::map<std::string, TrainTest> splits_;     // read once for all variants
+  std::map<std::string, std::string> digests_;  // SHA-256 of a file, by its path
 };
 
 }  // namespace qfm

@@ -170,7 +170,7 @@ std::vector<std::string> remarks(const Experiment& e, const std::vector<RunResul
       lines.push_back(comparison(v.name, e.baseline, pairs_of(runs_in(e, results, t, v.name), baseline)));
   const auto splits = splits_of(e, results, t);
   for (const auto& [hash, seeds] : splits)
-    lines.push_back("Split (SHA-256) " + hash + ": " + (splits.size() == 1 ? "every seed" : seeds) + ".");
+    lines.push_back("Split (SHA-256) " + hash + ": " + (splits.size() == 1 ? "all runs" : seeds) + ".");
   return lines;
 }
 
