@@ -1,4 +1,6 @@
 // The tables of qfm experiment, made of result lines that are written here: no run is made.
+#include <set>
+
 #include "tests/run_qfm.h"
 
 namespace qfm::test {
@@ -106,6 +108,32 @@ TEST_CASE("protocol and splits are printed; lines of another protocol are refuse
   CHECK(two.page().find("77aa: seed 1") != std::string::npos);
   check_refused(Report(plan(2), {first}).outcome, 1,
                 "run photos/plain/share-1/seed-0 was made with protocol paper and crops grid");
+}
+
+TEST_CASE("twelve lines of a chart are told apart, and long names are not cut") {
+  json many = plan(1);
+  const std::string name = "wide, light, little noise, no search";
+  std::vector<json> lines;
+  for (int i = 0; i < 12; ++i) {
+    const std::string variant = i < 2 ? (i == 0 ? "plain" : "full") : std::to_string(i) + " " + name;
+    if (i >= 2) many["variants"].push_back({{"name", variant}});
+    lines.push_back(line(variant, 0, 0.5));
+  }
+  const std::string page = Report(many, lines).page();
+  std::set<std::string> looks;
+  for (int i = 0; i < 12; ++i) {
+    const std::string group = "<g class=\"s" + std::to_string(i) + "\"><polyline stroke-dasharray=\"";
+    const size_t at = page.find(group);
+    REQUIRE(at != std::string::npos);
+    const std::string colour = "--s" + std::to_string(i) + ":";
+    const size_t light = page.find(colour), dark = page.find(colour, light + 1);
+    REQUIRE(dark != std::string::npos);
+    looks.insert(page.substr(light + colour.size(), 7));
+    looks.insert(page.substr(dark + colour.size(), 7));
+  }
+  CHECK(looks.size() == 24);
+  const size_t chart = page.find("aria-label=\"line chart\""), view = page.rfind("viewBox=\"0 0 ", chart);
+  CHECK(std::stod(page.substr(view + 13)) > 532 + 6 * static_cast<double>(name.size() + 3));
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 #include "tools/console.h"
@@ -10,7 +11,32 @@
 namespace qfm {
 namespace {
 
-constexpr int kColours = 6;  // .s0 .. .s5 of page_style
+// Of the series, .s0 .. .s11 of page_style: apart from each other and from the paper.
+struct Ink {
+  const char *light, *dark;
+};
+constexpr Ink kInks[] = {{"#0a6bc4", "#6db3f2"}, {"#c4480a", "#ff9a66"}, {"#2f8a3c", "#7fd08a"},
+                         {"#8a3ca8", "#d39af0"}, {"#a07800", "#e6c35c"}, {"#666666", "#aaaaaa"},
+                         {"#d81b72", "#ff6fae"}, {"#00868f", "#3fd6e0"}, {"#6d3b22", "#c79a7e"},
+                         {"#1c1c8c", "#9aa4ff"}, {"#6b8e00", "#c3e84a"}, {"#111111", "#ffffff"}};
+// Neighbours differ without colours too, and no two of 48 lines are alike in both.
+constexpr const char* kDashes[] = {"none", "7 3", "2 2", "9 3 2 3"};
+
+std::string ink_class(size_t i) { return format("class=\"s%zu\"", i % std::size(kInks)); }
+std::string dash_of(size_t i) {
+  return format("stroke-dasharray=\"%s\"", kDashes[(i + i / std::size(kInks)) % std::size(kDashes)]);
+}
+
+// Room for the longest name at the charts' font size, on the safe side: letters of other scripts are wider.
+double label_width(const std::vector<Series>& series) {
+  double widest = 0;
+  for (const auto& s : series) {
+    double width = 0;
+    for (unsigned char c : s.name) width += c < 0x80 ? 6 : c >= 0xe0 ? 12 : c >= 0xc0 ? 7 : 0;
+    widest = std::max(widest, width);
+  }
+  return widest;
+}
 
 // Values to pixels along one side.
 struct Axis {
@@ -58,22 +84,20 @@ std::string escaped(const std::string& text) {
 }
 
 std::string page_style() {
-  return "<style>\n"
-         ":root{color-scheme:light "
-         "dark;--ink:#222;--paper:#fff;--line:#999;--s0:#0a6bc4;--s1:#c4480a;--s2:#2f8a3c;"
-         "--s3:#8a3ca8;--s4:#a07800;--s5:#555}\n"
-         "@media(prefers-color-scheme:dark){:root{--ink:#ddd;--paper:#181818;--line:#777;--s0:#6db3f2;--s1:#"
-         "ff9a66;"
-         "--s2:#7fd08a;--s3:#d39af0;--s4:#e6c35c;--s5:#bbb}}\n"
+  std::string light, dark, classes;
+  for (size_t i = 0; i < std::size(kInks); ++i) {
+    light += format(";--s%zu:%s", i, kInks[i].light), dark += format(";--s%zu:%s", i, kInks[i].dark);
+    classes += format(".s%zu{color:var(--s%zu)}", i, i);
+  }
+  return "<style>\n:root{color-scheme:light dark;--ink:#222;--paper:#fff;--line:#999" + light +
+         "}\n@media(prefers-color-scheme:dark){:root{--ink:#ddd;--paper:#181818;--line:#777" + dark + "}}\n" +
          "body{font:14px sans-serif;margin:2em;max-width:70em;color:var(--ink);background:var(--paper)}\n"
          "pre{font-size:14px}table{border-collapse:collapse}td,th{padding:.15em 1em .15em "
-         "0;text-align:left}\n"
+         "0;text-align:left}.figures td:nth-child(2){white-space:nowrap}\n"
          "svg{font-size:11px;max-width:100%;height:auto}svg "
-         "text{fill:var(--ink)}.frame{fill:none;stroke:var(--line)}\n"
-         ".s0{color:var(--s0)}.s1{color:var(--s1)}.s2{color:var(--s2)}.s3{color:var(--s3)}.s4{color:var(--s4)"
-         "}"
-         ".s5{color:var(--s5)}\n"
-         "circle{fill:currentColor;fill-opacity:.5}polyline{fill:none;stroke:currentColor;stroke-width:2}\n"
+         "text{fill:var(--ink)}.frame{fill:none;stroke:var(--line)}\n" +
+         classes +
+         "\ncircle{fill:currentColor;fill-opacity:.5}polyline{fill:none;stroke:currentColor;stroke-width:2}\n"
          "</style>\n";
 }
 
@@ -113,12 +137,14 @@ std::string strip_chart(const std::vector<Series>& groups, const std::string& wh
   double low = std::numeric_limits<double>::max(), high = std::numeric_limits<double>::lowest();
   for (const auto& g : groups)
     for (double v : g.values) low = std::min(low, v), high = std::max(high, v);
-  const double rows = 26.0 * static_cast<double>(groups.size());
-  const Axis x = axis_over(low, high, 180, 600);
-  std::string body = format("<rect class=\"frame\" x=\"165\" y=\"10\" width=\"450\" height=\"%g\"/>\n", rows);
+  const double rows = 26.0 * static_cast<double>(groups.size()),
+               left = std::max(label_width(groups), 60.0) + 15;
+  const Axis x = axis_over(low, high, left + 15, left + 435);
+  std::string body =
+      format("<rect class=\"frame\" x=\"%g\" y=\"10\" width=\"450\" height=\"%g\"/>\n", left, rows);
   for (size_t i = 0; i < groups.size(); ++i) {
     const double y = 23 + 26.0 * static_cast<double>(i);
-    body += text_at(158, y + 4, "end", groups[i].name) + format("<g class=\"s%zu\">\n", i % kColours);
+    body += text_at(left - 7, y + 4, "end", groups[i].name) + "<g " + ink_class(i) + ">\n";
     for (double v : groups[i].values) body += format("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\"/>\n", x(v), y);
     if (!groups[i].values.empty()) {
       const double m = x(median(groups[i].values));
@@ -127,7 +153,7 @@ std::string strip_chart(const std::vector<Series>& groups, const std::string& wh
     body += "</g>\n";
   }
   if (low <= high) body += ticks(x, rows + 25, "%.4f");
-  return svg(640, rows + 48, "strip chart", body + text_at(390, rows + 42, "middle", what));
+  return svg(left + 475, rows + 48, "strip chart", body + text_at(left + 225, rows + 42, "middle", what));
 }
 
 std::string line_chart(const std::vector<Series>& lines, const std::string& across, const std::string& up) {
@@ -151,15 +177,16 @@ std::string line_chart(const std::vector<Series>& lines, const std::string& acro
           "<text transform=\"translate(10 140) rotate(-90)\" text-anchor=\"middle\">" + escaped(up) +
           "</text>\n";
   for (size_t i = 0; i < lines.size(); ++i) {
-    const std::string colour = format("<g class=\"s%zu\">", i % kColours);
-    body += colour + "<polyline points=\"";
+    const std::string dash = dash_of(i);
+    body += "<g " + ink_class(i) + "><polyline " + dash + " points=\"";
     for (size_t k = 0; k < lines[i].values.size(); ++k)
       body += format("%.1f,%.1f ", x(static_cast<double>(k + 1)), y(shown(lines[i].values[k])));
     const double at = 22 + 16.0 * static_cast<double>(i);
-    body += format("\"/><polyline points=\"485,%.1f 505,%.1f\"/></g>\n", at, at) +
-            text_at(510, at + 4, "start", lines[i].name);
+    body += "\"/><polyline " + dash + format(" points=\"485,%.1f 525,%.1f\"/></g>\n", at, at) +
+            text_at(532, at + 4, "start", lines[i].name);
   }
-  return svg(680, 300, "line chart", body);
+  return svg(540 + label_width(lines), std::max(300.0, 22 + 16.0 * static_cast<double>(lines.size())),
+             "line chart", body);
 }
 
 }  // namespace qfm

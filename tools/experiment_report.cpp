@@ -94,7 +94,7 @@ std::string markdown_table(const Rows& rows) {
 }
 
 std::string html_table(const Rows& rows) {
-  std::string text = "<table>\n";
+  std::string text = "<table class=\"figures\">\n";
   for (size_t i = 0; i < rows.size(); ++i) {
     const char* cell = i == 0 ? "th" : "td";
     text += "<tr>";
