@@ -1,9 +1,12 @@
 // qfm experiment: what it refuses, that it goes on where it was, that its pairs are fair.
 #include "train/experiment.h"
 
+#include <stdlib.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <set>
+#include <thread>
 
 #include "tests/run_qfm.h"
 
@@ -200,6 +203,48 @@ TEST_CASE("a run that fails is told of, the others go on") {
   CHECK(lines_of(content(folder / "out/results.jsonl")).size() == 2);
   CHECK(outcome.err.find("none.safetensors") != std::string::npos);
   CHECK(outcome.err.find("2 of 4 runs done, 2 failed; the same command goes on") != std::string::npos);
+}
+
+// What the program says to a terminal.
+std::string terminal_talk(const std::string& command) {
+  const int ours = ::posix_openpt(O_RDWR | O_NOCTTY);
+  REQUIRE(ours >= 0);
+  REQUIRE(::grantpt(ours) == 0);
+  REQUIRE(::unlockpt(ours) == 0);
+  const std::string name = ::ptsname(ours);
+  const int theirs = ::open(name.c_str(), O_RDWR | O_NOCTTY);  // held open, so that nothing said is lost
+  REQUIRE(theirs >= 0);
+  std::string talk;
+  std::thread listener([&] {  // all the while: a terminal that nobody reads stops the program
+    char part[4096];
+    while (talk.find("end of talk") == std::string::npos) {
+      const ssize_t n = ::read(ours, part, sizeof part);
+      if (n <= 0) return;
+      talk.append(part, static_cast<size_t>(n));
+    }
+  });
+  const auto outcome =
+      bench().spawn({"sh", "-c", command + " 2>" + name + "; echo end of talk >" + name}, "", "");
+  listener.join();
+  ::close(theirs), ::close(ours);
+  CHECK(outcome.code == 0);
+  return talk;
+}
+
+TEST_CASE("progress counts the updates of all runs and says how much time is left") {
+  const TemporaryFolder folder;
+  photo_folder(folder);
+  fs::copy(bench().model, folder / "toy.safetensors");
+  write_file(folder / "toy.json", kPlan);
+  const std::string plan = folder / "toy.json", root = folder.path, out = folder / "out";
+  const std::string talk = terminal_talk(std::string(QFM_PROGRAM) + " experiment " + plan + " --root " +
+                                         root + " --out " + out + " --device cpu --jobs 1");
+  CAPTURE(talk);
+  CHECK(talk.find(" of 8 updates, ") != std::string::npos);
+  CHECK(talk.find(" left, ") != std::string::npos);
+  CHECK(talk.find(" of 4 runs done") != std::string::npos);
+  CHECK(talk.find("photos/plain/share-1/seed-0  SRCC ") != std::string::npos);
+  CHECK(talk.find("0.0 a second") == std::string::npos);
 }
 
 }  // namespace

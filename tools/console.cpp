@@ -59,6 +59,12 @@ std::string duration(double seconds) {
   return format("%lld s", s);
 }
 
+// "2.5 a second"; of what takes longer, "8.0 s each".
+static std::string pace(double rate) {
+  if (rate >= 1) return format("%.1f a second", rate);
+  return (1 / rate < 60 ? format("%.1f s", 1 / rate) : duration(1 / rate)) + " each";
+}
+
 Progress::Progress(bool quiet, std::string unit, int64_t total, int64_t begun)
     : quiet_(quiet),
       terminal_(::isatty(STDERR_FILENO) == 1),
@@ -74,9 +80,10 @@ void Progress::update(int64_t done, std::string_view extra) {
     return;
   last_ = now;
   const double rate = static_cast<double>(done - begun_) / std::max(seconds(), 1e-9);
-  std::string line = format("%lld of %lld %s, %.1f a second", static_cast<long long>(done),
-                            static_cast<long long>(total_), unit_.c_str(), rate);
-  if (done > begun_) line += ", " + duration(static_cast<double>(total_ - done) / rate) + " left";
+  std::string line =
+      format("%lld of %lld %s", static_cast<long long>(done), static_cast<long long>(total_), unit_.c_str());
+  if (done > begun_)
+    line += ", " + pace(rate) + ", " + duration(static_cast<double>(total_ - done) / rate) + " left";
   if (!extra.empty()) (line += ", ") += extra;
   if (terminal_) {
     constexpr int kWidth = 20;

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "engine/base/io.h"
@@ -44,9 +45,9 @@ int64_t available_memory() {
 }
 
 // One process a core unless memory is short; on a GPU one.
-int jobs_for(const ExperimentOptions& options, size_t runs) {
-  if (options.jobs > 0) return options.jobs;
-  if (options.common.device.starts_with("cuda")) return 1;
+int jobs_for(int asked, const std::string& device, size_t runs) {
+  if (asked > 0) return asked;
+  if (device.starts_with("cuda")) return 1;
   const int64_t by_memory = std::max<int64_t>(1, available_memory() / kBytesPerJob);
   return static_cast<int>(
       std::clamp<int64_t>(std::min<int64_t>(threads(), by_memory), 1, static_cast<int64_t>(runs)));
@@ -63,43 +64,94 @@ std::string line_of(const RunResult& r) {
          (r.protocol == "paper" ? "  (protocol paper)\n" : "\n");
 }
 
-// All of `runs` on `jobs` threads that wait for their processes. The number that failed.
-int64_t run_all(const ExperimentOptions& options, const Experiment& e, Runner& runner, ResultLines& lines,
-                const std::vector<ExperimentRun>& runs) {
-  const int jobs = jobs_for(options, runs.size()), each = std::max(1, threads() / jobs);
-  note(options.common.quiet, format("qfm: %zu runs to do, %d at a time on %d thread%s each\n", runs.size(),
-                                    jobs, each, each == 1 ? "" : "s"));
-  const auto total = static_cast<int64_t>(runs_of(e).size());
-  Progress progress(options.common.quiet, "runs", total, total - static_cast<int64_t>(runs.size()));
-  std::mutex talk;
+// What is said while runs are made: a bar over the updates of all of them. For several threads.
+class Talk {
+ public:
+  Talk(bool quiet, Runner& runner, const ResultLines& lines, const std::vector<ExperimentRun>& runs,
+       size_t all)
+      : quiet_(quiet), runner_(runner), lines_(lines), runs_(runs), all_(all), begun_(made()) {
+    int64_t total = 0;
+    for (const auto& run : runs) total += runner.updates(run);
+    progress_.emplace(quiet, "updates", total, begun_);
+  }
+  void look() {
+    const std::lock_guard lock(mutex_);
+    update();
+  }
+  void finished(const RunResult& result) {
+    const std::lock_guard lock(mutex_);
+    progress_->clear();
+    note(quiet_, line_of(result));
+    update();
+  }
+  void failed(const std::string& reason) {
+    const std::lock_guard lock(mutex_);
+    progress_->clear();
+    warn(error_line(reason));
+  }
+
+ private:
+  int64_t made() const {
+    int64_t updates = 0;
+    for (const auto& run : runs_) updates += runner_.updates_made(run);
+    return updates;
+  }
+  // A run that is begun anew takes back what its log said: never below the start.
+  void update() {
+    progress_->update(std::max(begun_, made()), format("%zu of %zu runs done", lines_.count(), all_));
+  }
+
+  const bool quiet_;
+  Runner& runner_;
+  const ResultLines& lines_;
+  const std::vector<ExperimentRun>& runs_;
+  const size_t all_;
+  const int64_t begun_;
+  std::mutex mutex_;
+  std::optional<Progress> progress_;
+};
+
+// Until done: passes on that a stop was asked for, and looks every two seconds how far the runs are.
+void watch(const std::atomic<bool>& done, Talk& talk) {
+  for (int tick = 1; !done; ++tick) {
+    if (stop_asked) stop_children();
+    else if (tick % 10 == 0) talk.look();
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  }
+}
+
+// All of `runs`, `jobs` at a time, on threads that wait for their processes. The number that failed.
+int64_t run_all(Runner& runner, Talk& talk, const std::vector<ExperimentRun>& runs, int jobs, int each) {
   std::atomic<size_t> next{0};
   std::atomic<int64_t> failed{0};
   std::atomic<bool> done{false};
   const auto work = [&] {
-    for (size_t i; !stop_asked && (i = next++) < runs.size();) {
-      std::string failure, line;
-      try {
-        line = line_of(runner.run(runs[i], each));
+    for (size_t i; !stop_asked && (i = next++) < runs.size();) try {
+        talk.finished(runner.run(runs[i], each));
       } catch (const std::exception& error) {
-        failure = error.what();
+        if (!stop_asked) ++failed, talk.failed(error.what());
       }
-      const std::lock_guard lock(talk);
-      if (!failure.empty() && !stop_asked) ++failed, progress.clear(), warn(error_line(failure));
-      if (!line.empty()) progress.clear(), note(options.common.quiet, line);
-      progress.update(static_cast<int64_t>(lines.count()), runs[i].id());
-    }
   };
-  std::jthread watch([&] {
-    while (!done) {
-      if (stop_asked) stop_children();
-      std::this_thread::sleep_for(std::chrono::milliseconds(200));
-    }
-  });
+  std::jthread watcher([&] { watch(done, talk); });
   std::vector<std::jthread> workers;
   for (int j = 0; j < jobs; ++j) workers.emplace_back(work);
   workers.clear();
   done = true;
   return failed;
+}
+
+// What is missing. The number of runs that failed.
+int64_t make_runs(const ExperimentOptions& options, const Experiment& e, const std::string& device,
+                  Runner& runner, const ResultLines& lines) {
+  std::signal(SIGINT, ask_stop);
+  std::signal(SIGTERM, ask_stop);
+  const auto runs = runner.missing();
+  if (runs.empty()) return 0;
+  const int jobs = jobs_for(options.jobs, device, runs.size()), each = std::max(1, threads() / jobs);
+  note(options.common.quiet, format("qfm: %zu runs to do, %d at a time on %d thread%s each\n", runs.size(),
+                                    jobs, each, each == 1 ? "" : "s"));
+  Talk talk(options.common.quiet, runner, lines, runs, runs_of(e).size());
+  return run_all(runner, talk, runs, jobs, each);
 }
 
 int experiment(const ExperimentOptions& options) {
@@ -122,12 +174,7 @@ int experiment(const ExperimentOptions& options) {
   if (!others.empty())
     note(options.common.quiet,
          format("qfm: %lld runs were made before\n", static_cast<long long>(runner.reuse(others))));
-  if (!options.report_only) {
-    std::signal(SIGINT, ask_stop);
-    std::signal(SIGTERM, ask_stop);
-    const auto runs = runner.missing();
-    if (!runs.empty()) failed = run_all(settled, e, runner, lines, runs);
-  }
+  if (!options.report_only) failed = make_runs(options, e, options.common.device, runner, lines);
   try {
     runner.add_labels(lines.results);
   } catch (const Error& error) {

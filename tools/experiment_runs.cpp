@@ -15,6 +15,7 @@
 #include "tools/child.h"
 #include "tools/console.h"
 #include "tools/version.h"
+#include "train/batch_stream.h"
 #include "train/config.h"
 #include "train/manifest.h"
 
@@ -63,6 +64,27 @@ std::vector<double> losses_of(const std::string& log) {
     if (event.value("event", "") == "epoch") losses.push_back(event.at("loss"));
   }
   return losses;
+}
+
+TrainConfig config_of(const ExperimentRun& run) {
+  TrainConfig config;
+  merge_config(config, run.variant->flags, "flags");
+  return config;
+}
+
+// The last "step" of a log that may be growing; 0: none yet. Only its end is read.
+int64_t last_step(const std::string& log) {
+  std::ifstream file(log, std::ios::binary | std::ios::ate);
+  const std::streamoff size = file ? static_cast<std::streamoff>(file.tellg()) : 0;
+  file.seekg(std::max<std::streamoff>(0, size - 4096));
+  const std::string tail{std::istreambuf_iterator<char>(file), {}};
+  for (size_t end = tail.rfind('\n'); end != std::string::npos && end > 0;) {
+    const size_t before = tail.rfind('\n', end - 1), start = before == std::string::npos ? 0 : before + 1;
+    const Json event = Json::parse(tail.substr(start, end - start), nullptr, false);
+    if (event.is_object() && event.contains("step")) return event["step"];
+    end = before;
+  }
+  return 0;
 }
 
 }  // namespace
@@ -135,6 +157,18 @@ int64_t Runner::reuse(const std::vector<RunResult>& others) {
   return reused;
 }
 
+int64_t Runner::updates(const ExperimentRun& run) {
+  const TrainConfig config = config_of(run);
+  LoaderOptions options;
+  options.batch = config.batch, options.crops_per_image = config.crops_per_image;
+  if (!config.unlabelled.empty()) options.batch = labelled_rows(config.batch, config.pseudo_ratio);
+  return config.epochs * batches_of(static_cast<int64_t>(split_of(run).train.samples.size()), options);
+}
+
+int64_t Runner::updates_made(const ExperimentRun& run) const {
+  return last_step(options_.out + "/runs/" + run.id() + "/model/log.jsonl");
+}
+
 void Runner::add_labels(std::vector<RunResult>& results) {
   for (const auto& run : runs_of(experiment_))
     for (RunResult& r : results) {
@@ -180,17 +214,14 @@ const TrainTest& Runner::split_of(const ExperimentRun& run) {
 }
 
 std::string Runner::key_of(const ExperimentRun& run, const TrainTest& parts) const {
-  TrainConfig config;
-  merge_config(config, run.variant->flags, "flags");
   const std::string text =
-      concat(to_json(config), split_hash(parts), run.seed, experiment_.protocol, experiment_.crops,
+      concat(to_json(config_of(run)), split_hash(parts), run.seed, experiment_.protocol, experiment_.crops,
              parts.train.range.low, ":", parts.train.range.high, parts.train.higher_is_better);
   return sha256(std::vector<uint8_t>(text.begin(), text.end()));
 }
 
 std::string Runner::inputs_of(const ExperimentRun& run, const TrainTest& parts) {
-  TrainConfig config;
-  merge_config(config, run.variant->flags, "flags");
+  const TrainConfig config = config_of(run);
   std::string text;
   for (const auto& s : parts.train.samples) text += format("train %.17g\n", s.score);
   for (const auto& s : parts.test.samples) text += format("test %.17g\n", s.score);

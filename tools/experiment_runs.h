@@ -47,6 +47,9 @@ class Runner {
   std::vector<ExperimentRun> missing();
   // Lines of another experiment serve where all that the figures depend on is equal. How many did.
   int64_t reuse(const std::vector<RunResult>& others);
+  // Updates that the training of a run takes, and those that its log says were made.
+  int64_t updates(const ExperimentRun& run);
+  int64_t updates_made(const ExperimentRun& run) const;
   // Gives the results the labels of their photos. Throws Error where a data set cannot be read.
   void add_labels(std::vector<RunResult>& results);
   // Trains and tests; the line, also returned, is written when both are done. May be called from several

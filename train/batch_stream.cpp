@@ -5,6 +5,11 @@
 
 namespace qfm {
 
+int64_t labelled_rows(int64_t batch, double pseudo_share) {
+  const auto share = std::llround(pseudo_share * static_cast<double>(batch));
+  return batch - std::clamp<int64_t>(share, 1, std::max<int64_t>(1, batch - 1));
+}
+
 BatchStream::BatchStream(const LabelledPhotos& labelled, const LabelledPhotos& pseudo, double pseudo_share,
                          const LoaderOptions& options)
     : paths_(labelled.paths) {
@@ -14,10 +19,9 @@ BatchStream::BatchStream(const LabelledPhotos& labelled, const LabelledPhotos& p
   }
   QFM_CHECK(options.batch >= 2, "--batch ", options.batch,
             ": no room for labelled and pseudo-labelled photos");
-  const auto share = std::llround(pseudo_share * static_cast<double>(options.batch));
   LoaderOptions first = options, second = options;
-  second.batch = std::clamp<int64_t>(share, 1, options.batch - 1), second.stream = "pseudo ";
-  first.batch = options.batch - second.batch;
+  first.batch = labelled_rows(options.batch, pseudo_share);
+  second.batch = options.batch - first.batch, second.stream = "pseudo ";
   labelled_.emplace(labelled.paths, labelled.labels, first);
   pseudo_.emplace(pseudo.paths, pseudo.labels, second);
   paths_.insert(paths_.end(), pseudo.paths.begin(), pseudo.paths.end());

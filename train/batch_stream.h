@@ -14,6 +14,9 @@ struct LabelledPhotos {
   std::vector<float> labels;
 };
 
+// How many of a batch's rows people scored, where pseudo_share of them is pseudo-labelled.
+int64_t labelled_rows(int64_t batch, double pseudo_share);
+
 // An epoch is one pass over the labelled photos (loader.h); the pseudo-labelled ones run beside them in
 // epochs of their own. pseudo_share of a batch's rows, rounded, at least one and not all, is pseudo-labelled.
 // Both kinds keep the order labelled, pseudo-labelled, and photos are numbered through.

@@ -20,9 +20,8 @@ Loader::Loader(std::vector<std::string> paths, std::vector<float> labels, const 
       "loader: ", paths_.size(), " photos with ", options.crops_per_image, " crops each are too many");
 }
 
-int64_t Loader::batches_per_epoch() const {
-  const int64_t pairs = static_cast<int64_t>(paths_.size()) * options_.crops_per_image;
-  return std::max<int64_t>(1, pairs / options_.batch);
+int64_t batches_of(int64_t photos, const LoaderOptions& options) {
+  return std::max<int64_t>(1, photos * options.crops_per_image / options.batch);
 }
 
 int64_t Loader::batch_size() const {

@@ -38,6 +38,9 @@ struct Batch {
   std::vector<CropSource> sources(const uint8_t* where) const;
 };
 
+// Batches of an epoch over so many photos.
+int64_t batches_of(int64_t photos, const LoaderOptions& options);
+
 // An epoch is a random order of all (photo, crop) pairs, cut in batches; what is left over at its end is
 // dropped, as the published recipe does. Fewer pairs than a batch make one smaller batch. Order, window and
 // mirroring (p = 0.5) draw from streams named (seed, purpose, epoch, pair): a batch depends on nothing else,
@@ -47,7 +50,7 @@ class Loader {
   // labels[i] belongs to paths[i]. Throws Error for an empty set.
   Loader(std::vector<std::string> paths, std::vector<float> labels, const LoaderOptions& options);
 
-  int64_t batches_per_epoch() const;
+  int64_t batches_per_epoch() const { return batches_of(static_cast<int64_t>(paths_.size()), options_); }
   int64_t batch_size() const;  // rows of every batch
   // A pure function of its arguments. Throws Error "PATH: reason" for a photo that cannot be decoded.
   Batch batch(int64_t epoch, int64_t index) const;
