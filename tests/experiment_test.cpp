@@ -247,5 +247,12 @@ TEST_CASE("progress counts the updates of all runs and says how much time is lef
   CHECK(talk.find("0.0 a second") == std::string::npos);
 }
 
+TEST_CASE("the arithmetic is a setting of the variants, which decides what a line serves for") {
+  const TemporaryFolder folder;
+  write_file(folder / "toy.json", kPlan);
+  check_refused(bench().run({"experiment", folder / "toy.json", "--dtype", "bf16"}), 2,
+                "--dtype bf16: a setting of the variants");
+}
+
 }  // namespace
 }  // namespace qfm::test

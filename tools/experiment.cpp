@@ -45,9 +45,9 @@ int64_t available_memory() {
 }
 
 // One process a core unless memory is short; on a GPU one.
-int jobs_for(int asked, const std::string& device, size_t runs) {
+int jobs_for(int asked, Device device, size_t runs) {
   if (asked > 0) return asked;
-  if (device.starts_with("cuda")) return 1;
+  if (device != cpu_device) return 1;
   const int64_t by_memory = std::max<int64_t>(1, available_memory() / kBytesPerJob);
   return static_cast<int>(
       std::clamp<int64_t>(std::min<int64_t>(threads(), by_memory), 1, static_cast<int64_t>(runs)));
@@ -141,8 +141,8 @@ int64_t run_all(Runner& runner, Talk& talk, const std::vector<ExperimentRun>& ru
 }
 
 // What is missing. The number of runs that failed.
-int64_t make_runs(const ExperimentOptions& options, const Experiment& e, const std::string& device,
-                  Runner& runner, const ResultLines& lines) {
+int64_t make_runs(const ExperimentOptions& options, const Experiment& e, Device device, Runner& runner,
+                  const ResultLines& lines) {
   std::signal(SIGINT, ask_stop);
   std::signal(SIGTERM, ask_stop);
   const auto runs = runner.missing();
@@ -155,6 +155,9 @@ int64_t make_runs(const ExperimentOptions& options, const Experiment& e, const s
 }
 
 int experiment(const ExperimentOptions& options) {
+  if (options.common.dtype != "f32")
+    throw UsageError("--dtype " + options.common.dtype +
+                     ": a setting of the variants: \"dtype\" in the flags of FILE");
   const std::string file = fs::absolute(options.file).string();
   ExperimentOptions settled = options;
   settled.out =
@@ -163,7 +166,7 @@ int experiment(const ExperimentOptions& options) {
   std::vector<RunResult> others;
   for (const auto& path : options.reuse)
     for (auto& result : read_results(path)) others.push_back(std::move(result));
-  apply(options.common);
+  const Device device = apply(options.common).device;
   if (!options.root.empty()) fs::current_path(options.root);
   fs::create_directories(settled.out);
   ResultLines lines(settled.out + "/results.jsonl");
@@ -174,7 +177,7 @@ int experiment(const ExperimentOptions& options) {
   if (!others.empty())
     note(options.common.quiet,
          format("qfm: %lld runs were made before\n", static_cast<long long>(runner.reuse(others))));
-  if (!options.report_only) failed = make_runs(options, e, options.common.device, runner, lines);
+  if (!options.report_only) failed = make_runs(options, e, device, runner, lines);
   try {
     runner.add_labels(lines.results);
   } catch (const Error& error) {
