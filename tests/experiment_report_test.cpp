@@ -136,5 +136,25 @@ TEST_CASE("twelve lines of a chart are told apart, and long names are not cut") 
   CHECK(std::stod(page.substr(view + 13)) > 532 + 6 * static_cast<double>(name.size() + 3));
 }
 
+TEST_CASE("six pairs are tested by Wilcoxon, fewer are exploratory") {
+  const auto sentence = [](const std::vector<std::optional<double>>& full) {
+    std::vector<json> lines;
+    for (int seed = 0; seed < static_cast<int>(full.size()); ++seed) {
+      lines.push_back(line("plain", seed, 0.5));
+      lines.push_back(line("full", seed, full[static_cast<size_t>(seed)]));
+    }
+    for (const auto& text : Report(plan(static_cast<int>(full.size())), lines).outcome.lines())
+      if (text.starts_with("- full against plain: ")) return text;
+    return std::string();
+  };
+  CHECK(sentence({0.6, 0.61, 0.62, 0.63, 0.64, 0.65}) ==
+        "- full against plain: SRCC +0.1250 (median of 6 paired runs, from +0.1000 to +0.1500); the photos' "
+        "labels are not at hand; Wilcoxon signed ranks, two-sided, p = 0.0312: better.");
+  CHECK(sentence({0.4, 0.41, 0.42, 0.43, 0.44, 0.45}).ends_with("p = 0.0312: worse."));
+  CHECK(sentence({0.6, 0.61, 0.62, 0.37, 0.36, 0.35}).ends_with(": no difference shown."));
+  CHECK(sentence({0.5, 0.5, 0.5, 0.5, 0.5, 0.5}).ends_with("All pairs are equal."));
+  CHECK(sentence({0.6, 0.61, 0.62, 0.63, 0.64, {}}).ends_with("Exploratory: too few pairs for a p-value."));
+}
+
 }  // namespace
 }  // namespace qfm::test

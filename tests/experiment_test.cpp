@@ -192,6 +192,30 @@ TEST_CASE("experiment runs what is missing, once, and compares pairs") {
   CHECK(changed.err.find("was made with other settings or photos") != std::string::npos);
 }
 
+TEST_CASE("an experiment of six pairs ends in a test; protocol paper says so wherever it prints") {
+  const TemporaryFolder folder;
+  photo_folder(folder);
+  fs::copy(bench().model, folder / "toy.safetensors");
+  write_file(folder / "toy.json", replaced(kPlan, "\"seeds\": 2", "\"seeds\": 6, \"protocol\": \"paper\""));
+  const auto outcome = bench().run(
+      {"experiment", folder / "toy.json", "--root", folder.path, "--out", folder / "out", "--device", "cpu"});
+  CAPTURE(outcome.err);
+  CAPTURE(outcome.out);
+  REQUIRE(outcome.code == 0);
+  const auto says = [&](const std::string& text) { return outcome.out.find(text) != std::string::npos; };
+  CHECK(says("(median of 6 paired runs, from "));
+  CHECK(says("drawing the photos anew"));
+  CHECK(says("; Wilcoxon signed ranks, two-sided, p = "));
+  CHECK(says("Protocol paper (the best epoch is chosen on the part that it is measured on)"));
+  CHECK(says("## photos, protocol paper\n"));
+  CHECK(says("### photos: SRCC of each seed (difference to plain), protocol paper\n"));
+  CHECK(says(": seed 5.\n"));  // a split of its own
+  for (const auto& text : outcome.talk())
+    if (text.find("  SRCC ") != std::string::npos) CHECK(text.ends_with("(protocol paper)"));
+  for (const auto& text : lines_of(content(folder / "out/results.jsonl")))
+    CHECK(nlohmann::json::parse(text).at("protocol") == "paper");
+}
+
 TEST_CASE("a run that fails is told of, the others go on") {
   const TemporaryFolder folder;
   photo_folder(folder);
