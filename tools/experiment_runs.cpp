@@ -213,9 +213,20 @@ const TrainTest& Runner::split_of(const ExperimentRun& run) {
   return splits_.emplace(key, split_for(*run.data, run.label_share, run.seed)).first->second;
 }
 
+namespace {
+
+// Without the settings that are younger than the first results, where they are not given.
+std::string settings_of(const TrainConfig& config) {
+  auto settings = nlohmann::ordered_json::parse(to_json(config));
+  if (config.resize.empty()) settings.erase("resize");
+  return settings.dump(2) + "\n";
+}
+
+}  // namespace
+
 std::string Runner::key_of(const ExperimentRun& run, const TrainTest& parts) const {
   const std::string text =
-      concat(to_json(config_of(run)), split_hash(parts), run.seed, experiment_.protocol, experiment_.crops,
+      concat(settings_of(config_of(run)), split_hash(parts), run.seed, experiment_.protocol, experiment_.crops,
              parts.train.range.low, ":", parts.train.range.high, parts.train.higher_is_better);
   return sha256(std::vector<uint8_t>(text.begin(), text.end()));
 }
