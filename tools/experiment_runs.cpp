@@ -225,9 +225,9 @@ std::string settings_of(const TrainConfig& config) {
 }  // namespace
 
 std::string Runner::key_of(const ExperimentRun& run, const TrainTest& parts) const {
-  const std::string text =
-      concat(settings_of(config_of(run)), split_hash(parts), run.seed, experiment_.protocol, experiment_.crops,
-             parts.train.range.low, ":", parts.train.range.high, parts.train.higher_is_better);
+  const std::string text = concat(settings_of(config_of(run)), split_hash(parts), run.seed,
+                                  experiment_.protocol, experiment_.crops, parts.train.range.low, ":",
+                                  parts.train.range.high, parts.train.higher_is_better);
   return sha256(std::vector<uint8_t>(text.begin(), text.end()));
 }
 
