@@ -9,7 +9,8 @@
 // Cost, for B H heads of 6 queries and 196 keys, d = 64, bf16: K and V are read once from memory (50 kB a
 // head, then from the L1 and L2 caches for the other queries), 0.3 MFLOP a head: bound by memory, 15 ns a
 // head at 3.35 TB/s. Backward: dK and dV are written too (100 kB, 30 ns), 2.5 times the FLOPs (3.5 with the
-// scores that dQ and dK, dV each find anew). The dot products read 16 bytes a lane where rows are aligned (V = 8).
+// scores that dQ and dK, dV each find anew). The dot products read 16 bytes a lane where rows are aligned (V
+// = 8).
 #pragma once
 #include "kernels/attention_tile.cuh"
 

@@ -4,8 +4,8 @@
 // y = r + gamma x, dx = gamma dy, dgamma = sum over rows of dy x;  gate y = g x, dx = g dy, dg = sum over
 // tokens of dy x;  copy_tokens and casts move values.
 //
-// Cost, for n elements of e bytes (n = 256 x 197 x 384, bf16: 38.7 MB for one pass, 12 us at 3.35 TB/s): every
-// input is read and every output written once:
+// Cost, for n elements of e bytes (n = 256 x 197 x 384, bf16: 38.7 MB for one pass, 12 us at 3.35 TB/s):
+// every input is read and every output written once:
 //   scale, sigmoid, cast, copy, gate       2 n e  floor 23 us
 //   add, layerscale, any backward          3 n e  floor 35 us
 // and 1 to 4 FLOPs an element (sigmoid: about 15), 0.1 GFLOP and far below the memory's time. So what counts

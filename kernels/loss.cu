@@ -3,8 +3,8 @@
 // Maths, d = prediction - target:  smooth_l1 mean of d^2 / (2 beta) where |d| < beta, else |d| - beta / 2;
 // mse mean of d^2;  gradients  clamp(d / beta, -1, 1) / n  and  2 d / n.
 //
-// Cost, for n elements of e bytes: 3 n e bytes and about 6 n FLOPs. n is the batch's scores (256 floats: 3 kB,
-// floor a nanosecond): one launch of one block gives value and gradient, and what counts is the launch.
+// Cost, for n elements of e bytes: 3 n e bytes and about 6 n FLOPs. n is the batch's scores (256 floats: 3
+// kB, floor a nanosecond): one launch of one block gives value and gradient, and what counts is the launch.
 #include "kernels/loss.h"
 #include "kernels/loss_point.h"
 #include "kernels/run.cuh"

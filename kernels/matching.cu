@@ -1,15 +1,15 @@
 // The matching memory's kernels on CUDA; the contracts are in matching.h, the rule of the search in
 // match_rule.h.
 //
-// Maths:  partner of i = argmin_j z_i . z_j over the j of similar score, another photo and reference;  noise =
-// the partner's tokens, permuted;  P' = P + f noise, f from the lengths sqrt(sum x^2) of both.
+// Maths:  partner of i = argmin_j z_i . z_j over the j of similar score, another photo and reference;  noise
+// = the partner's tokens, permuted;  P' = P + f noise, f from the lengths sqrt(sum x^2) of both.
 //
 // Cost of the search, for n queries, m entries and descriptors of d numbers (n = 256, m = 1024, d = 384): 2 n
 // m d FLOPs (0.2 GFLOP: 3 us at 67 TFLOP/s), the descriptors once for every 8 queries (50 MB from the L2
 // cache, 2 MB from memory: floor 1 us). The others move each element once, of a tensor of 256 x 196 x 384 in
-// bf16 (38.5 MB, 11.5 us at 3.35 TB/s): gather_tokens and put_rows 2 passes, no FLOP (floor 23 us), add_scaled
-// 3 passes, 2 FLOPs an element (35 us), frobenius 1 pass, 2 FLOPs (12 us); match_sums reads three numbers a
-// photo: the launch.
+// bf16 (38.5 MB, 11.5 us at 3.35 TB/s): gather_tokens and put_rows 2 passes, no FLOP (floor 23 us),
+// add_scaled 3 passes, 2 FLOPs an element (35 us), frobenius 1 pass, 2 FLOPs (12 us); match_sums reads three
+// numbers a photo: the launch.
 #include <limits>
 
 #include "engine/base/error.h"

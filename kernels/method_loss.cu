@@ -6,8 +6,8 @@
 //
 // Cost, for a batch of 256: weighted_smooth_l1 and selection_loss read at most 256 x 384 numbers (0.4 MB),
 // cosine_distance 256 x 6 x 384 twice (5 MB in floats: floor 1.4 us at 3.35 TB/s, 6 FLOPs a number),
-// similarity_cross_entropy multiplies 2 x 256^2 x 384 times 2 FLOPs (0.1 GFLOP: 1.5 us at 67 TFLOP/s). Each is
-// a few microseconds, of which the launches are most; no value leaves the device.
+// similarity_cross_entropy multiplies 2 x 256^2 x 384 times 2 FLOPs (0.1 GFLOP: 1.5 us at 67 TFLOP/s). Each
+// is a few microseconds, of which the launches are most; no value leaves the device.
 #include "kernels/loss_point.h"
 #include "kernels/method_loss.h"
 #include "kernels/run.cuh"

@@ -1,14 +1,14 @@
 // Sums and norms on CUDA; the contracts are in reduce.h.
 //
-// Maths:  y[j] = sum_i x[i, j];  mean over tokens;  sum x^2;  l2norm y = x / |x|, dx = (dy - y sum(dy y)) / |x|;
-// cosine y = a . b / (|a| |b|), da = dy (b / |b| - y a / |a|) / |a|.
+// Maths:  y[j] = sum_i x[i, j];  mean over tokens;  sum x^2;  l2norm y = x / |x|, dx = (dy - y sum(dy y)) /
+// |x|; cosine y = a . b / (|a| |b|), da = dy (b / |b| - y a / |a|) / |a|.
 //
-// Cost: every element is read once (mean_tokens_backward: written once; l2norm reads and writes; the backwards
-// of l2norm and cosine read a row twice, the second time from the L1 cache), 1 to 6 FLOPs each. At 3.35 TB/s:
-// sum_squares of the 22 M gradients of ViT-S, 88 MB, floor 26 us; sum_rows of 256 x 197 x 1536 in bf16, 155
-// MB, 46 us; mean_tokens of 256 x 196 x 384 in bf16, 38.5 MB, 12 us; norms and cosines of a batch, the launch.
-// Sums down columns run in two stages, slots of rows and then the slots; sums along a row belong to a warp.
-// Norms and dot products are taken in double, as on the CPU.
+// Cost: every element is read once (mean_tokens_backward: written once; l2norm reads and writes; the
+// backwards of l2norm and cosine read a row twice, the second time from the L1 cache), 1 to 6 FLOPs each.
+// At 3.35 TB/s: sum_squares of the 22 M gradients of ViT-S, 88 MB, floor 26 us; sum_rows of 256 x 197 x 1536
+// in bf16, 155 MB, 46 us; mean_tokens of 256 x 196 x 384 in bf16, 38.5 MB, 12 us; norms and cosines of a
+// batch, the launch. Sums down columns run in two stages, slots of rows and then the slots; sums along a row
+// belong to a warp. Norms and dot products are taken in double, as on the CPU.
 #include "kernels/reduce.h"
 #include "kernels/run.cuh"
 
