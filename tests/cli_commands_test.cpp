@@ -11,6 +11,12 @@
 namespace qfm::test {
 namespace {
 
+#ifdef __SANITIZE_ADDRESS__
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
+
 namespace fs = std::filesystem;
 using Words = std::vector<std::string>;
 
@@ -155,6 +161,7 @@ TEST_CASE("train fits, refuses to run over a run, and its model scores") {
 }
 
 TEST_CASE("bench counts what the mathematics needs") {
+  if (kSanitized) QFM_SKIP("a sanitized build has no speed to measure");
   const TemporaryFolder folder;
   const auto outcome = bench().run({"bench", "model", "--arch", "vit-tiny", "--batch", "1", "--only",
                                     "backbone", "-o", folder / "b.json"});
@@ -240,6 +247,7 @@ TEST_CASE("every kernel has a case in bench kernels, with its costs") {
 }
 
 TEST_CASE("bench kernels times a kernel") {
+  if (kSanitized) QFM_SKIP("a sanitized build has no speed to measure");
   const auto outcome = bench().run(
       {"bench", "kernels", "--device", "cpu", "--arch", "vit-tiny", "--batch", "1", "--only", "qkv.dw"});
   CHECK(outcome.code == 0);
