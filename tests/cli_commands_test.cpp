@@ -11,12 +11,6 @@
 namespace qfm::test {
 namespace {
 
-#ifdef __SANITIZE_ADDRESS__
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
-
 namespace fs = std::filesystem;
 using Words = std::vector<std::string>;
 

@@ -22,6 +22,13 @@ inline std::string shared_path(const std::string& name) {
   return std::filesystem::exists(path) ? path.lexically_normal().string() : std::string();
 }
 
+// Tests of speed, and the longest ones, do less there.
+#ifdef __SANITIZE_ADDRESS__
+inline constexpr bool kSanitized = true;
+#else
+inline constexpr bool kSanitized = false;
+#endif
+
 // Counted by tools/test: each line that starts so is one skipped test.
 #define QFM_SKIP(reason)            \
   do {                              \
