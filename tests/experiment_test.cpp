@@ -4,7 +4,9 @@
 #include <stdlib.h>
 
 #include <algorithm>
+#include <csignal>
 #include <filesystem>
+#include <map>
 #include <set>
 #include <thread>
 
@@ -190,6 +192,45 @@ TEST_CASE("experiment runs what is missing, once, and compares pairs") {
   const auto changed = bench().run(words);
   CHECK(changed.code == 1);
   CHECK(changed.err.find("was made with other settings or photos") != std::string::npos);
+}
+
+TEST_CASE("an experiment killed at any moment, its runs too, loses no finished run and ends the same") {
+  const TemporaryFolder folder;
+  photo_folder(folder);
+  fs::copy(bench().model, folder / "toy.safetensors");
+  const std::string plan = folder / "toy.json";
+  write_file(plan, replaced(kPlan, "\"epochs\": 1", "\"epochs\": 20"));
+  const auto command = [&](const std::string& out) {
+    return std::vector<std::string>{"experiment", plan,  "--root",  folder.path, "--out", folder / out,
+                                    "--device",   "cpu", "--quiet", "--jobs",    "2"};
+  };
+  const auto scores = [&](const std::string& out) {
+    std::map<std::string, nlohmann::json> all;
+    for (const auto& line : lines_of(content(folder / out + "/results.jsonl"))) {
+      const auto run = nlohmann::json::parse(line);
+      CHECK_MESSAGE(all.emplace(run["id"], run["scores"]).second, line);
+    }
+    return all;
+  };
+  REQUIRE(bench().run(command("whole")).code == 0);
+
+  int kills = 0;
+  std::string finished;
+  // SIGKILL goes to the whole group: the experiment and the runs that are its children.
+  for (double seconds = 0.1;; seconds *= 1.25) {
+    std::vector<std::string> words{"timeout", "-s", "KILL", std::to_string(seconds), QFM_PROGRAM};
+    for (const auto& word : command("killed")) words.push_back(word);
+    const int code = bench().spawn(words, "", "").code;
+    const std::string lines = folder / "killed/results.jsonl";
+    const std::string now = fs::exists(lines) ? content(lines) : "";
+    CHECK(now.starts_with(finished));
+    finished = now.substr(0, now.rfind('\n') + 1);  // a line that was being written is made again
+    if (code == 0) break;
+    REQUIRE(code == 128 + SIGKILL);
+    ++kills;
+  }
+  CHECK(kills >= 2);
+  CHECK(scores("killed") == scores("whole"));
 }
 
 TEST_CASE("an experiment of six pairs ends in a test; protocol paper says so wherever it prints") {
