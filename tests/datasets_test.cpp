@@ -115,9 +115,28 @@ TEST_CASE("the layout of another set is recognised, and what to type is said") {
   const test::TemporaryFolder above;
   std::filesystem::copy(fixture("flive"), above.path / "inside", std::filesystem::copy_options::recursive);
   says("flive:" + above.path.string(), "flive:" + above / "inside");  // one not deep enough
+  says("spaq:" + fixture("pyiqa"), fixture("pyiqa/meta_info_SPAQDataset.csv") + " --root IMAGES");
   CHECK(contains(message_of([&] { load_dataset("spaq:" + above / "nowhere"); }), "nowhere: no such folder"));
   CHECK(contains(message_of([] { load_dataset("koniq:/data/x"); }), "did you mean 'koniq10k'?"));
   CHECK(contains(message_of([] { load_dataset("tid2031:/data/x"); }), "did you mean 'tid2013'?"));
+}
+
+TEST_CASE("CSIQ's list is read beside the authors' folders too") {
+  const test::TemporaryFolder folder;
+  const auto official = std::filesystem::path(fixture("csiq_official/dst_imgs"));
+  std::filesystem::copy(official, folder.path / "dst_imgs", std::filesystem::copy_options::recursive);
+  std::string list;
+  std::set<std::string> photos;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(official))
+    if (entry.is_regular_file()) {
+      photos.insert("dst_imgs/" + entry.path().lexically_relative(official).string());
+      list += concat(entry.path().filename().string(), " 0.", 100 + photos.size(), "\n");
+    }
+  std::ofstream(folder / "csiq_label.txt") << list;
+  std::set<std::string> read;
+  for (const auto& sample : load_dataset("csiq:" + folder.path.string()).samples) read.insert(sample.name);
+  CHECK(photos.size() > 10);
+  CHECK(read == photos);
 }
 
 TEST_CASE("what a set is known for cannot be said otherwise") {

@@ -256,7 +256,7 @@ TEST_CASE("what is wrong with rows, files and labels is found and named") {
   CHECK_FALSE(healthy(findings));
   const auto& rows = about(findings, "rows");
   REQUIRE(rows.items.size() == 3);
-  CHECK(rows.items[0] == "row 8 (a.png): the same image as row 1");
+  CHECK(contains(rows.items[0], ".csv: row 8 (a.png): the same image as row 1"));
   CHECK(contains(rows.items[1], "row 11 (f.png): score 11 is outside the label range 0:10"));
   CHECK(contains(rows.items[2], "row 12 (b.png): score 'nan' is not a number"));
   const auto& files = about(findings, "files");

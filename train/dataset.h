@@ -45,6 +45,7 @@ struct Dataset {
 
 // A row of a label table that cannot be used.
 struct RowProblem {
+  std::string table;   // its file
   int64_t row;         // from 1, the header not counted
   std::string image;   // as in the table; empty where it names none
   std::string reason;  // "score 'abc' is not a number"

@@ -74,7 +74,8 @@ Finding rows(const Dataset& set, const std::vector<RowProblem>& problems) {
   Finding finding{"rows", Verdict::Fine, concat(plural(set.samples.size(), "row"), ", all usable")};
   for (const auto& problem : problems)
     if (!problem.missing_file)
-      finding.items.push_back(concat("row ", problem.row, " (", shown(problem.image), "): ", problem.reason));
+      finding.items.push_back(
+          concat(problem.table, ": row ", problem.row, " (", shown(problem.image), "): ", problem.reason));
   const size_t missing = problems.size() - finding.items.size();
   if (missing > 0)
     finding.text = concat(plural(set.samples.size(), "row"), " usable, ", missing, " without a file");

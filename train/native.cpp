@@ -25,6 +25,13 @@ std::string hint_for(const fs::path& folder) {
   return concat("; this is the layout of ", layout->name, ": --data ", layout->name, ":", folder.string());
 }
 
+std::string pyiqa_hint(const NativeLayout& layout, const fs::path& folder) {
+  const fs::path table = folder / concat("meta_info_", layout.pyiqa, "Dataset.csv");
+  std::error_code error;
+  if (!fs::is_regular_file(table, error)) return "";
+  return concat("; there is a table of pyiqa: --data ", table.string(), " --root IMAGES");
+}
+
 }  // namespace
 
 const std::vector<NativeLayout>& native_layouts() {
@@ -68,8 +75,8 @@ Dataset load_native(const NativeLayout& layout, const std::string& folder, const
     return fs::is_regular_file(fs::path(folder) / table, error);
   });
   std::vector<std::string> tables(layout.tables.begin(), layout.tables.end());
-  QFM_CHECK(there, folder, ": no label file of ", layout.name, " (", joined(tables), ")",
-            layout_hint(folder));
+  QFM_CHECK(there, folder, ": no label file of ", layout.name, " (", joined(tables), ")", layout_hint(folder),
+            pyiqa_hint(layout, folder));
   Dataset set = layout.read(folder, options);
   set.published = &layout;
   if (!options.scale) set.range = layout.range, set.range_observed = false;

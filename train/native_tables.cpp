@@ -95,17 +95,6 @@ Dataset read_tid2013(const std::string& folder, const DatasetOptions& options) {
 
 namespace {
 
-// HyperIQA's list: "name dmos".
-Dataset read_csiq_list(const std::string& folder, const DatasetOptions& options) {
-  WordReader rows(join(folder, "csiq_label.txt"), {"name", "dmos"});
-  TableFormat format{{"name"}, {"dmos"}, {}, {}, {}};
-  format.adapt = [](int64_t, LabelRow& text) {
-    text.reference = lower(text.image.substr(0, text.image.find('.')));
-    return true;
-  };
-  return read_from(rows, format, folder, {"dst_imgs_all"}, options);
-}
-
 // How the authors' workbook, their folders and their file names call one distortion.
 struct CsiqDistortion {
   std::string_view type, folder, token;
@@ -121,6 +110,27 @@ std::string csiq_image(const std::string& image, const std::string& type, const 
   for (const auto& d : csiq_distortions)
     if (d.type == type) return concat(d.folder, "/", image, ".", d.token, ".", level, ".png");
   QFM_FAIL("dst_type '", shown(type), "' is no distortion of CSIQ");
+}
+
+// "1600.AWGN.1.png" of the list lies in awgn/ of the authors' folders.
+std::string csiq_folder_of(const std::string& name) {
+  for (const auto& d : csiq_distortions)
+    if (lower(name).find(concat(".", lower(std::string(d.token)), ".")) != std::string::npos)
+      return concat(d.folder, "/", name);
+  return name;
+}
+
+// HyperIQA's list: "name dmos"; its photos lie in one folder, or as the authors have them.
+Dataset read_csiq_list(const std::string& folder, const DatasetOptions& options) {
+  WordReader rows(join(folder, "csiq_label.txt"), {"name", "dmos"});
+  TableFormat format{{"name"}, {"dmos"}, {}, {}, {}};
+  const bool one_folder = is_folder(join(folder, "dst_imgs_all"));
+  format.adapt = [one_folder](int64_t, LabelRow& text) {
+    text.reference = lower(text.image.substr(0, text.image.find('.')));
+    if (!one_folder) text.image = csiq_folder_of(text.image);
+    return true;
+  };
+  return read_from(rows, format, folder, {"dst_imgs_all", "dst_imgs"}, options);
 }
 
 // The authors' workbook: image, type and level of the distortion, from which follows the file.

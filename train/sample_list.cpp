@@ -65,7 +65,7 @@ SampleList::SampleList(std::string table, std::string score, std::string where, 
 
 void SampleList::bad(int64_t row, const std::string& image, const std::string& reason, bool missing_file) {
   ++rows_;
-  problems_.push_back({row, image, reason, missing_file});
+  problems_.push_back({table_, row, image, reason, missing_file});
 }
 
 void SampleList::add(int64_t row, const LabelRow& text) {
