@@ -1,7 +1,13 @@
 // Teachers: pseudo-labels, features to learn from, the averaged student.
 #include "train/distil.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <chrono>
 #include <cmath>
+#include <future>
 
 #include "tests/runs.h"
 #include "train/batch_stream.h"
@@ -43,6 +49,17 @@ TEST_CASE("pseudo-labels are the teacher's, cached by content, filtered by sprea
   CHECK(half.dropped == 2);
   for (const PseudoLabel& label : half.kept) CHECK(label.spread <= half.spread_limit);
   CHECK(half.digest != all.digest);
+
+  // A process that comes while another labels waits, and takes what the other one wrote.
+  write_file(options.cache, "");
+  const int other = ::open(options.cache.c_str(), O_WRONLY | O_APPEND);
+  REQUIRE(::flock(other, LOCK_EX) == 0);
+  auto later = std::async(std::launch::async, [&] { return pseudo_labels(options); });
+  CHECK(later.wait_for(std::chrono::milliseconds(300)) == std::future_status::timeout);
+  CHECK(::write(other, cache.data(), cache.size()) == static_cast<ssize_t>(cache.size()));
+  ::close(other);
+  CHECK(later.get().digest == half.digest);
+  CHECK(bytes_of(options.cache) == cache);
 
   write_file(options.cache, "something else\n");
   CHECK(contains(message_of([&] { pseudo_labels(options); }), "not a cache of pseudo-labels"));

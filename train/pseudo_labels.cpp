@@ -1,6 +1,7 @@
 #include "train/pseudo_labels.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -29,13 +30,22 @@ struct Opinion {
   double quality = 0, spread = 0;
 };
 
-// The file of opinions of one teacher: read whole, then appended to by one write a line.
+// The file of opinions of one teacher: read whole, then appended to by one write a line. Locked meanwhile:
+// a second process waits, and then finds what the first one wrote.
 class Cache {
  public:
   Cache(const std::string& path, const std::string& teacher) : path_(path), teacher_(teacher) {
-    if (::access(path.c_str(), F_OK) == 0) read();
     file_ = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
     QFM_CHECK(file_ >= 0, path, ": ", std::strerror(errno));
+    try {
+      // Where a file system knows no locks, it goes on without.
+      QFM_CHECK(::flock(file_, LOCK_EX) == 0 || errno != EINTR, path,
+                ": interrupted while another process holds it");
+      read();
+    } catch (...) {
+      ::close(file_);
+      throw;
+    }
   }
   ~Cache() { ::close(file_); }
   Cache(const Cache&) = delete;
@@ -70,7 +80,9 @@ class Cache {
     std::istringstream lines(std::string(bytes.begin(), bytes.end()));
     std::string line, whole;
     for (; std::getline(lines, line) && !lines.eof(); whole += line + "\n") take(line);
-    if (whole.size() != bytes.size()) write_file(path_, whole);  // a kill cut the last line short
+    if (whole.size() == bytes.size()) return;
+    // A kill cut the last line short.
+    QFM_CHECK(::ftruncate(file_, static_cast<off_t>(whole.size())) == 0, path_, ": ", std::strerror(errno));
   }
   void take(const std::string& line) {
     try {

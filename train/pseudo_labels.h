@@ -35,8 +35,8 @@ struct PseudoLabels {
 
 // Scores all photos of the folder with the teacher (evenly spaced crops). The cache holds one line a photo,
 // keyed by the SHA-256 of photo and teacher, appended when it is known: a killed call goes on where it was,
-// and a line cut short is dropped. Photos of equal content count once. Throws Error: a teacher or folder that
-// cannot be read, no readable photo.
+// and a line cut short is dropped; one that comes while another works on the same cache waits. Photos of
+// equal content count once. Throws Error: a teacher or folder that cannot be read, no readable photo.
 PseudoLabels pseudo_labels(const PseudoLabelOptions& options);
 
 // A quality from 0 to 100 as a label of `set`: in its direction, and in its unit unless `scaled`.
