@@ -80,7 +80,7 @@ std::optional<DistilOptions> teachers_of(const MethodCase& method, const Tempora
 }
 
 constexpr uint32_t kEpoch = 3;  // steps of an epoch; memories of two batches are not full when it ends
-constexpr uint32_t kSteps = kSanitized ? 7 : 9;
+constexpr uint32_t kSteps = kSanitized ? 6 : 9;
 
 // Everything that a step changes.
 std::string whole_state(const ToyTraining& training) {
@@ -197,6 +197,7 @@ TEST_CASE("a run on CUDA, stopped and resumed, has the bits of one that was not"
   };
   for (const char* match : {"off", "matched", "random", "gaussian"}) {
     CAPTURE(std::string(match));
+    if (kSanitized && std::string(match) != "matched") continue;
     const bool same = run(match, "whole", {}) == run(match, "stopped", {1, 4, 6});
     CHECK(same);
   }
