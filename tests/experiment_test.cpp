@@ -170,7 +170,8 @@ TEST_CASE("experiment runs what is missing, once, and compares pairs") {
   // Other labels or another start under the same names are another run; lines of before that was kept serve.
   const auto refused = [&] {
     const auto outcome = bench().run(words);
-    return outcome.code == 1 && outcome.err.find("other labels, --init or --teacher") != std::string::npos;
+    return outcome.code == 1 &&
+           outcome.err.find("other labels, --init, --teacher or --unlabelled") != std::string::npos;
   };
   const std::string labels = content(folder / "photos.csv"), start = content(folder / "toy.safetensors");
   write_file(folder / "photos.csv", replaced(labels, "7.png,70", "7.png,69"));
@@ -231,6 +232,31 @@ TEST_CASE("an experiment killed at any moment, its runs too, loses no finished r
   }
   CHECK(kills >= 2);
   CHECK(scores("killed") == scores("whole"));
+}
+
+TEST_CASE("photos without labels are part of what a line serves for") {
+  const TemporaryFolder folder;
+  photo_folder(folder);
+  fs::copy(bench().model, folder / "toy.safetensors");
+  fs::create_directory(folder / "more");
+  fs::copy(bench().a, folder / "more");
+  const std::string plan = folder / "toy.json";
+  std::string taught = replaced(kPlan, "\"seeds\": 2", "\"seeds\": 1");
+  taught = replaced(taught, "{\"lr\": 0.01}",
+                    "{\"teacher\": \"toy.safetensors\", \"unlabelled\": \"more\", \"pseudo-ratio\": 0.5}");
+  write_file(plan, taught);
+  const auto again = [&] {
+    return bench().run(
+        {"experiment", plan, "--root", folder.path, "--out", folder / "out", "--device", "cpu"});
+  };
+  const auto first = again();
+  CAPTURE(first.err);
+  REQUIRE(first.code == 0);
+  CHECK(again().out == first.out);
+  fs::copy(bench().b, folder / "more");
+  const auto refused = again();
+  CHECK(refused.code == 1);
+  CHECK(refused.err.find("--unlabelled: give another") != std::string::npos);
 }
 
 TEST_CASE("an experiment of six pairs ends in a test; protocol paper says so wherever it prints") {

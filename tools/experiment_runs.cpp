@@ -18,6 +18,7 @@
 #include "train/batch_stream.h"
 #include "train/config.h"
 #include "train/manifest.h"
+#include "train/photo_files.h"
 
 namespace qfm {
 namespace {
@@ -137,7 +138,8 @@ std::vector<ExperimentRun> Runner::missing() {
     if (line == lines_.results.end()) runs.push_back(run);
     else
       QFM_CHECK(serves(*line, run), options_.out, ": run ", run.id(),
-                " was made with other settings or photos, or other labels, --init or --teacher: give another "
+                " was made with other settings or photos, or other labels, --init, --teacher or "
+                "--unlabelled: give another "
                 "--out");
   }
   return runs;
@@ -238,6 +240,8 @@ std::string Runner::inputs_of(const ExperimentRun& run, const TrainTest& parts) 
   for (const auto& s : parts.test.samples) text += format("test %.17g\n", s.score);
   for (const auto& file : {config.init, config.teacher})
     text += (file.empty() ? "none" : digest_of(file)) + "\n";
+  if (!config.unlabelled.empty())
+    for (const auto& photo : photos_in(config.unlabelled, true)) text += digest_of(photo) + "\n";
   return sha256(std::vector<uint8_t>(text.begin(), text.end()));
 }
 
