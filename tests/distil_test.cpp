@@ -118,6 +118,22 @@ TEST_CASE("the averaged model follows the student") {
     REQUIRE(average[i] == doctest::Approx(0.75 * before.span<float>()[i] + 0.25 * now[i]).epsilon(1e-6));
 }
 
+TEST_CASE("a run refuses to go on with another teacher's features") {
+  const TemporaryFolder folder;
+  TrainConfig config = toy_run(folder, "run");
+  taught(config);
+  config.unlabelled = "", config.w_distil_feat = 1;
+  train_until(config, 2);
+  config.resume = true;
+  const auto file = bytes_of(config.teacher);
+  QfmIqm other(toy_config(), cpu_device, DType::F32, false);
+  other.init(77);
+  save_model(config.teacher, other, toy_info());
+  CHECK(contains(message_of([&] { train_until(config, 3); }), "another teacher than the run began with"));
+  write_file(config.teacher, file);
+  CHECK_FALSE(train_until(config, 3).finished);
+}
+
 TEST_CASE("a run refuses to go on with other pseudo-labels") {
   const TemporaryFolder folder;
   TrainConfig config = toy_run(folder, "run");

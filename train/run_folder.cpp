@@ -127,7 +127,8 @@ void RunFolder::save(const RunState& state, const ParamSet& params, const Optimi
                       {"best_srcc", state.best_srcc},
                       {"command", state.command},
                       {"labelled", state.labelled},
-                      {"unlabelled", state.unlabelled}};
+                      {"unlabelled", state.unlabelled},
+                      {"teacher", state.teacher}};
   ::fsync(log_.fd);  // the lines behind this state must not be lost before it
   write_safetensors(file("state.safetensors"), tensors,
                     {{"qfm_state", entry.dump(-1, ' ', false, json::error_handler_t::replace)}});
@@ -142,9 +143,10 @@ void RunFolder::restore(RunState& state, ParamSet& params, Optimizer& optimizer,
     const json entry = json::parse(found->second);
     QFM_CHECK(entry.at("format") == 1, path, ": format ", entry.at("format").dump(),
               ", this program reads 1");
-    state = {entry.at("steps"),   entry.at("epochs"),          entry.at("loss_sum"),
-             entry.at("seconds"), entry.at("best_epoch"),      entry.at("best_srcc"),
-             entry.at("command"), entry.value("labelled", ""), entry.value("unlabelled", "")};
+    state = {entry.at("steps"),         entry.at("epochs"),          entry.at("loss_sum"),
+             entry.at("seconds"),       entry.at("best_epoch"),      entry.at("best_srcc"),
+             entry.at("command"),       entry.value("labelled", ""), entry.value("unlabelled", ""),
+             entry.value("teacher", "")};
   } catch (const json::exception&) {
     QFM_FAIL(path, ": metadata 'qfm_state' is damaged");
   }

@@ -20,6 +20,7 @@ struct RunState {
   std::string command;          // that began the run: a resumed one writes it into its checkpoints too
   std::string labelled = {};    // digest_of its RunData; empty: unknown, of an earlier version
   std::string unlabelled = {};  // PseudoLabels::digest of its pseudo-labelled photos
+  std::string teacher = {};     // SHA-256 of its --teacher; empty: none, or unknown, of an earlier version
 };
 
 // Every file is replaced atomically or, the log, appended to by one write a line. All throw Error "PATH:

@@ -7,6 +7,7 @@
 #include <set>
 #include <utility>
 
+#include "engine/base/sha256.h"
 #include "engine/base/threads.h"
 #include "kernels/choice.h"
 #include "train/evaluate.h"
@@ -101,10 +102,11 @@ ordered_json to_json(const PseudoLabels& labels) {
 }
 
 void Run::open_folder() {
+  const std::string teacher = config_.teacher.empty() ? "" : sha256_of_file(config_.teacher);
   folder_ = std::make_unique<RunFolder>(config_);
   if (!config_.resume) {
     state_.command = info_.command;
-    state_.labelled = digest_of(data_), state_.unlabelled = pseudo_.digest;
+    state_.labelled = digest_of(data_), state_.unlabelled = pseudo_.digest, state_.teacher = teacher;
     if (pseudo_.photos > 0) folder_->log(to_json(pseudo_).dump());
     save();
     return folder_->commit(config_);
@@ -114,6 +116,8 @@ void Run::open_folder() {
             ": other photos or labels than the run began with; it cannot go on with them");
   QFM_CHECK(state_.unlabelled == pseudo_.digest, config_.unlabelled,
             ": other photos or labels than the run began with; it cannot go on with them");
+  QFM_CHECK(state_.teacher.empty() || state_.teacher == teacher, config_.teacher,
+            ": another teacher than the run began with; it cannot go on with it");
   if (distillation_) distillation_->restored(state_.steps);
   info_.command = state_.command;
   seconds_before_ = state_.seconds;
