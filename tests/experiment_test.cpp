@@ -221,7 +221,8 @@ TEST_CASE("an experiment killed at any moment, its runs too, loses no finished r
   for (double seconds = 0.1;; seconds *= 1.25) {
     std::vector<std::string> words{"timeout", "-s", "KILL", std::to_string(seconds), QFM_PROGRAM};
     for (const auto& word : command("killed")) words.push_back(word);
-    const int code = bench().spawn(words, "", "").code;
+    const auto [code, out, err] = bench().spawn(words, "", "");
+    CAPTURE(err);
     const std::string lines = folder / "killed/results.jsonl";
     const std::string now = fs::exists(lines) ? content(lines) : "";
     CHECK(now.starts_with(finished));
