@@ -279,8 +279,9 @@ void Runner::train(const ExperimentRun& run, const std::string& folder, const Da
   say_labels(words, set);
   if (experiment_.protocol == "paper")
     words.insert(words.end(), {"--protocol", "paper", "--val", folder + "/test.csv"});
-  if (fs::exists(out + "/config.json")) words.push_back("--resume");
-  else fs::remove_all(out);  // a run's config is its last file to be made: there is nothing to go on from
+  // A new run writes its state, then its config; at the end of a run its state is removed here.
+  if (fs::exists(out + "/config.json") && fs::exists(out + "/state.safetensors")) words.push_back("--resume");
+  else fs::remove_all(out);
   call(words, folder, threads);
 }
 
