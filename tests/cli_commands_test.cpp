@@ -169,6 +169,21 @@ TEST_CASE("bench counts what the mathematics needs") {
   check_refused(bench().run({"bench", "model", "--only", "nothing", "-o", folder / "b.txt"}), 2, ".json");
 }
 
+TEST_CASE("bench train sets the method's step beside the baseline's") {
+  if (kSanitized) QFM_SKIP("a sanitized build has no speed to measure");
+  const TemporaryFolder folder;
+  const std::vector<std::string> words = {
+      "bench",    "train", "--device", "cpu",
+      "--batch",  "1",     "--match",  "matched",
+      "--select", "on",    "-o",       folder / "b.json",
+      "--ema",    "0.9",   "--only",   "select, matched, averaged student"};
+  CHECK(bench().run(words).code == 0);
+  const auto report = nlohmann::json::parse(content(folder / "b.json"));
+  REQUIRE(report["rows"].size() == 1);
+  CHECK(report["rows"][0]["times_baseline"].get<double>() > 0.5);
+  check_refused(bench().run({"bench", "train", "--w-distil-feat", "1"}), 2, "--w-distil-feat: needs --ema");
+}
+
 constexpr int kPlanned = 28;  // images in the batch of plan()
 const nlohmann::json& plan() {
   static const nlohmann::json one = [] {

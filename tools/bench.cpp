@@ -62,6 +62,15 @@ Timing time_steps(Device device, const std::function<void()>& f) {
   return timing_of({milliseconds_of(f)});
 }
 
+std::pair<Timing, Timing> time_in_turn(Device device, const std::function<void()>& f,
+                                       const std::function<void()>& g) {
+  const size_t warm_up = 2, rounds = device == cpu_device || cuda::keeps_time() ? 15 : 1;
+  std::vector<double> of_f, of_g;
+  for (size_t i = 0; i < warm_up; ++i) f(), g();
+  for (size_t i = 0; i < rounds; ++i) of_f.push_back(milliseconds_of(f)), of_g.push_back(milliseconds_of(g));
+  return {timing_of(std::move(of_f)), timing_of(std::move(of_g))};
+}
+
 int64_t beyond_caches(Device device) {
   const int64_t last =
       device == cpu_device ? int64_t{32} << 20 : static_cast<int64_t>(cuda::l2_cache_bytes());
@@ -208,6 +217,13 @@ void add_method_options(CLI::App& app, BenchOptions& options) {
          "Feature selection head (on|off) [off]")
       ->check(CLI::IsMember({"on", "off"}).description(""))
       ->type_name("TEXT");
+  const auto number = [&](const char* name, double& value, double high, const char* description) {
+    app.add_option(name, value, description)->check(CLI::Range(0.0, high).description(""))->type_name("X");
+  };
+  number("--ema", options.ema, 0.999999, "Decay of the averaged student; 0: off [0]");
+  number("--w-contrast", options.w_contrast, 1e6, "Weight of the contrastive term [0]");
+  number("--w-distil-feat", options.w_distil_feat, 1e6,
+         "Weight of the features of the averaged student, with --ema [0]");
 }
 
 }  // namespace
@@ -238,6 +254,8 @@ void add_bench(CLI::App& parent, const RegisterAction& on) {
     on(app, [options, run, extension] {
       if (!options->output.empty()) checked_extension(options->output, extension);
       if (!options->arch.empty()) as_usage("--arch", [&] { model_config(options->arch); });
+      as_usage("--w-distil-feat",
+               [&] { QFM_CHECK(options->w_distil_feat == 0 || options->ema > 0, "needs --ema"); });
       return run(*options, apply(options->common));
     });
     return std::pair(app, options);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "models/qfm_iqm.h"
@@ -21,6 +22,8 @@ struct BenchOptions {
   std::string match = "off";
   int64_t adversarial = 0;
   bool select = false;
+  double ema = 0, w_contrast = 0, w_distil_feat = 0;
+  bool method() const { return select || match != "off" || ema > 0 || w_contrast > 0 || w_distil_feat > 0; }
   bool plan = false;  // of kernels: costs and floors instead of times
 };
 
@@ -59,6 +62,9 @@ Timing time_calls(Device device, const std::function<void(size_t turn)>& run);
 
 // Of one call of f, which is done with its work when it returns, by the host's clock; in host-CUDA as above.
 Timing time_steps(Device device, const std::function<void()>& f);
+// The same of f and g in turn, so that a machine's moods meet both.
+std::pair<Timing, Timing> time_in_turn(Device device, const std::function<void()>& f,
+                                       const std::function<void()>& g);
 
 // Four times the last cache of the device: arrays to measure memory with make up so many bytes.
 int64_t beyond_caches(Device device);

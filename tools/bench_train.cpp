@@ -11,6 +11,7 @@
 #include "tools/bench.h"
 #include "tools/console.h"
 #include "train/decode.h"
+#include "train/distil.h"
 #include "train/encode.h"
 #include "train/loader.h"
 #include "train/optimizer.h"
@@ -56,7 +57,7 @@ std::vector<std::string> write_photos(const std::string& folder, int count) {
 
 MethodOptions method_of(const BenchOptions& options, int64_t batch) {
   MethodOptions method;
-  method.batch = batch;
+  method.batch = batch, method.w_contrast = options.w_contrast;
   if (options.match == "off") return method;
   MatchOptions& match = method.match.emplace();
   match.mode = match_mode(options.match), match.trials = options.adversarial;
@@ -64,34 +65,63 @@ MethodOptions method_of(const BenchOptions& options, int64_t batch) {
   return method;
 }
 
-// "", or what of the method is on.
+// ", " and what of the method is on.
 std::string method_name(const BenchOptions& options) {
   std::string name;
   if (options.select) name += ", select";
   if (options.match != "off") name += ", " + options.match;
   if (options.match != "off" && options.adversarial > 0)
     name += concat(", adversarial ", options.adversarial);
+  if (options.w_contrast > 0) name += ", contrast";
+  if (options.ema > 0) name += ", averaged student";
+  if (options.w_distil_feat > 0) name += ", its features";
   return name;
 }
 
-// Steps as a run takes them (train/trainer.cpp): on CUDA the next batch is on its way while one computes.
-class Steps {
+ModelConfig config_of(const BenchOptions& options, const std::string& arch) {
+  ModelConfig config = model_config(arch);
+  config.select = options.select;
+  return config;
+}
+
+// A run's model and steps, as train/trainer.cpp takes them: on CUDA the next batch is on its way while one
+// computes.
+class Trainee {
  public:
-  explicit Steps(TrainStep& step) : step_(step) {}
+  Trainee(const BenchOptions& options, const std::string& arch, int64_t batch, Placement where)
+      : model_(config_of(options, arch), where.device, where.dtype, true), optimizer_(model_.params) {
+    model_.init(options.common.seed);
+    if (options.ema > 0)
+      distillation_.emplace(model_, ModelInfo{}, DistilOptions{"", options.ema, options.w_distil_feat, 0},
+                            optimizer_.rule);
+    step_.emplace(model_, optimizer_, method_of(options, batch), distillation_ ? &*distillation_ : nullptr);
+  }
+
+  const ModelConfig& config() const { return model_.config; }
+
   // One update; `draw` makes the batch that comes next.
   void operator()(const std::function<Batch()>& draw) {
     const Batch batch = next_ ? *std::exchange(next_, std::nullopt) : draw();
-    step_(batch, std::exchange(epoch_, 1u), 1e-5, [&] {
+    (*step_)(batch, std::exchange(epoch_, 1u), 1e-5, [&] {
       next_ = draw();
-      step_.stage(*next_, epoch_);
+      step_->stage(*next_, epoch_);
     });
   }
 
  private:
-  TrainStep& step_;
+  QfmIqm model_;
+  Optimizer optimizer_;
+  std::optional<Distillation> distillation_;
+  std::optional<TrainStep> step_;
   std::optional<Batch> next_;
   uint32_t epoch_ = 0;  // the first update fills the memory, all others search it
 };
+
+BenchOptions without_method(const BenchOptions& options) {
+  BenchOptions plain;
+  plain.common = options.common;
+  return plain;
+}
 
 }  // namespace
 
@@ -99,35 +129,44 @@ int bench_train(const BenchOptions& options, Placement where) {
   const std::string arch = options.arch.empty() ? "vit-tiny" : options.arch;
   const int64_t batch = options.batch > 0 ? options.batch : 16;
   BenchReport report(options, "train", where);
-  ModelConfig config = model_config(arch);
-  config.select = options.select;
-  QfmIqm model(config, where.device, where.dtype, true);
-  model.init(options.common.seed);
-  Optimizer optimizer(model.params);
-  TrainStep step(model, optimizer, method_of(options, batch));
-  Steps update(step);
   const TemporaryFolder folder;
   const auto paths = write_photos(folder.path, 16);
   LoaderOptions how;
   how.batch = batch;
   Loader loader(paths, std::vector<float>(paths.size(), 50.0f), how);
-  const auto add = [&](const std::string& row, const std::function<Batch()>& draw) {
-    reset_peak(where.device);
-    // A step of either kind by itself, then one that is captured.
-    for (int i = 0; i < 3 && where.device != cpu_device; ++i) update(draw);
-    const Timing ms = time_steps(where.device, [&] { update(draw); });
-    Json memory = peak_memory(where.device);
-    memory["peak_resident_mb"] = peak_resident_mb();
-    report.add(row, ms.per(static_cast<double>(batch)), training_gflop(model.config), memory);
+  const Batch fixed = loader.batch(0, 0);
+  const auto draw_fixed = [&] { return fixed; };
+  // A step of either kind by itself, then one that is captured.
+  const auto warm = [&](Trainee& trainee) {
+    for (int i = 0; i < 3 && where.device != cpu_device; ++i) trainee(draw_fixed);
   };
-  const std::string name = arch + " step, batch " + std::to_string(batch) + method_name(options);
+  const auto add = [&](const std::string& row, const Trainee& trainee, const Timing& ms, Json more) {
+    more.update(peak_memory(where.device));
+    more["peak_resident_mb"] = peak_resident_mb();
+    report.add(row, ms.per(static_cast<double>(batch)), training_gflop(trainee.config()), more);
+  };
+  const std::string name = arch + " step, batch " + std::to_string(batch);
+  const std::string with_method = name + method_name(options) + ", loader excluded";
+  Trainee plain(without_method(options), arch, batch, where);
   if (const auto row = name + ", loader excluded"; report.wants(row)) {
-    const Batch fixed = loader.batch(0, 0);
-    add(row, [&] { return fixed; });
+    reset_peak(where.device);
+    warm(plain);
+    add(row, plain, time_steps(where.device, [&] { plain(draw_fixed); }), {});
   }
   if (const auto row = name + ", loader included"; report.wants(row)) {
     loader.start(0, std::numeric_limits<int64_t>::max() / 2);
-    add(row, [&] { return loader.next(); });
+    const auto draw = [&] { return loader.next(); };
+    reset_peak(where.device);
+    warm(plain);
+    add(row, plain, time_steps(where.device, [&] { plain(draw); }), {});
+  }
+  if (options.method() && report.wants(with_method)) {
+    reset_peak(where.device);  // its peak is that of both models
+    Trainee method(options, arch, batch, where);
+    warm(plain), warm(method);
+    const auto [ms, baseline_ms] = time_in_turn(
+        where.device, [&] { method(draw_fixed); }, [&] { plain(draw_fixed); });
+    add(with_method, method, ms, {{"times_baseline", ms.median / baseline_ms.median}});
   }
   return report.finish();
 }

@@ -1,6 +1,6 @@
 """Sets the figures of `tools/device-report bench` side by side, in Markdown, with the bars they are held against.
 
-  python3 compare.py PREFIX FACTS     reads PREFIX-kernels-{own,vendor}-*.json and PREFIX-pytorch.json, those that are there;
+  python3 compare.py PREFIX FACTS     reads PREFIX-kernels-{own,vendor}-*.json, PREFIX-{pytorch,method}.json, those that are there;
                                       writes PREFIX-bench.json: FACTS (a JSON object), ratios and bars
 """
 import glob, json, statistics, sys
@@ -80,6 +80,8 @@ compiled = mode("training, torch.compile")
 q = best(compiled)
 memory = q["peak_mb"] / compiled["peak_mb"] if q and q.get("peak_mb") and compiled.get("peak_mb") else None
 bar("peak training memory: qfm / torch.compile", memory, 1.0, at_most=True)
+method = load(f"{prefix}-method.json")
+bar("the method's training step / the baseline's", method and method["rows"][-1]["times_baseline"], 1.15, at_most=True)
 
 # Ours by whichever is faster, against the goal or cuDNN in the same run, whichever is less.
 for name, what, goal in ("attention", "forward", 220), ("attention.backward", "backward", 150):
