@@ -9,8 +9,8 @@ die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
 needed="g++ cmake ninja-build libstb-dev libjpeg62-turbo-dev libcli11-dev nlohmann-json3-dev libdnnl-dev doctest-dev
   libmatio-dev libzip-dev libpugixml-dev"
 
-# The commit of the sources; a copy that left .git behind is told by QFM_COMMIT.
-commit() { git -C "$root" rev-parse --short=12 HEAD 2>/dev/null || echo "${QFM_COMMIT:-unknown}"; }
+# The commit of the sources, "-dirty" where a tracked file is not as committed; a copy that left .git behind is told by QFM_COMMIT.
+commit() { git -C "$root" describe --always --dirty --abbrev=12 '--exclude=*' 2>/dev/null || echo "${QFM_COMMIT:-unknown}"; }
 
 # Those of the given Debian packages that are not installed, each after a blank.
 missing_of() {

@@ -5,7 +5,8 @@
 namespace qfm {
 
 const char* version();  // "0.1.0"
-const char* commit();   // of the sources, when CMake was run: by git, else $QFM_COMMIT, else "unknown"
+// Of the sources when CMake was run: by git, "-dirty" with changes, else $QFM_COMMIT, else "unknown".
+const char* commit();
 // "qfm 0.1.0 (commit 0123abcd)" and the backends built in. Opens cuBLASLt and cuDNN to say which are there.
 std::string version_text();
 

@@ -192,7 +192,7 @@ def attention(batch, backend, backward):
 
 def commit():
     try:
-        done = subprocess.run(["git", "-C", os.path.dirname(os.path.abspath(__file__)), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
+        done = subprocess.run(["git", "-C", os.path.dirname(os.path.abspath(__file__)), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"], capture_output=True, text=True)
         if done.returncode == 0: return done.stdout.strip()
     except OSError: pass
     return os.environ.get("QFM_COMMIT", "unknown")
