@@ -3,9 +3,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <thread>
 
 #include "engine/base/io.h"
 #include "engine/base/memory.h"
@@ -290,8 +293,16 @@ TEST_CASE("a folder holds one run") {
   {
     TrainConfig same = toy_run(folder, "run");
     same.resume = true;
-    const RunFolder open(same);
+    auto open = std::make_unique<RunFolder>(same);
     CHECK(message_of([&] { train(same); }) == same.out + ": another process trains here");
+    CHECK_FALSE(run_folder_is_free(same.out, 0.1));
+    std::thread leaves([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      open.reset();
+    });
+    CHECK(run_folder_is_free(same.out, 60));
+    leaves.join();
+    CHECK(run_folder_is_free(folder / "none", 0));
   }
   config.out = folder / "none";
   CHECK(contains(message_of([&] { train(config); }), "none/config.json: "));

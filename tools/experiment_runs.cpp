@@ -19,6 +19,7 @@
 #include "train/config.h"
 #include "train/manifest.h"
 #include "train/photo_files.h"
+#include "train/run_folder.h"
 
 namespace qfm {
 namespace {
@@ -186,6 +187,8 @@ RunResult Runner::run(const ExperimentRun& run, int threads) {
   const auto begin = std::chrono::steady_clock::now();
   const std::string folder = options_.out + "/runs/" + run.id();
   fs::create_directories(folder);
+  // Where this experiment was killed a moment ago, its run is still saving.
+  QFM_CHECK(run_folder_is_free(folder + "/model", 60), folder, ": another process trains here");
   const TrainTest& parts = split_of(run);
   const std::string inputs = inputs_of(run, parts), begun = folder + "/inputs.txt";
   if (fs::exists(begun) && read_text(begun) != inputs) fs::remove_all(folder + "/model");

@@ -5,10 +5,12 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <thread>
 
 #include "engine/base/io.h"
 
@@ -61,7 +63,27 @@ bool belongs(const std::string& line, const RunState& state) {
   return entry.value("step", int64_t{0}) <= state.steps;
 }
 
+int open_folder(const std::string& path) { return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }
+
+// False: another process holds the lock. The end of a process, however it comes, unlocks. Where a file system
+// knows no locks, it goes on without.
+bool lock_folder(int fd) { return ::flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK; }
+
 }  // namespace
+
+bool run_folder_is_free(const std::string& folder, double seconds) {
+  const int fd = open_folder(folder);
+  if (fd < 0) return true;
+  constexpr auto pause = std::chrono::milliseconds(50);
+  bool free = lock_folder(fd);
+  for (auto waited = pause; !free && std::chrono::duration<double>(waited).count() < seconds;
+       waited += pause) {
+    std::this_thread::sleep_for(pause);
+    free = lock_folder(fd);
+  }
+  ::close(fd);
+  return free;
+}
 
 RunFolder::RunFolder(const TrainConfig& config) : path_(config.out) {
   const std::string settings = file("config.json");
@@ -80,12 +102,10 @@ RunFolder::RunFolder(const TrainConfig& config) : path_(config.out) {
   open_log("");
 }
 
-// The end of a process, however it comes, unlocks.
 void RunFolder::lock() {
-  folder_.fd = ::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  folder_.fd = open_folder(path_);
   QFM_CHECK(folder_.fd >= 0, path_, ": ", std::strerror(errno));
-  const bool taken = ::flock(folder_.fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-  QFM_CHECK(!taken, path_, ": another process trains here");
+  QFM_CHECK(lock_folder(folder_.fd), path_, ": another process trains here");
 }
 
 void RunFolder::commit(const TrainConfig& config) { write_file(file("config.json"), to_json(config)); }
