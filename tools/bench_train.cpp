@@ -141,27 +141,24 @@ int bench_train(const BenchOptions& options, Placement where) {
     for (int i = 0; i < 3 && where.device != cpu_device; ++i) trainee(draw_fixed);
   };
   const auto add = [&](const std::string& row, const Trainee& trainee, const Timing& ms, Json more) {
-    more.update(peak_memory(where.device));
     more["peak_resident_mb"] = peak_resident_mb();
     report.add(row, ms.per(static_cast<double>(batch)), training_gflop(trainee.config()), more);
   };
   const std::string name = arch + " step, batch " + std::to_string(batch);
   const std::string with_method = name + method_name(options) + ", loader excluded";
   Trainee plain(without_method(options), arch, batch, where);
-  if (const auto row = name + ", loader excluded"; report.wants(row)) {
+  const auto add_plain = [&](const std::string& row, const std::function<Batch()>& draw) {
     reset_peak(where.device);
     warm(plain);
-    add(row, plain, time_steps(where.device, [&] { plain(draw_fixed); }), {});
-  }
+    const Timing ms = time_steps(where.device, [&] { plain(draw); });
+    add(row, plain, ms, peak_memory(where.device));
+  };
+  if (const auto row = name + ", loader excluded"; report.wants(row)) add_plain(row, draw_fixed);
   if (const auto row = name + ", loader included"; report.wants(row)) {
     loader.start(0, std::numeric_limits<int64_t>::max() / 2);
-    const auto draw = [&] { return loader.next(); };
-    reset_peak(where.device);
-    warm(plain);
-    add(row, plain, time_steps(where.device, [&] { plain(draw); }), {});
+    add_plain(row, [&] { return loader.next(); });
   }
   if (options.method() && report.wants(with_method)) {
-    reset_peak(where.device);  // its peak is that of both models
     Trainee method(options, arch, batch, where);
     warm(plain), warm(method);
     const auto [ms, baseline_ms] = time_in_turn(
