@@ -39,6 +39,9 @@ elseif(QFM_CUDA_WORLD STREQUAL "host")
   if(QFM_RACE)
     target_compile_definitions(qfm_flags INTERFACE QFM_CUDA_RACE)
   endif()
+  # Kernels say fmaf in their innermost loops: without the instruction each is a call of libm, with the same bits.
+  include(CheckCXXSourceRuns)
+  check_cxx_source_runs("int main() { return __builtin_cpu_supports(\"fma\") ? 0 : 1; }" QFM_HOST_HAS_FMA)
 endif()
 
 # qfm_cuda_sources(target a.cu ...): CUDA by nvcc, C++ by the host compiler, or nothing.
@@ -50,6 +53,6 @@ function(qfm_cuda_sources target)
   if(QFM_CUDA_WORLD STREQUAL "host")
     # Compiled for ThreadSanitizer, linked with engine/base/host_race_hooks.cpp instead.
     set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX
-      COMPILE_OPTIONS "-Wno-unknown-pragmas;$<$<BOOL:${QFM_RACE}>:-fsanitize=thread;-g>")
+      COMPILE_OPTIONS "-Wno-unknown-pragmas;$<$<BOOL:${QFM_HOST_HAS_FMA}>:-mfma>;$<$<BOOL:${QFM_RACE}>:-fsanitize=thread;-g>")
   endif()
 endfunction()
