@@ -28,12 +28,6 @@ inline constexpr bool kSanitized = true;
 #else
 inline constexpr bool kSanitized = false;
 #endif
-// Every access of a kernel is looked at: the same, for the longest of the kernels' tests.
-#ifdef QFM_CUDA_RACE
-inline constexpr bool kInstrumented = true;
-#else
-inline constexpr bool kInstrumented = kSanitized;
-#endif
 
 // Counted by tools/test: each line that starts so is one skipped test.
 #define QFM_SKIP(reason)            \
