@@ -90,6 +90,13 @@ TEST_CASE("every seed and label share has a row with the differences to the base
         std::string::npos);
 }
 
+TEST_CASE("a difference that rounds to nothing has no minus sign") {
+  const Report report(plan(1), {line("plain", 0, 0.5), line("full", 0, 0.49996)});
+  CAPTURE(report.outcome.out);
+  CHECK(report.says("| 0 | 100% | 0.5000 | 0.5000 (+0.0000) |"));
+  CHECK(report.says("full against plain: SRCC +0.0000 (median of 1 paired run, from +0.0000 to +0.0000)"));
+}
+
 TEST_CASE("protocol and splits are printed; lines of another protocol are refused") {
   auto first = line("plain", 0, 0.5), second = line("full", 0, 0.75), third = line("plain", 1, 0.5);
   const Report one(plan(2), {first, second, third});

@@ -1,6 +1,7 @@
 #include "tools/experiment_tables.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "engine/base/error.h"
@@ -13,6 +14,9 @@ namespace {
 
 constexpr int64_t kPairsForP = 6;  // fewer cannot reach p < 0.05 whatever their signs
 constexpr double kSignificant = 0.05;
+
+// "+0.0205", to four decimals; never "-0.0000".
+std::string difference_text(double value) { return format("%+.4f", std::round(value * 1e4) / 1e4 + 0.0); }
 
 std::string figure_text(const std::vector<double>& values, const char* shape) {
   if (values.empty()) return "-";
@@ -72,15 +76,15 @@ std::string comparison(const std::string& variant, const std::string& baseline, 
     return variant + " against " + baseline + ": " + (left_out.empty() ? "no pair of runs yet" : left_out) +
            ".";
   std::string text =
-      format("%s against %s: SRCC %+.4f (median of %lld paired run%s, from %+.4f to %+.4f)", variant.c_str(),
-             baseline.c_str(), median(pairs.differences), static_cast<long long>(n), n == 1 ? "" : "s",
-             *std::min_element(pairs.differences.begin(), pairs.differences.end()),
-             *std::max_element(pairs.differences.begin(), pairs.differences.end()));
+      variant + " against " + baseline + ": SRCC " + difference_text(median(pairs.differences)) +
+      format(" (median of %lld paired run%s, from ", static_cast<long long>(n), n == 1 ? "" : "s") +
+      difference_text(*std::min_element(pairs.differences.begin(), pairs.differences.end())) + " to " +
+      difference_text(*std::max_element(pairs.differences.begin(), pairs.differences.end())) + ")";
   if (!left_out.empty()) text += "; " + left_out;
   if (pairs.runs.a.empty()) text += "; the photos' labels are not at hand";
   else if (const auto between = paired_bootstrap(pairs.runs, srcc, 0))
-    text += format("; drawing the photos anew, 95%% of the medians lie from %+.4f to %+.4f", between->low,
-                   between->high);
+    text += "; drawing the photos anew, 95% of the medians lie from " + difference_text(between->low) +
+            " to " + difference_text(between->high);
   if (n < kPairsForP) return text + ". Exploratory: too few pairs for a p-value.";
   const auto test = wilcoxon(pairs.differences);
   if (!test) return text + ". All pairs are equal.";
@@ -98,7 +102,7 @@ std::string split_cell(const RunResult* r, const RunResult* baseline) {
   if (!r->srcc) return "undefined";
   const std::string text = format("%.4f", *r->srcc);
   if (!baseline || r == baseline || !baseline->srcc || r->split != baseline->split) return text;
-  return text + format(" (%+.4f)", *r->srcc - *baseline->srcc);
+  return text + " (" + difference_text(*r->srcc - *baseline->srcc) + ")";
 }
 
 const RunResult* run_of(const std::vector<RunResult>& results, const Table& t, const std::string& variant,
