@@ -1,6 +1,7 @@
 #include "models/checkpoint.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -127,6 +128,7 @@ ModelInfo read_model_info(const SafeTensors& file) {
   try {
     ModelInfo info = from_json(ordered_json::parse(it->second));
     check_sizes(info);
+    if (info.name.empty()) info.name = std::filesystem::path(file.path()).stem().string();
     return info;
   } catch (const nlohmann::json::exception& e) {
     QFM_FAIL(file.path(), ": metadata 'qfm' is damaged: ", e.what());

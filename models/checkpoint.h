@@ -20,7 +20,8 @@ struct ModelInfo {
   bool labels_scaled = true;               // outputs on 0-100; false: in the labels' own unit
   double label_low = 0, label_high = 100;  // declared range of the labels
   bool higher_is_better = true;
-  std::string training_set, command, version, name;
+  std::string name;  // of the folder that it was trained in
+  std::string training_set, command, version;
   uint64_t seed = 0;
 
   // An output of the model as a quality from 0 to 100, higher is better; or in the labels' own unit and
@@ -37,7 +38,8 @@ struct ModelInfo {
 void save_model(const std::string& path, const QfmIqm& model, const ModelInfo& info,
                 StoreAs store = StoreAs::AsIs);
 
-// Reads only the description. Throws Error "PATH: reason" (not a QFM checkpoint, unknown architecture, ...).
+// Reads only the description. A file that gives the model no name names it. Throws Error "PATH: reason" (not
+// a QFM checkpoint, unknown architecture, ...).
 ModelInfo read_model_info(const SafeTensors& file);
 
 struct LoadedModel {

@@ -82,6 +82,8 @@ TEST_CASE("model info says what a checkpoint is") {
   CHECK(info["sha256"] == sha256_of_file(bench().dmos_model));
   CHECK(bench().run({"model", "info", bench().model}).out.find("architecture       vit-tiny\n") !=
         std::string::npos);
+  const std::string shipped = QFM_SOURCE_DIR "/models/pretrained/qfm-tiny.safetensors";
+  CHECK(bench().run({"model", "info", "--json", shipped}).json().at(0)["name"] == "qfm-tiny");
 }
 
 TEST_CASE("distort grades photos and eval measures on its manifest") {
@@ -148,6 +150,7 @@ TEST_CASE("train fits, refuses to run over a run, and its model scores") {
   check_refused(bench().run(words), 1, out + ": ");
   CHECK(bench().run({"train", "--out", out, "--resume", "--quiet"}).code == 0);
   const auto info = bench().run({"model", "info", "--json", out + "/last.safetensors"}).json().at(0);
+  CHECK(info["name"] == "run");
   CHECK(info["command"].get<std::string>().find("--epochs 1") != std::string::npos);
   CHECK(bench().run({"score", bench().a, "--model", out + "/last.safetensors"}).code == 0);
   write_file(config, R"({"epoch": 3})");

@@ -126,7 +126,8 @@ int run_train(const TrainOptions& options) {
   apply(common);
 
   std::optional<Progress> labelling, checking, steps;
-  TrainHooks hooks{.command = command, .version = version()};
+  const auto folder = std::filesystem::absolute(config.out + "/").lexically_normal().parent_path();
+  TrainHooks hooks{.name = folder.filename().string(), .command = command, .version = version()};
   hooks.labelling = [&](int64_t done, int64_t photos) {
     if (!labelling) labelling.emplace(config.quiet, "photos labelled by the teacher", photos);
     labelling->update(done);

@@ -41,14 +41,12 @@ ModelInfo starting_info(const TrainConfig& config) {
   return info;
 }
 
-void describe(ModelInfo& info, const TrainConfig& config, const Dataset& train, const std::string& command,
-              const std::string& version) {
+void describe(ModelInfo& info, const TrainConfig& config, const Dataset& train) {
   info.labels_scaled = config.labels == "scaled";
   info.label_low = train.range.low, info.label_high = train.range.high;
   info.higher_is_better = train.higher_is_better;
   info.training_set = train.name;
   if (!train.split_sha256.empty()) info.training_set += ", train part of split " + train.split_sha256;
-  info.command = command, info.version = version;
   info.seed = static_cast<uint64_t>(config.seed);
 }
 

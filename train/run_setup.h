@@ -16,9 +16,8 @@ namespace qfm {
 // Architecture and preprocessing: of our checkpoint, or fitting timm's, or as asked for. A checkpoint without
 // a feature selection head gets one where --select asks for it; one that has it keeps it.
 ModelInfo starting_info(const TrainConfig& config);
-// What the run is, for its checkpoints.
-void describe(ModelInfo& info, const TrainConfig& config, const Dataset& train, const std::string& command,
-              const std::string& version);
+// What the run learns from, for its checkpoints.
+void describe(ModelInfo& info, const TrainConfig& config, const Dataset& train);
 
 LoaderOptions loader_options(const TrainConfig& config, const ModelInfo& info);
 // batch: rows of every batch.

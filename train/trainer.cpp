@@ -83,7 +83,8 @@ Run::Run(const TrainConfig& config, const TrainHooks& hooks)
       steps_(per_epoch_ * config.epochs),
       schedule_{schedule_named(config.schedule), config.lr, config.epochs, per_epoch_, config.warmup},
       validation_targets_(targets_of(data_.validation, data_.train, config.labels == "scaled")) {
-  describe(info_, config, data_.train, hooks.command, hooks.version);
+  describe(info_, config, data_.train);
+  info_.name = hooks.name, info_.command = hooks.command, info_.version = hooks.version;
   model_.init(static_cast<uint64_t>(config.seed));
   if (!config.init.empty()) init_from(model_, config.init);
   if (config.ema > 0 || config.w_distil_feat > 0)

@@ -31,7 +31,7 @@ struct EpochReport {
 };
 
 struct TrainHooks {
-  std::string command, version;  // kept in the checkpoints
+  std::string name, command, version;  // kept in the checkpoints
   std::function<void(int64_t done, int64_t photos)> checking =
       {};  // every photo is decoded once before the first step
   std::function<void(int64_t done, int64_t photos)> labelling =
