@@ -18,7 +18,7 @@ using test::contains, test::message_of, test::fixture;
 
 namespace {
 
-json golden_json(const std::string& name) {
+json fixture_json(const std::string& name) {
   std::ifstream file(fixture(name));
   REQUIRE(file);
   return json::parse(file);
@@ -42,7 +42,7 @@ std::string broken_data(const json& broken) {
 }  // namespace
 
 TEST_CASE("every fixture is read as expected.json says") {
-  const json expected = golden_json("expected.json");
+  const json expected = fixture_json("expected.json");
   CHECK(expected["sets"].size() == 19);
   for (const auto& set : expected["sets"]) {
     const std::string id = set["id"];
@@ -69,7 +69,7 @@ TEST_CASE("every fixture is read as expected.json says") {
 }
 
 TEST_CASE("every broken fixture is refused as broken.json says") {
-  const json expected = golden_json("broken/broken.json");
+  const json expected = fixture_json("broken/broken.json");
   CHECK(expected["cases"].size() == 26);
   for (const auto& broken : expected["cases"]) {
     const std::string id = broken["id"], root = fixture(broken["root"]);
@@ -85,7 +85,7 @@ TEST_CASE("every broken fixture is refused as broken.json says") {
 }
 
 TEST_CASE("rows that a table is refused for can be had instead") {
-  const auto golden = golden_json("broken/broken.json");
+  const auto golden = fixture_json("broken/broken.json");
   for (const auto& broken : golden["cases"]) {
     if (broken["expect"] != "report") continue;
     CAPTURE(broken["id"].get<std::string>());

@@ -21,12 +21,6 @@ double weighted_sum(const Tensor& y, const Tensor& dy) {
   return sum;
 }
 
-double largest(const Tensor& t) {
-  double m = 0;
-  for (double v : t.span<double>()) m = std::max(m, std::fabs(v));
-  return m;
-}
-
 void compare(const OpCase& c, const std::vector<Tensor>& got, const std::vector<Tensor>& expected,
              DType dtype) {
   REQUIRE(got.size() == expected.size());
@@ -54,7 +48,7 @@ TEST_CASE("gradients equal central differences in F64") {
       if (!inputs[k].needs_grad()) continue;
       const auto values = inputs[k].value.span<double>();
       const auto grad = inputs[k].grad().span<double>();
-      const double scale = std::max(1.0, largest(inputs[k].grad()));
+      const double scale = std::max(1.0, test::largest(inputs[k].grad().span<double>()));
       const size_t stride = std::max<size_t>(1, values.size() / 23);  // 23 or more elements of each input
       for (size_t i = 0; i < values.size(); i += stride) {
         const double kept = values[i], h = 1e-5;

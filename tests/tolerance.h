@@ -23,6 +23,13 @@ namespace qfm::test {
 constexpr double epsilon(DType t) { return t == DType::BF16 ? 0x1p-7 : t == DType::F64 ? 0x1p-52 : 0x1p-23; }
 constexpr double tolerance_factor(DType t) { return t == DType::BF16 ? 2 : 4; }
 
+// The largest magnitude.
+inline double largest(std::span<const double> values) {
+  double m = 0;
+  for (double v : values) m = std::max(m, std::fabs(v));
+  return m;
+}
+
 struct WorstRatios {
   double of[3] = {0, 0, 0};  // F32, BF16, F64
   ~WorstRatios() {

@@ -30,8 +30,8 @@ struct ExperimentOptions {
   bool keep_models = false, report_only = false;
 };
 
-std::atomic<bool> stop_asked{false};
-void ask_stop(int) { stop_asked.store(true); }
+std::atomic<bool> stopping{false};
+void ask_children_to_stop(int) { stopping.store(true); }
 
 // A training process of ViT-Tiny holds about 1 GiB, of ViT-Small 2.
 constexpr int64_t kBytesPerJob = int64_t{2} << 30;
@@ -114,7 +114,7 @@ class Talk {
 // Until done: passes on that a stop was asked for, and looks every two seconds how far the runs are.
 void watch(const std::atomic<bool>& done, Talk& talk) {
   for (int tick = 1; !done; ++tick) {
-    if (stop_asked) stop_children();
+    if (stopping) stop_children();
     else if (tick % 10 == 0) talk.look();
     std::this_thread::sleep_for(std::chrono::milliseconds(200));
   }
@@ -126,10 +126,10 @@ int64_t run_all(Runner& runner, Talk& talk, const std::vector<ExperimentRun>& ru
   std::atomic<int64_t> failed{0};
   std::atomic<bool> done{false};
   const auto work = [&] {
-    for (size_t i; !stop_asked && (i = next++) < runs.size();) try {
+    for (size_t i; !stopping && (i = next++) < runs.size();) try {
         talk.finished(runner.run(runs[i], each));
       } catch (const std::exception& error) {
-        if (!stop_asked) ++failed, talk.failed(error.what());
+        if (!stopping) ++failed, talk.failed(error.what());
       }
   };
   std::jthread watcher([&] { watch(done, talk); });
@@ -143,8 +143,8 @@ int64_t run_all(Runner& runner, Talk& talk, const std::vector<ExperimentRun>& ru
 // What is missing. The number of runs that failed.
 int64_t make_runs(const ExperimentOptions& options, const Experiment& e, Device device, Runner& runner,
                   const ResultLines& lines) {
-  std::signal(SIGINT, ask_stop);
-  std::signal(SIGTERM, ask_stop);
+  std::signal(SIGINT, ask_children_to_stop);
+  std::signal(SIGTERM, ask_children_to_stop);
   const auto runs = runner.missing();
   if (runs.empty()) return 0;
   const int jobs = jobs_for(options.jobs, device, runs.size()), each = std::max(1, threads() / jobs);
