@@ -43,7 +43,7 @@ double difference(const Tensor& a, const Tensor& b, Counts&& counts) {
 double scaled_error(const Tensor& got, const Tensor& expected) {
   REQUIRE(got.shape() == expected.shape());
   const Tensor a = got.to(DType::F64), b = expected.to(DType::F64);
-  return difference(a, b, [](size_t) { return true; }) / std::max(test::largest(b.span<double>()), 1e-300);
+  return difference(a, b, [](size_t) { return true; }) / std::max(largest(b.span<double>()), 1e-300);
 }
 
 // ---- single operations
@@ -138,7 +138,7 @@ void check_f64(const std::string& what, const Tensor& got, const Tensor& expecte
   const Tensor g = got.to(DType::F64), e = expected.to(DType::F64);
   REQUIRE(g.shape() == e.shape());
   CHECK(difference(g, e, [](size_t) { return true; }) <=
-        std::max(test::largest(e.span<double>()) * (loose ? 1e-9 : 1e-10), 1e-12));
+        std::max(largest(e.span<double>()) * (loose ? 1e-9 : 1e-10), 1e-12));
 }
 
 void check_sdpa(const GoldenCase& c) {
@@ -171,8 +171,7 @@ double gradient_error(const std::string& name, const Tensor& got, const Tensor& 
       name.find("qkv.bias") != std::string::npos || name.find("in_proj_bias") != std::string::npos;
   const auto third = static_cast<size_t>(g.numel() / 3);
   const auto is_key = [&](size_t i) { return packed && i >= third && i < 2 * third; };
-  return difference(g, e, [&](size_t i) { return !is_key(i); }) /
-         std::max(test::largest(e.span<double>()), 1e-300);
+  return difference(g, e, [&](size_t i) { return !is_key(i); }) / std::max(largest(e.span<double>()), 1e-300);
 }
 
 void load_golden(ParamSet& params, const SafeTensors& file) {
