@@ -13,36 +13,38 @@ using nlohmann::ordered_json;
 ordered_json to_json(const ModelInfo& info) {
   const VitConfig& v = info.config.vit;
   const PanelConfig& p = info.config.panel;
-  return {{"format", 1},
-          {"name", info.name},
-          {"arch", info.config.arch},
-          {"vit",
-           {{"image_height", v.image_height},
-            {"image_width", v.image_width},
-            {"patch", v.patch},
-            {"width", v.width},
-            {"depth", v.depth},
-            {"heads", v.heads},
-            {"layer_scale", v.layer_scale},
-            {"pos_embed_on_cls", v.pos_embed_on_cls},
-            {"eps", v.eps}}},
-          {"decoder", {{"judges", p.judges}, {"heads", p.heads}, {"eps", p.eps}}},
-          {"select", info.config.select},
-          {"preprocessing",
-           {{"crop", info.crop},
-            {"resize", info.resize.side},
-            {"resize_to", {info.resize.height, info.resize.width}},
-            {"mean", info.mean},
-            {"std", info.std}}},
-          {"labels",
-           {{"scaled", info.labels_scaled},
-            {"low", info.label_low},
-            {"high", info.label_high},
-            {"higher_is_better", info.higher_is_better}}},
-          {"training_set", info.training_set},
-          {"command", info.command},
-          {"seed", info.seed},
-          {"version", info.version}};
+  ordered_json j{{"format", 1},
+                 {"name", info.name},
+                 {"arch", info.config.arch},
+                 {"vit",
+                  {{"image_height", v.image_height},
+                   {"image_width", v.image_width},
+                   {"patch", v.patch},
+                   {"width", v.width},
+                   {"depth", v.depth},
+                   {"heads", v.heads},
+                   {"layer_scale", v.layer_scale},
+                   {"pos_embed_on_cls", v.pos_embed_on_cls},
+                   {"eps", v.eps}}},
+                 {"decoder", {{"judges", p.judges}, {"heads", p.heads}, {"eps", p.eps}}},
+                 {"select", info.config.select},
+                 {"preprocessing",
+                  {{"crop", info.crop},
+                   {"resize", info.resize.side},
+                   {"resize_to", {info.resize.height, info.resize.width}},
+                   {"mean", info.mean},
+                   {"std", info.std}}},
+                 {"labels",
+                  {{"scaled", info.labels_scaled},
+                   {"low", info.label_low},
+                   {"high", info.label_high},
+                   {"higher_is_better", info.higher_is_better}}},
+                 {"training_set", info.training_set},
+                 {"command", info.command},
+                 {"seed", info.seed},
+                 {"version", info.version}};
+  if (info.truncated_schedule) j["schedule"] = "truncated";
+  return j;
 }
 
 ModelInfo from_json(const ordered_json& j) {
@@ -70,6 +72,7 @@ ModelInfo from_json(const ordered_json& j) {
   info.higher_is_better = labels.at("higher_is_better");
   info.training_set = j.at("training_set"), info.command = j.at("command"), info.seed = j.at("seed");
   info.version = j.at("version");
+  info.truncated_schedule = j.value("schedule", "") == "truncated";
   return info;
 }
 

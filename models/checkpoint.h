@@ -23,6 +23,8 @@ struct ModelInfo {
   std::string name;  // of the folder that it was trained in
   std::string training_set, command, version;
   uint64_t seed = 0;
+  bool truncated_schedule =
+      false;  // trained with a warm-up longer than the first step of the learning rate's curve
 
   // An output of the model as a quality from 0 to 100, higher is better; or in the labels' own unit and
   // direction.

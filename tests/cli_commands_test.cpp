@@ -152,9 +152,32 @@ TEST_CASE("train fits, refuses to run over a run, and its model scores") {
   const auto info = bench().run({"model", "info", "--json", out + "/last.safetensors"}).json().at(0);
   CHECK(info["name"] == "run");
   CHECK(info["command"].get<std::string>().find("--epochs 1") != std::string::npos);
+  CHECK(info["schedule"].is_null());
   CHECK(bench().run({"score", bench().a, "--model", out + "/last.safetensors"}).code == 0);
   write_file(config, R"({"epoch": 3})");
   check_refused(bench().run(words), 1, config + ": ");
+}
+
+TEST_CASE("a warm-up longer than the first step of the curve warns, and its results say so") {
+  const TemporaryFolder folder;
+  const std::string manifest = graded_photos(folder), out = folder / "run", model = out + "/last.safetensors";
+  const auto trained =
+      bench().run({"train", "--data",   manifest, "--init",   bench().model, "--out",
+                   out,     "--epochs", "1",      "--batch",  "2",           "--crops-per-image",
+                   "1",     "--scale",  "0:100",  "--warmup", "0.5",         "--device",
+                   "cpu",   "--quiet"});
+  CAPTURE(trained.err);
+  CHECK(trained.code == 0);
+  CHECK(trained.err.find("--warmup 0.5 is longer than the first step") != std::string::npos);
+  CHECK(trained.err.find("(0.333 of 1 epochs)") != std::string::npos);
+  CHECK(trained.out.find("(schedule truncated)") != std::string::npos);
+  const std::string log = content(out + "/log.jsonl");
+  CHECK(nlohmann::json::parse(lines_of(log).back())["schedule"] == "truncated");
+  CHECK(bench().run({"model", "info", "--json", model}).json().at(0)["schedule"] == "truncated");
+  CHECK(bench()
+            .run({"eval", "--data", manifest, "--scale", "0:100", "--model", model, "-o", folder / "r.csv"})
+            .code == 0);
+  CHECK(content(folder / "r.csv").find("\n# schedule: truncated\n") != std::string::npos);
 }
 
 TEST_CASE("bench counts what the mathematics needs") {

@@ -98,9 +98,26 @@ TEST_CASE("a configuration survives its JSON") {
   CHECK(to_json(read) == to_json(config));
   CHECK(val_fraction(read) == 0.125);
   CHECK(contains(to_json(config), "\"adversarial\": \"off\""));
+  CHECK(contains(to_json(config), "\"warmup\": 0,"));
+  CHECK(contains(to_json(TrainConfig{}), "\"warmup\": null,"));
   CHECK_FALSE(contains(to_json(config), "resume"));
   config.data = "\xFF.csv";
   CHECK(contains(message_of([&] { to_json(config); }), "not UTF-8"));
+}
+
+TEST_CASE("the warm-up is a third of the epochs unless told, also a fraction of one") {
+  TrainConfig config;
+  CHECK(warmup_of(config) == 3);
+  merge_config(config, R"({"epochs": 5})", "c.json");
+  CHECK(warmup_of(config) == 5.0 / 3);
+  CHECK_FALSE(truncated_schedule(config));
+  set_flag(config, field("warmup"), "3");
+  CHECK(truncated_schedule(config));
+  merge_config(config, R"({"warmup": 1.5})", "c.json");
+  CHECK(warmup_of(config) == 1.5);
+  CHECK(contains(to_json(config), "\"warmup\": 1.5"));
+  merge_config(config, R"({"warmup": null})", "c.json");
+  CHECK(config.warmup == std::nullopt);
 }
 
 TEST_CASE("a config file changes only what it holds") {
@@ -127,6 +144,8 @@ TEST_CASE("values that make no sense are refused with the flag's name") {
            {"lr", "nan", "'nan' is not a number"},
            {"lr", "inf", "not a number"},
            {"lr", "-1", "-1 is not above 0"},
+           {"warmup", "-0.5", "-0.5 is below 0"},
+           {"warmup", "third", "'third' is not a number"},
            {"clip", "0", "not above 0"},
            {"weight-decay", "2", "2 is above 1"},
            {"threads", "1025", "above 1024"},

@@ -117,6 +117,19 @@ TEST_CASE("protocol and splits are printed; lines of another protocol are refuse
                 "run photos/plain/share-1/seed-0 was made with protocol paper and crops grid");
 }
 
+TEST_CASE("figures of a truncated schedule are marked") {
+  json cut = plan(1);
+  cut["variants"][1]["flags"] = {{"epochs", 5}, {"warmup", 3}};
+  const Report report(cut, {line("plain", 0, 0.5), line("full", 0, 0.75)});
+  CAPTURE(report.outcome.out);
+  CHECK(report.says("Truncated: the warm-up was longer than the first step"));
+  CHECK(report.says("| full (truncated) | 1 of 1 |"));
+  CHECK(report.says("| seed | labels | plain | full (truncated) |"));
+  CHECK_FALSE(report.says("plain (truncated)"));
+  cut["variants"][1]["flags"] = {{"epochs", 5}, {"warmup", 1.67}};
+  CHECK_FALSE(Report(cut, {line("plain", 0, 0.5)}).says("runcated"));
+}
+
 TEST_CASE("twelve lines of a chart are told apart, and long names are not cut") {
   json many = plan(1);
   const std::string name = "wide, light, little noise, no search";

@@ -162,6 +162,16 @@ TEST_CASE("schedule: the published curve") {
   }
 }
 
+TEST_CASE("schedule: a warm-up longer than the first step truncates the curve") {
+  CHECK_FALSE(truncates(ScheduleKind::Deiqt, 9, 3));
+  CHECK_FALSE(truncates(ScheduleKind::Deiqt, 5, 5.0 / 3));
+  CHECK_FALSE(truncates(ScheduleKind::Deiqt, 5, 1.67));
+  CHECK(truncates(ScheduleKind::Deiqt, 5, 1.7));
+  CHECK(truncates(ScheduleKind::Deiqt, 5, 3));
+  CHECK_FALSE(truncates(ScheduleKind::Cosine, 5, 3));
+  CHECK(truncates(ScheduleKind::Constant, 2, 3));
+}
+
 TEST_CASE("schedule: cosine, constant, no warm-up, other lengths") {
   Schedule s{ScheduleKind::Cosine, 1e-3, 10, 10, 2};
   CHECK(s.rate(0) == doctest::Approx(1e-6));
@@ -178,6 +188,13 @@ TEST_CASE("schedule: cosine, constant, no warm-up, other lengths") {
   CHECK(s.rate(119) == doctest::Approx(1e-5));
   s.epochs = 2, s.warmup_epochs = 3;  // a run shorter than its warm-up only rises
   for (int i = 1; i < 8; ++i) CHECK(s.rate(i) > s.rate(i - 1));
+  s.epochs = 5, s.iterations = 152, s.warmup_epochs = 5.0 / 3;  // a third of 760 updates: 253
+  CHECK(s.rate(252) == doctest::Approx(1e-3).epsilon(0.01));
+  CHECK(s.rate(253) == 1e-3);
+  CHECK(s.rate(254) == doctest::Approx(1e-4));
+  s.warmup_epochs = 0.5;
+  CHECK(s.rate(38) == doctest::Approx(1e-6 + 38 * (1e-3 - 1e-6) / 76));
+  CHECK(s.rate(76) == 1e-3);
   CHECK(schedule_named("cosine") == ScheduleKind::Cosine);
   CHECK(contains(message_of([] { schedule_named("step"); }), "'step'"));
 }

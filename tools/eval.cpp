@@ -45,6 +45,7 @@ EvalReport evaluate(const EvalOptions& options, const Dataset& set, const Loaded
                    {"crops", options.photos.crops},
                    {"resize", as_json(predictor.options().resize.value_or(loaded.info.resize))},
                    {"seed", options.common.seed}};
+  if (loaded.info.truncated_schedule) report.header["schedule"] = "truncated";
   say_kernels(report.header, device);
   std::vector<std::string> paths;
   for (const auto& sample : set.samples) paths.push_back(sample.path);

@@ -35,8 +35,14 @@ std::string heading(const Experiment& e, size_t finished) {
   std::string text = format("%zu of %zu runs. Protocol %s", finished, runs_of(e).size(), e.protocol.c_str());
   text += e.protocol == "paper" ? " (the best epoch is chosen on the part that it is measured on)"
                                 : " (the last epoch)";
-  return text + "; crops " + e.crops +
-         ". Figures are medians over seeds (least to greatest), all variants on the same splits and seeds.";
+  text += "; crops " + e.crops +
+          ". Figures are medians over seeds (least to greatest), all variants on the same splits and seeds.";
+  if (std::any_of(e.variants.begin(), e.variants.end(), [](auto& v) { return v.truncated_schedule; }))
+    text +=
+        " Truncated: the warm-up was longer than the first step of the learning rate's curve, so the run "
+        "learnt at "
+        "lower rates than the curve's.";
+  return text;
 }
 
 std::vector<std::string> origins(const std::vector<RunResult>& results) {
@@ -109,26 +115,28 @@ std::string html_table(const Rows& rows) {
 Json RunResult::json() const {
   Json s = Json::array();
   for (double v : scores) s.push_back(rounded(v));
-  return {{"id", id},
-          {"key", key},
-          {"inputs", inputs},
-          {"data", data},
-          {"variant", variant},
-          {"label_share", label_share},
-          {"seed", seed},
-          {"split_sha256", split},
-          {"protocol", protocol},
-          {"crops", crops},
-          {"version", version},
-          {"commit", commit},
-          {"srcc", number(srcc)},
-          {"plcc", number(plcc)},
-          {"plcc_mapped", number(plcc_mapped)},
-          {"krcc", number(krcc)},
-          {"rmse_mapped", number(rmse_mapped)},
-          {"seconds", rounded(seconds)},
-          {"losses", losses},
-          {"scores", s}};
+  Json line{{"id", id},
+            {"key", key},
+            {"inputs", inputs},
+            {"data", data},
+            {"variant", variant},
+            {"label_share", label_share},
+            {"seed", seed},
+            {"split_sha256", split},
+            {"protocol", protocol},
+            {"crops", crops},
+            {"version", version},
+            {"commit", commit},
+            {"srcc", number(srcc)},
+            {"plcc", number(plcc)},
+            {"plcc_mapped", number(plcc_mapped)},
+            {"krcc", number(krcc)},
+            {"rmse_mapped", number(rmse_mapped)},
+            {"seconds", rounded(seconds)},
+            {"losses", losses},
+            {"scores", s}};
+  if (truncated_schedule) line["schedule"] = "truncated";
+  return line;
 }
 
 RunResult RunResult::from(const Json& line) {
@@ -137,7 +145,7 @@ RunResult RunResult::from(const Json& line) {
     r.id = line.at("id"), r.key = line.at("key"), r.data = line.at("data"), r.variant = line.at("variant");
     r.split = line.at("split_sha256"), r.version = line.at("version"), r.commit = line.at("commit");
     r.inputs = line.value("inputs", ""), r.protocol = line.value("protocol", ""),
-    r.crops = line.value("crops", "");
+    r.crops = line.value("crops", ""), r.truncated_schedule = line.value("schedule", "") == "truncated";
     r.label_share = line.at("label_share"), r.seed = line.at("seed"), r.seconds = line.at("seconds");
     r.srcc = number_of(line, "srcc"), r.plcc = number_of(line, "plcc"), r.krcc = number_of(line, "krcc");
     r.plcc_mapped = number_of(line, "plcc_mapped"), r.rmse_mapped = number_of(line, "rmse_mapped");

@@ -15,7 +15,8 @@ struct RunResult {
   // of the files that --init and --teacher lead to; empty in lines of before it was kept.
   std::string id, key, inputs;
   std::string data, variant, split, version, commit;
-  std::string protocol, crops;  // empty in lines of before they were kept
+  std::string protocol, crops;      // empty in lines of before they were kept
+  bool truncated_schedule = false;  // kept since lines say so; tables go by the variant's flags
   double label_share = 1;
   int64_t seed = 0;
   std::optional<double> srcc, plcc, plcc_mapped, krcc, rmse_mapped;

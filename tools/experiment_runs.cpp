@@ -43,6 +43,7 @@ void say_labels(std::vector<std::string>& words, const Dataset& set) {
 void name(RunResult& r, const ExperimentRun& run, const Experiment& e) {
   r.id = run.id(), r.data = run.data->name, r.variant = run.variant->name, r.label_share = run.label_share;
   r.seed = run.seed, r.protocol = e.protocol, r.crops = e.crops;
+  r.truncated_schedule = run.variant->truncated_schedule;
 }
 
 RunResult result_of(const Json& tested) {

@@ -18,6 +18,10 @@ constexpr double kSignificant = 0.05;
 // "+0.0205", to four decimals; never "-0.0000".
 std::string difference_text(double value) { return format("%+.4f", std::round(value * 1e4) / 1e4 + 0.0); }
 
+std::string label_of(const ExperimentVariant& v) {
+  return v.name + (v.truncated_schedule ? " (truncated)" : "");
+}
+
 std::string figure_text(const std::vector<double>& values, const char* shape) {
   if (values.empty()) return "-";
   std::string text = format(shape, median(values));
@@ -156,7 +160,7 @@ Rows variant_rows(const Experiment& e, const std::vector<RunResult>& results, co
     const auto runs = runs_in(e, results, t, v.name);
     std::vector<double> minutes;
     for (const auto* r : runs) minutes.push_back(r->seconds / 60);
-    rows.push_back({v.name, format("%zu of %zu", runs.size(), e.seeds.size()),
+    rows.push_back({label_of(v), format("%zu of %zu", runs.size(), e.seeds.size()),
                     figure_text(runs, &RunResult::srcc, "%.4f"), figure_text(runs, &RunResult::plcc, "%.4f"),
                     figure_text(runs, &RunResult::plcc_mapped, "%.4f"),
                     figure_text(runs, &RunResult::krcc, "%.4f"),
@@ -180,7 +184,7 @@ std::vector<std::string> remarks(const Experiment& e, const std::vector<RunResul
 
 Rows split_rows(const Experiment& e, const std::vector<RunResult>& results, const ExperimentData& data) {
   Rows rows{{"seed", "labels"}};
-  for (const auto& v : e.variants) rows[0].push_back(v.name);
+  for (const auto& v : e.variants) rows[0].push_back(label_of(v));
   for (int64_t seed : e.seeds)
     for (double share : e.label_shares) {
       const Table t{&data, share};

@@ -72,6 +72,7 @@ Json describe(const std::string& path) {
           {"higher_is_better", info.higher_is_better},
           {"training_set", info.training_set},
           {"command", info.command},
+          {"schedule", info.truncated_schedule ? Json("truncated") : Json(nullptr)},
           {"seed", info.seed},
           {"version", info.version},
           {"sha256", sha256_of_file(path)}};

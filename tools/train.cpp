@@ -11,6 +11,7 @@
 #include "tools/console.h"
 #include "tools/version.h"
 #include "train/config.h"
+#include "train/schedule.h"
 #include "train/trainer.h"
 
 namespace qfm {
@@ -44,6 +45,7 @@ std::string help_of(const ConfigField& field) {
         if constexpr (std::is_same_v<decltype(v), const std::string&>) return v;
         else if constexpr (std::is_same_v<decltype(v), const bool&>)
           return is_switch(field) ? "" : v ? "on" : "off";
+        else if constexpr (std::is_same_v<decltype(v), const std::optional<double>&>) return "";
         else return field.or_off && v == 0 ? "off" : format("%g", static_cast<double>(v));
       },
       field.member);
@@ -124,6 +126,13 @@ int run_train(const TrainOptions& options) {
   common.threads = static_cast<int>(config.threads);
   common.quiet = config.quiet;
   apply(common);
+  const bool truncated = truncated_schedule(config);
+  if (truncated)
+    warn(format(
+        "qfm: --warmup %g is longer than the first step of the learning rate's curve (%.3g of %lld epochs): "
+        "the results are marked \"truncated\"\n",
+        warmup_of(config), first_step_epochs(schedule_named(config.schedule), config.epochs),
+        static_cast<long long>(config.epochs)));
 
   std::optional<Progress> labelling, checking, steps;
   const auto folder = std::filesystem::absolute(config.out + "/").lexically_normal().parent_path();
@@ -159,8 +168,9 @@ int run_train(const TrainOptions& options) {
   steps.reset();
   const auto report = [&](const char* file, const std::optional<EpochReport>& epoch, const char* remark) {
     if (epoch)
-      print(format("%s/%s  epoch %lld  %s%s\n", config.out.c_str(), file,
-                   static_cast<long long>(epoch->epoch), metrics_text(*epoch).c_str(), remark));
+      print(format("%s/%s  epoch %lld  %s%s", config.out.c_str(), file, static_cast<long long>(epoch->epoch),
+                   metrics_text(*epoch).c_str(), remark) +
+            (truncated ? "  (schedule truncated)\n" : "\n"));
   };
   report("last.safetensors", result.last, config.protocol == "paper" ? "" : "  (protocol clean: the result)");
   report("best.safetensors", result.best,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -9,6 +10,7 @@
 #include "engine/base/io.h"
 #include "engine/base/suggest.h"
 #include "train/csv.h"
+#include "train/schedule.h"
 
 namespace qfm {
 namespace {
@@ -43,7 +45,11 @@ void check_number(const ConfigField& field, Number value) {
 // Limits of one field; the message lacks the field's name.
 void check_field(const TrainConfig& config, const ConfigField& field) {
   std::visit(Overloaded{[&](std::string TrainConfig::*m) { check_text(field, config.*m); },
-                        [](bool TrainConfig::*) {}, [&](auto m) { check_number(field, config.*m); }},
+                        [](bool TrainConfig::*) {},
+                        [&](std::optional<double> TrainConfig::*m) {
+                          if (config.*m) check_number(field, *(config.*m));
+                        },
+                        [&](auto m) { check_number(field, config.*m); }},
              field.member);
 }
 
@@ -60,6 +66,7 @@ void set_text(TrainConfig& config, const ConfigField& field, const std::string& 
   std::visit(Overloaded{[&](std::string TrainConfig::*m) { config.*m = text; },
                         [&](int64_t TrainConfig::*m) { config.*m = off ? 0 : whole_number(text); },
                         [&](double TrainConfig::*m) { config.*m = off ? 0 : parse_number(text); },
+                        [&](std::optional<double> TrainConfig::*m) { config.*m = parse_number(text); },
                         [&](bool TrainConfig::*m) {
                           QFM_CHECK(text == "on" || text == "off", "'", shown(text),
                                     "' is neither on nor off");
@@ -88,6 +95,10 @@ void set_json(TrainConfig& config, const ConfigField& field, const json& value) 
                         [&](bool TrainConfig::*m) {
                           need(value.is_boolean(), "true or false");
                           config.*m = value.get<bool>();
+                        },
+                        [&](std::optional<double> TrainConfig::*m) {
+                          need(value.is_number() || value.is_null(), "a number or null");
+                          config.*m = value.is_null() ? std::nullopt : std::optional(value.get<double>());
                         }},
              field.member);
 }
@@ -180,12 +191,35 @@ void validate(const TrainConfig& config) {
             "--match: its memory only fills in the first epoch, --epochs is ", config.epochs);
 }
 
+double warmup_of(const TrainConfig& config) {
+  return config.warmup.value_or(static_cast<double>(config.epochs) / 3);
+}
+
+bool truncated_schedule(const TrainConfig& config) {
+  return truncates(schedule_named(config.schedule), config.epochs, warmup_of(config));
+}
+
+namespace {
+
+// Whole numbers without a point, as they were written when there were no others: keys of stored results hang
+// on it.
+ordered_json json_of(std::optional<double> value) {
+  if (!value) return nullptr;
+  const double whole = std::nearbyint(*value);
+  return whole == *value && std::abs(whole) < 1e15 ? ordered_json(static_cast<int64_t>(whole))
+                                                   : ordered_json(*value);
+}
+
+}  // namespace
+
 std::string to_json(const TrainConfig& config) {
   ordered_json object;
   for (const auto& field : config_fields()) {
     if (!field.stored) continue;
     auto& value = object[std::string(field.key)];
-    std::visit([&](auto m) { value = config.*m; }, field.member);
+    std::visit(Overloaded{[&](std::optional<double> TrainConfig::*m) { value = json_of(config.*m); },
+                          [&](auto m) { value = config.*m; }},
+               field.member);
     if (field.or_off && value == 0) value = "off";
   }
   try {

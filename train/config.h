@@ -20,7 +20,7 @@ struct TrainConfig {
   int64_t epochs = 9, batch = 16, crops_per_image = 10;
   double lr = 2e-4, weight_decay = 0.05, clip = 5;
   std::string schedule = "deiqt";
-  int64_t warmup = 3;
+  std::optional<double> warmup;  // epochs; without: a third of them, warmup_of()
   std::string protocol = "clean";
   bool select = false;
   std::string match = "off";
@@ -37,7 +37,7 @@ struct TrainConfig {
 
 struct ConfigField {
   using Member = std::variant<std::string TrainConfig::*, int64_t TrainConfig::*, double TrainConfig::*,
-                              bool TrainConfig::*>;
+                              bool TrainConfig::*, std::optional<double> TrainConfig::*>;
   std::string_view key;
   Member member;
   std::string_view help;
@@ -64,6 +64,11 @@ void validate(const TrainConfig& config);
 // A JSON object with every stored field, in the order of the table. Throws Error for a path that is not
 // UTF-8.
 std::string to_json(const TrainConfig& config);
+
+// Epochs of linear warm-up: --warmup, else a third of --epochs (published: 3 of 9).
+double warmup_of(const TrainConfig& config);
+// Whether that warm-up cuts the first step of --schedule short: its results are marked "truncated".
+bool truncated_schedule(const TrainConfig& config);
 
 // --val as a number, nullopt where it is empty or names a manifest.
 std::optional<double> val_fraction(const TrainConfig& config);

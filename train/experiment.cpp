@@ -97,6 +97,7 @@ ExperimentVariant parse_variant(const json& object, const json& common, const st
   variant.flags = merged.dump();
   TrainConfig checked;
   merge_config(checked, variant.flags, where + ": flags");
+  variant.truncated_schedule = truncated_schedule(checked);
   return variant;
 }
 

@@ -31,7 +31,8 @@ struct ExperimentData {
 };
 
 struct ExperimentVariant {
-  std::string name, flags;  // flags: a JSON object with keys of `qfm train`
+  std::string name, flags;          // flags: a JSON object with keys of `qfm train`
+  bool truncated_schedule = false;  // by its flags: wherever its figures stand, they say so
 };
 
 struct Experiment {

@@ -48,6 +48,7 @@ void describe(ModelInfo& info, const TrainConfig& config, const Dataset& train) 
   info.training_set = train.name;
   if (!train.split_sha256.empty()) info.training_set += ", train part of split " + train.split_sha256;
   info.seed = static_cast<uint64_t>(config.seed);
+  info.truncated_schedule = truncated_schedule(config);
 }
 
 LoaderOptions loader_options(const TrainConfig& config, const ModelInfo& info) {

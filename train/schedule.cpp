@@ -14,8 +14,18 @@ ScheduleKind schedule_named(std::string_view name) {
   QFM_FAIL("schedule: '", name, "' is none of deiqt, cosine, constant");
 }
 
+double first_step_epochs(ScheduleKind kind, int64_t epochs) {
+  return static_cast<double>(epochs) / (kind == ScheduleKind::Deiqt ? 3 : 1);
+}
+
+bool truncates(ScheduleKind kind, int64_t epochs, double warmup_epochs) {
+  constexpr double typed = 0.01;
+  return warmup_epochs > first_step_epochs(kind, epochs) + typed;
+}
+
 double Schedule::rate(int64_t update) const {
-  const int64_t total = epochs * iterations, warmup = warmup_epochs * iterations;
+  const int64_t total = epochs * iterations;
+  const int64_t warmup = std::llround(warmup_epochs * static_cast<double>(iterations));
   QFM_CHECK(update >= 0 && update < total, "schedule: update ", update, " of a run of ", total);
   if (update < warmup) {
     const double start = lr / 1000;

@@ -81,7 +81,7 @@ Run::Run(const TrainConfig& config, const TrainHooks& hooks)
                loader_options(config, info_)),
       per_epoch_(batches_.batches_per_epoch()),
       steps_(per_epoch_ * config.epochs),
-      schedule_{schedule_named(config.schedule), config.lr, config.epochs, per_epoch_, config.warmup},
+      schedule_{schedule_named(config.schedule), config.lr, config.epochs, per_epoch_, warmup_of(config)},
       validation_targets_(targets_of(data_.validation, data_.train, config.labels == "scaled")) {
   describe(info_, config, data_.train);
   info_.name = hooks.name, info_.command = hooks.command, info_.version = hooks.version;
@@ -253,6 +253,7 @@ void Run::close_epoch() {
   }
   ordered_json line = to_json(report, state_.steps);
   if (!data_.train.split_sha256.empty()) line["split_sha256"] = data_.train.split_sha256;
+  if (info_.truncated_schedule) line["schedule"] = "truncated";
   folder_->log(line.dump());
   ++state_.epochs;
   state_.loss_sum = 0;
