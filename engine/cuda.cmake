@@ -31,9 +31,10 @@ if(QFM_CUDA_WORLD STREQUAL "device")
     set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
   endif()
   target_compile_definitions(qfm_flags INTERFACE QFM_CUDA_DEVICE)
-  # As for C++: warnings are errors, no contraction; host-CUDA and GPU then do the same arithmetic.
-  target_compile_options(qfm_flags INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Werror=all-warnings
-    -Xcompiler=-Wall,-Wextra,-Werror,-ffp-contract=off,-fno-strict-aliasing>)
+  # As for C++: no contraction; host-CUDA and GPU then do the same arithmetic.
+  target_compile_options(qfm_flags INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false
+    $<$<BOOL:${QFM_WERROR}>:-Werror=all-warnings> $<$<BOOL:${QFM_WERROR}>:-Xcompiler=-Werror>
+    -Xcompiler=-Wall,-Wextra,-ffp-contract=off,-fno-strict-aliasing>)
 elseif(QFM_CUDA_WORLD STREQUAL "host")
   target_compile_definitions(qfm_flags INTERFACE QFM_CUDA_HOST)
   if(QFM_RACE)
