@@ -1,5 +1,6 @@
 #include "kernels/choice.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <optional>

@@ -1,6 +1,7 @@
 // The flags of a training run, their config file, and seeded damage to it.
 #include "train/config.h"
 
+#include <array>
 #include <fstream>
 
 #include "engine/base/io.h"

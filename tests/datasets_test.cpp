@@ -2,6 +2,7 @@
 // broken.json say, other sets' layouts, splits.
 #include "tests/datasets.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>

@@ -157,7 +157,8 @@ void make_livec(FullSet& set) {
   spread.write(set.in("Data/AllStdDev_release.mat"));
 }
 
-const Finding& about(const std::vector<Finding>& findings, const std::string& what) {
+// By value: GCC 13 takes a reference that is got from a temporary for one into it.
+const Finding& about(const std::vector<Finding>& findings, std::string_view what) {
   const auto found = std::find_if(findings.begin(), findings.end(), [&](auto& f) { return f.about == what; });
   REQUIRE(found != findings.end());
   return *found;

@@ -1,5 +1,6 @@
 // kernels/layernorm.cu, on a GPU or in host-CUDA, against the plain functions in double.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <tuple>
 #include <vector>

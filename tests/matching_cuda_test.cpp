@@ -1,4 +1,6 @@
 // kernels/matching.cu and crops.cu on a GPU or in host-CUDA, bit by bit against the plain functions.
+#include <array>
+
 #include "kernels/crops.h"
 #include "kernels/matching.h"
 #include "tests/cuda_kernels.h"

@@ -1,4 +1,6 @@
 // kernels/noise.cu and method_loss.cu on a GPU or in host-CUDA against the plain functions.
+#include <array>
+
 #include "kernels/method_loss.h"
 #include "kernels/noise.h"
 #include "tests/cuda_kernels.h"

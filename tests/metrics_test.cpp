@@ -1,6 +1,7 @@
 // Metrics and schedules against golden values and definitions.
 #include "train/metrics.h"
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <limits>

@@ -1,6 +1,8 @@
 // kernels/study: every step of every ladder, on a GPU or in host-CUDA, against the plain functions in double.
 #include "kernels/study/study.h"
 
+#include <array>
+
 #include "tests/attention_problem.h"
 #include "tests/cuda_kernels.h"
 #include "tests/gemm_problem.h"

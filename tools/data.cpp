@@ -1,5 +1,6 @@
 // qfm data: the doctor of data sets, splits, and the normalised manifest.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <memory>
 
 #include "engine/base/io.h"

@@ -1,5 +1,6 @@
 #include "train/csv.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>

@@ -2,6 +2,7 @@
 
 #include <matio.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <cstring>

@@ -1,5 +1,6 @@
 // SHA-256 (FIPS 180-4): names the exact bytes of a model or a split in results.
 #pragma once
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdint>
