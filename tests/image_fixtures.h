@@ -1,6 +1,7 @@
 // Small photo files made by hand, for clones without the golden ones.
 #pragma once
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <span>
 #include <string>
@@ -65,12 +66,65 @@ inline std::string png(uint32_t width, uint32_t height, int depth, int colour, c
          png_chunk("IDAT", zlib) + png_chunk("IEND", "");
 }
 
+// The parts of a BMP file, written as given, so that a file can also lie.
+struct Bmp {
+  int width, height;  // height below 0: rows top to bottom
+  std::string rows;   // as stored
+  int bits = 24;
+  std::string palette = "";
+  uint32_t header = 40, compression = 0, colours_used = 0;
+  std::vector<uint32_t> masks = {};  // red, green, blue, alpha
+  std::string gap = "";              // before the pixels
+  int64_t pixels_at = -1;            // -1: where they are
+};
+inline std::string write_bmp(const Bmp& b) {
+  const auto number = [](int64_t value, int bytes) { return le(static_cast<uint32_t>(value), bytes); };
+  std::string info = number(b.header, 4);
+  if (b.header == 12) {
+    info += number(b.width, 2) + number(b.height, 2) + le(1, 2) + number(b.bits, 2);
+  } else {
+    info += number(b.width, 4) + number(b.height, 4) + le(1, 2) + number(b.bits, 2);
+    info += le(b.compression, 4) + le(0, 12) + le(b.colours_used, 4) + le(0, 4);
+    for (uint32_t mask : b.masks) info += le(mask, 4);
+    // Masks follow the shorter headers. In others, fields that nothing should read have bits set.
+    info.resize(b.masks.empty() ? std::max(b.header, 4u) : std::max<size_t>(b.header, info.size()), '\x5a');
+  }
+  const std::string before = info + b.palette + b.gap;
+  const int64_t at = b.pixels_at < 0 ? static_cast<int64_t>(14 + before.size()) : b.pixels_at;
+  return "BM" + number(static_cast<int64_t>(14 + before.size() + b.rows.size()), 4) + le(0, 4) +
+         number(at, 4) + before + b.rows;
+}
 inline std::string bmp(int width, int height, const std::string& rows, int bits = 24,
                        const std::string& palette = "") {
-  const auto offset = static_cast<uint32_t>(54 + palette.size());
-  return std::string("BM") + le(offset + static_cast<uint32_t>(rows.size()), 4) + le(0, 4) + le(offset, 4) +
-         le(40, 4) + le(static_cast<uint32_t>(width), 4) + le(static_cast<uint32_t>(height), 4) + le(1, 2) +
-         le(static_cast<uint32_t>(bits), 2) + le(0, 24) + palette + rows;
+  return write_bmp({.width = width, .height = height, .rows = rows, .bits = bits, .palette = palette});
+}
+
+// Rows of pixel values of 1 to 32 bits, as BMP stores them; `values` are in the order of the file.
+inline std::string bmp_rows(const std::vector<uint32_t>& values, int width, int bits) {
+  std::string rows;
+  for (size_t y = 0; y < values.size() / static_cast<size_t>(width); ++y) {
+    std::string row;
+    uint32_t byte = 0;
+    for (int x = 0; x < width; ++x) {
+      const uint32_t value = values[y * static_cast<size_t>(width) + static_cast<size_t>(x)];
+      if (bits >= 8) row += le(value, bits / 8);
+      else byte = byte << bits | value;
+      if (bits < 8 && (x + 1) * bits % 8 == 0) row += static_cast<char>(byte);
+    }
+    const int left = width * bits % 8;
+    if (bits < 8 && left > 0) row += static_cast<char>(byte << (8 - left));
+    row.resize((row.size() + 3) / 4 * 4, '\x77');
+    rows += row;
+  }
+  return rows;
+}
+// Entries of three or four bytes; the fourth is not used and has bits set.
+inline std::string bmp_palette(const std::vector<std::array<uint8_t, 3>>& colours, int entry) {
+  std::string palette;
+  for (const auto& [r, g, b] : colours)
+    palette += std::string{static_cast<char>(b), static_cast<char>(g), static_cast<char>(r), '\x5a'}.substr(
+        0, static_cast<size_t>(entry));
+  return palette;
 }
 
 inline std::string tga(uint32_t width, uint32_t height, const std::string& pixels, int bits = 24,

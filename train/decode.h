@@ -6,6 +6,7 @@
 //   palette   looked up; an index outside of the palette is an error
 //   16 bits   high byte
 //   alpha     composited over white: (c * a + 255 * (255 - a) + 127) / 255
+//   BMP       alpha by its mask only; pixels that run lengths skip have the palette's first colour
 //   GIF       transparent where the first frame leaves the screen free
 //   CMYK      R = K - round((255 - C) * K / 255) with C and K as Adobe stores them (255 = no ink)
 //   EXIF      turned upright by the orientation tag (JPEG and PNG)

@@ -1,47 +1,9 @@
-// BMP, GIF, TGA (by stb, after the checks that it lacks) and PNM (by us).
+// GIF, TGA (by stb, after the checks that it lacks) and PNM (by us).
 #include <algorithm>
-#include <cstdlib>
 
 #include "train/decoders.h"
 
 namespace qfm::decoders {
-namespace {
-
-// stb takes colours beyond the end of a short palette from its stack: refused here.
-void check_bmp_palette(const Source& source, size_t pixels_at, size_t header_end, bool core, int64_t width,
-                       int64_t height, uint32_t bits) {
-  if (bits != 1 && bits != 4 && bits != 8) source.corrupt("bad depth");
-  const size_t colours = pixels_at < header_end ? 0 : (pixels_at - header_end) / (core ? 3 : 4);
-  if (colours == 0 || colours > 256) source.corrupt("bad palette");
-  if (colours >= size_t{1} << bits) return;
-  const size_t stride = (static_cast<size_t>(width) * bits + 31) / 32 * 4;
-  for (int64_t y = 0; y < height; ++y) {
-    const auto row =
-        source.part(pixels_at + static_cast<size_t>(y) * stride, (static_cast<size_t>(width) * bits + 7) / 8);
-    for (size_t x = 0; x < static_cast<size_t>(width); ++x) {
-      const size_t bit = x * bits;
-      const uint32_t index = (row[bit / 8] >> (8 - bits - bit % 8)) & ((1u << bits) - 1);
-      if (index >= colours) source.corrupt("colour index outside of the palette");
-    }
-  }
-}
-
-}  // namespace
-
-Decoded decode_bmp(const Source& source) {
-  const size_t pixels_at = source.le32(10), info_size = source.le32(14);
-  const bool core = info_size == 12;
-  const int64_t width = core ? source.le16(18) : static_cast<int32_t>(source.le32(18));
-  const int64_t height = core ? source.le16(20) : std::abs(int64_t{static_cast<int32_t>(source.le32(22))});
-  const uint32_t bits = source.le16(core ? 24 : 28);
-  const uint32_t compression = core ? 0 : source.le32(30);
-  source.check_size(width, height, 8);
-  if (compression == 1 || compression == 2) source.unsupported("run-length-coded");
-  const size_t header_end = 14 + info_size + (info_size == 40 && compression == 3 ? 12 : 0);
-  if (pixels_at < header_end || pixels_at > source.bytes.size()) source.corrupt("bad position of the pixels");
-  if (bits < 16) check_bmp_palette(source, pixels_at, header_end, core, width, height, bits);
-  return {stb_image(source, static_cast<int>(width), static_cast<int>(height), bits == 16 || bits == 32)};
-}
 
 Decoded decode_gif(const Source& source) {
   const uint32_t width = source.le16(6), height = source.le16(8);

@@ -77,7 +77,6 @@ struct StbAssertion {
 #define STBI_ASSERT(condition) ((condition) ? void() : throw qfm::decoders::StbAssertion{#condition})
 #define STBI_MAX_DIMENSIONS (1 << 20)
 #define STBI_ONLY_PNG
-#define STBI_ONLY_BMP
 #define STBI_ONLY_GIF
 #define STBI_ONLY_TGA
 #ifndef QFM_WITH_JPEG_TURBO
