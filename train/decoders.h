@@ -68,6 +68,8 @@ JpegHeader read_jpeg_header(const Source& source);
 // checked.
 void stb_decode(const Source& source, int width, int height, int channels,
                 const std::function<void(const uint8_t* pixels)>& use);
+// For tests: what stb gets from now on, on this thread, is filled with this byte; -1: not filled.
+void fill_stb_memory(int byte);
 // The usual `use`: three channels copied, or four composited over white.
 Image stb_image(const Source& source, int width, int height, bool alpha);
 

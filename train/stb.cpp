@@ -31,6 +31,7 @@ class Arena {
       blocks_.reserve(blocks_.size() + 1);  // so that push_back below cannot throw and lose the block
     void* data = std::realloc(old, size);
     if (!data) return nullptr;
+    if (filling >= 0 && size > before) std::memset(static_cast<char*>(data) + before, filling, size - before);
     if (block) *block = {data, size};
     else blocks_.push_back({data, size});
     left_ += before;
@@ -47,6 +48,7 @@ class Arena {
   }
 
   static thread_local Arena* current;
+  static thread_local int filling;
 
  private:
   struct Block {
@@ -63,6 +65,7 @@ class Arena {
   Arena* outer_;
 };
 thread_local Arena* Arena::current = nullptr;
+thread_local int Arena::filling = -1;
 
 struct StbAssertion {
   const char* what;
@@ -138,6 +141,8 @@ void stb_decode(const Source& source, int width, int height, int channels,
   if (w != width || h != height) source.corrupt("two different sizes");
   use(data);
 }
+
+void fill_stb_memory(int byte) { Arena::filling = byte; }
 
 Image stb_image(const Source& source, int width, int height, bool alpha) {
   Image image;
