@@ -190,9 +190,19 @@ TEST_CASE("bench counts what the mathematics needs") {
   REQUIRE(report["rows"].size() == 1);
   CHECK(report["rows"][0]["gflop"].get<double>() == doctest::Approx(2.51).epsilon(0.005));
   for (const char* key : {"device", "driver", "date", "command", "threads", "dtype", "path", "commit",
-                          "fma_peak_gflops", "copy_gbs"})
+                          "peak_gflops", "peak_by", "copy_gbs"})
     CHECK_MESSAGE(report.contains(key), key);
   check_refused(bench().run({"bench", "model", "--only", "nothing", "-o", folder / "b.txt"}), 2, ".json");
+  CHECK(report["peak_of"] == "f32 FMA");
+  const auto again = [&](const std::string& dtype) {
+    return bench().run({"bench", "model", "--arch", "vit-tiny", "--batch", "1", "--only", "backbone",
+                        "--dtype", dtype, "--peaks", folder / "b.json", "-o", folder / "c.json"});
+  };
+  CHECK(again("f32").code == 0);
+  const auto second = nlohmann::json::parse(content(folder / "c.json"));
+  CHECK(second["peak_gflops"] == report["peak_gflops"]);
+  CHECK(second["peaks_from"] == folder / "b.json");
+  check_refused(again("bf16"), 2, "of dtype \"f32\", here it is \"bf16\"");
 }
 
 TEST_CASE("bench train sets the method's step beside the baseline's") {
@@ -317,7 +327,8 @@ TEST_CASE("bench kernels climbs a study ladder, a vendor's library first") {
   const auto ladders = nlohmann::json::parse(content(folder / "report.json"))["ladders"];
   REQUIRE(ladders.size() == 1);
   CHECK(ladders[0]["shape"] == "197x192");
-  CHECK(ladders[0]["peak_by"] == "product of 128, BF16");
+  CHECK(ladders[0]["peak_by"] == "own");
+  CHECK(ladders[0]["peak_of"] == "product of 128, BF16");
   const auto& rows = ladders[0]["rows"];
   CHECK(rows.size() == 6);
   CHECK(rows[0]["name"] == "cuDNN");

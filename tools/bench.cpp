@@ -12,10 +12,7 @@
 #include "engine/base/io.h"
 #include "engine/base/memory.h"
 #include "engine/base/threads.h"
-#include "engine/dispatch.h"
-#include "kernels/gemm.h"
 #include "tools/console.h"
-#include "tools/rotation.h"
 #include "tools/version.h"
 
 namespace qfm {
@@ -79,27 +76,6 @@ int64_t beyond_caches(Device device) {
 
 Json peak_memory(Device device) { return {{"peak_tensor_mb", memory_count(device).peak >> 20}}; }
 
-Peaks peaks_of(Placement where) {
-  if (where.device == cpu_device) return measure_peaks(threads());
-  const bool gpu = cuda::keeps_time();
-  const int64_t n = gpu ? 8192 : 128;
-  // Of normal numbers: zeros draw less power, which lets the clock rise.
-  const Rotation make(where, 1, 0);
-  const Buffer a = make({n, n}), b = make({n, n}), c = make({n, n});
-  const GemmShape shape{n, n, n, false, true};
-  const double product_ms = time_calls(where.device, [&](size_t i) {
-                              dispatch({"gemm"}, a[i], [&](auto dev, auto t) {
-                                using T = decltype(t);
-                                gemm<T, T>(dev, shape, ptr<T>(c[i]), ptr<const T>(a[i]), ptr<const T>(b[i]));
-                              });
-                            }).least;
-  const Shape beyond{beyond_caches(where.device) / int64_t{sizeof(float)}};
-  const Tensor from = Tensor::zeros(beyond, DType::F32, where.device), to = like(from);
-  const double copy_ms = time_calls(where.device, [&](size_t) { to.copy_from(from); }).least;
-  return {shape.flops() / product_ms / 1e6, concat("product of ", n, ", ", name_of(where.dtype)),
-          2.0 * static_cast<double>(from.bytes()) / copy_ms / 1e6};
-}
-
 namespace {
 
 // "qfm bench train --batch 16", as typed.
@@ -133,22 +109,16 @@ Json bench_header(const std::string& what, Device device) {
 }
 
 BenchReport::BenchReport(const BenchOptions& options, const std::string& what, Placement where)
-    : options_(options), peaks_(peaks_of(where)) {
+    : options_(options), peaks_(peaks_of(options, where)) {
   const bool on_cpu = where.device == cpu_device;
-  report_ = bench_header(what, where.device);
-  report_.update({{"threads", threads()}, {"dtype", options.common.dtype}});
-  if (on_cpu)
-    report_.update({{"path", name_of(cpu_path())},
-                    {"fma_peak_gflops", rounded(peaks_.gflops)},
-                    {"fma_peak_isa", peaks_.isa}});
-  else report_.update({{"peak_gflops", rounded(peaks_.gflops)}, {"peak_by", peaks_.isa}});
-  report_.update({{"copy_gbs", rounded(peaks_.copy_gbs)}, {"rows", Json::array()}});
+  report_ = bench_header(what, options, where, peaks_);
+  if (on_cpu) report_["path"] = name_of(cpu_path());
+  report_["rows"] = Json::array();
   say_kernels(report_, where.device);
   const std::string path = on_cpu ? concat(", path ", name_of(cpu_path())) : "";
-  print(format("%s, %d threads, %s%s, commit %s\nmeasured peak: %.0f GFLOP/s %s(%s), copy %.1f GB/s\n",
+  print(format("%s, %d threads, %s%s, commit %s\nmeasured peak: %s\n",
                report_["device"].get<std::string>().c_str(), threads(), options.common.dtype.c_str(),
-               path.c_str(), commit(), peaks_.gflops, on_cpu ? "f32 FMA " : "", peaks_.isa.c_str(),
-               peaks_.copy_gbs));
+               path.c_str(), commit(), text_of(peaks_).c_str()));
   print(format("%-34s %10s %20s %9s %8s\n", "", "ms median", "[min, max]", "GFLOP/s", "of peak"));
 }
 
@@ -236,6 +206,7 @@ void add_bench(CLI::App& parent, const RegisterAction& on) {
   bench->require_subcommand(1);
   const auto add = [&](const char* name, const char* description,
                        int (*run)(const BenchOptions&, Placement)) {
+    const bool tunes = std::string_view(name) == "tune";
     const auto options = std::make_shared<BenchOptions>();
     CLI::App* app =
         add_subcommand(*bench, name, description, std::string("qfm bench ") + name + " --threads 2");
@@ -247,7 +218,11 @@ void add_bench(CLI::App& parent, const RegisterAction& on) {
 #ifndef QFM_DEPLOY
     if (run == bench_train) add_method_options(*app, *options);
 #endif
-    const std::string extension = std::string_view(name) == "tune" ? ".txt" : ".json";
+    if (!tunes)
+      app->add_option("--peaks", options->peaks,
+                      "Take the peaks of this earlier report of the same device, instead of measuring them")
+          ->type_name("FILE.json");
+    const std::string extension = tunes ? ".txt" : ".json";
     app->add_option("-o", options->output, "Also write the figures to this " + extension)->type_name("FILE");
     add_device_options(*app, options->common);
     add_common_options(*app, options->common);

@@ -16,7 +16,7 @@ namespace qfm {
 
 struct BenchOptions {
   CommonOptions common;
-  std::string only, arch, output;
+  std::string only, arch, output, peaks;
   int64_t batch = 0;  // 0: those of the benchmark
   // Of train: the method's switches, as in `qfm train`.
   std::string match = "off";
@@ -71,17 +71,23 @@ int64_t beyond_caches(Device device);
 // The most memory that tensors on the device took since reset_peak (engine/base/memory.h).
 Json peak_memory(Device device);
 
-// What the device can do at most, measured now; on a GPU by a large product of the placement's type and a
-// copy far beyond the L2 cache.
+// What the device can do at most, measured now; on a GPU by a large product of the placement's type, of the
+// fastest kernel that there is, and a copy far beyond the L2 cache.
 Peaks peaks_of(Placement where);
+// The same, or those of the report that --peaks names. Throws UsageError where that is of another device,
+// number of threads or type.
+Peaks peaks_of(const BenchOptions& options, Placement where);
+std::string text_of(const Peaks& peaks);  // "731 GFLOP/s (product of 8192, bf16 by cublaslt), copy ..."
 
 // What every file of figures begins with: which program, when, by which command, on what.
 Json bench_header(const std::string& what, Device device);
+// The same with threads, type and peaks: what --peaks reads.
+Json bench_header(const std::string& what, const BenchOptions& options, Placement where, const Peaks& peaks);
 
 // Prints each row when it is there, and writes all to -o FILE.json.
 class BenchReport {
  public:
-  // Measures the peaks first.
+  // Measures the peaks first, unless they are given.
   BenchReport(const BenchOptions& options, const std::string& what, Placement where);
   // Whether --only lets this row pass.
   bool wants(const std::string& name) const;

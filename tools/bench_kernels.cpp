@@ -1,7 +1,6 @@
 // qfm bench kernels: each kernel alone, and the study ladders.
 #include "engine/base/cuda.h"
 #include "engine/base/io.h"
-#include "engine/base/threads.h"
 #include "kernels/choice.h"
 #include "tools/bench.h"
 #include "tools/console.h"
@@ -15,21 +14,12 @@ namespace {
 class KernelReport {
  public:
   KernelReport(const BenchOptions& options, Placement where, const std::string& arch, int64_t batch)
-      : options_(options), peaks_(peaks_of(where)) {
-    report_ = bench_header("kernels", where.device);
-    report_.update({{"threads", threads()},
-                    {"arch", arch},
-                    {"batch", batch},
-                    {"dtype", options.common.dtype},
-                    {"peak_gflops", rounded(peaks_.gflops)},
-                    {"peak_by", peaks_.isa},
-                    {"copy_gbs", rounded(peaks_.copy_gbs)},
-                    {"rows", Json::array()},
-                    {"ladders", Json::array()}});
+      : options_(options), peaks_(peaks_of(options, where)) {
+    report_ = bench_header("kernels", options, where, peaks_);
+    report_.update({{"arch", arch}, {"batch", batch}, {"rows", Json::array()}, {"ladders", Json::array()}});
     say_kernels(report_, where.device);
-    print(format("%s, %s, commit %s\nmeasured peak: %.0f GFLOP/s (%s), copy %.1f GB/s\n",
-                 report_["device"].get<std::string>().c_str(), options.common.dtype.c_str(), commit(),
-                 peaks_.gflops, peaks_.isa.c_str(), peaks_.copy_gbs));
+    print(format("%s, %s, commit %s\nmeasured peak: %s\n", report_["device"].get<std::string>().c_str(),
+                 options.common.dtype.c_str(), commit(), text_of(peaks_).c_str()));
     if (where.device != cpu_device && !cuda::keeps_time())
       print("host-CUDA is there to check kernels: its times say nothing about a GPU\n");
   }

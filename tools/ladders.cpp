@@ -87,9 +87,8 @@ Ladder product_ladder(bool bias_gelu, int64_t m, int64_t n, int64_t k) {
 class LadderTable {
  public:
   LadderTable(const Ladder& ladder, const Peaks& peaks) : ladder_(ladder), peaks_(peaks) {
-    print(format("\n%s %s, BF16: %.1f GFLOP, %.1f MB; peak %.0f GFLOP/s (%s), copy %.1f GB/s\n",
-                 ladder.name.c_str(), ladder.shape.c_str(), ladder.flops / 1e9, ladder.bytes / 1e6,
-                 peaks.gflops, peaks.isa.c_str(), peaks.copy_gbs));
+    print(format("\n%s %s, BF16: %.1f GFLOP, %.1f MB; peak %s\n", ladder.name.c_str(), ladder.shape.c_str(),
+                 ladder.flops / 1e9, ladder.bytes / 1e6, text_of(peaks).c_str()));
     print(format("%-2s %-18s %10s %22s %10s %8s %9s  %s\n", "", "", "ms median", "[min, max]",
                  by_flops() ? "TFLOP/s" : "GB/s", by_flops() ? "of peak" : "of copy", "x row 0", "idea"));
   }
@@ -119,10 +118,9 @@ class LadderTable {
     rows_.push_back(std::move(row));
   }
   Json report() const {
-    return {{"name", ladder_.name},   {"shape", ladder_.shape},
-            {"dtype", "BF16"},        {"flops", ladder_.flops},
-            {"bytes", ladder_.bytes}, {"peak_gflops", rounded(peaks_.gflops)},
-            {"peak_by", peaks_.isa},  {"copy_gbs", rounded(peaks_.copy_gbs)},
+    return {{"name", ladder_.name},   {"shape", ladder_.shape}, {"dtype", "BF16"},
+            {"flops", ladder_.flops}, {"bytes", ladder_.bytes}, {"peak_gflops", rounded(peaks_.gflops)},
+            {"peak_by", peaks_.by},   {"peak_of", peaks_.of},   {"copy_gbs", rounded(peaks_.copy_gbs)},
             {"rows", rows_}};
   }
 

@@ -99,8 +99,9 @@ double copy_gbs(int threads) {
 
 Peaks measure_peaks(int threads) {
   Peaks peaks;
+  peaks.of = "f32 FMA";
   const auto take = [&](const char* isa, double gflops) {
-    if (gflops > peaks.gflops) peaks.gflops = gflops, peaks.isa = isa;
+    if (gflops > peaks.gflops) peaks.gflops = gflops, peaks.by = isa;
   };
   if (available(CpuPath::Avx2)) take("avx2", fma_gflops(threads, avx2::fma_loop, avx2::fma_loop_flops()));
   if (available(CpuPath::Avx512))

@@ -5,8 +5,9 @@
 namespace qfm {
 
 struct Peaks {
-  double gflops = 0;    // F32 fused multiply-adds, two operations each, all threads together; 0 without AVX2
-  std::string isa;      // "avx512" or "avx2": whose loop was faster
+  double gflops = 0;    // two operations a multiply-add, the whole device together; 0 on a CPU without AVX2
+  std::string by;       // what was fastest: "avx512" or "avx2"; on a GPU "cublaslt", or "own" without it
+  std::string of;       // doing what: "f32 FMA"; on a GPU "product of 8192, bf16"
   double copy_gbs = 0;  // copying between arrays beyond the caches, bytes read + bytes written
 };
 
