@@ -1,7 +1,7 @@
-"""Sets the figures of `tools/device-report bench` side by side, in Markdown, with the bars they are held against.
+"""Sets the figures of `tools/device-report` side by side, in Markdown, with the bars they are held against.
 
-  python3 compare.py PREFIX FACTS     reads PREFIX-kernels-{own,vendor}-*.json, PREFIX-{pytorch,method}.json, those that are there;
-                                      writes PREFIX-bench.json: FACTS (a JSON object), ratios and bars
+  python3 compare.py PREFIX FACTS     reads PREFIX-kernels-{own,vendor}-*.json, PREFIX-{pytorch,model,model-1,train,method}.json,
+                                      those that are there; writes PREFIX-bench.json: FACTS (a JSON object), ratios and bars
 """
 import glob, json, statistics, sys
 
@@ -54,6 +54,29 @@ def best(row): return max((q for q in (row or {}).get("qfm", []) if "not_run" no
 def qfm_of(row):
     compiled = next((r for (name, batch), r in modes.items() if batch == row["batch"] and name == row["name"].split(",")[0] + ", torch.compile"), None)
     return best(compiled)
+# qfm's figure beside PyTorch's: that which took turns with the compiled mode, else the report's own of that batch.
+def qfm_alone(what, batch):
+    files, part = (("train",), "loader excluded") if what == "training" else (("model", "model-1"), "with decoder")
+    for file in files:
+        for row in reversed((load(f"{prefix}-{file}.json") or {"rows": []})["rows"]):
+            if part in row["name"] and f"batch {batch}," in row["name"] + ",":
+                return {"by": "its own report", "images_per_s": 1e3 / row["median_ms"], "peak_mb": row.get("peak_tensor_mb")}
+
+side_by_side = []
+for what in "training", "inference":
+    for batch in sorted({r["batch"] for r in peer["rows"] if r["name"].startswith(what)}, reverse=True):
+        eager, compiled = (modes.get((f"{what}, {how}", batch), {}) for how in ("eager", "torch.compile"))
+        ours = best(compiled) or qfm_alone(what, batch)
+        line = {"what": what, "batch": batch, "qfm": ours and ours["images_per_s"], "qfm_by": ours and ours["by"],
+                "eager": eager.get("images_per_s"), "compile": compiled.get("images_per_s")}
+        for how in "eager", "compile":
+            line[f"qfm_to_{how}"] = line["qfm"] / line[how] if line["qfm"] and line[how] else None
+        side_by_side.append(line)
+if side_by_side:
+    print("## Ours and PyTorch\n\nImages a second in BF16; above 1.00 ours is faster.\n")
+    table(("", "batch", "qfm", "PyTorch eager", "torch.compile", "qfm / eager", "qfm / torch.compile"),
+          [(s["what"], str(s["batch"]), number(s["qfm"], 0) + (f" (by {s['qfm_by']})" if s["qfm"] else ""), number(s["eager"], 0), number(s["compile"], 0),
+            number(s["qfm_to_eager"], 2), number(s["qfm_to_compile"], 2)) for s in side_by_side])
 if modes:
     print(f"## Against PyTorch {peer['torch']} ({peer['vit']})\n\nImages a second; qfm in BF16, the better of its rule and its tuned table; the compiled modes took turns with it.\n")
     lines = []
@@ -104,5 +127,5 @@ table(("what", "measured", "bar", ""),
       [(b["what"], number(b["value"], 2) + (" " + b["unit"] if b["value"] is not None and b["unit"] else ""), number(b["bar"], 2),
         {None: "not measured", True: "met", False: "missed"}[b["met"]]) for b in bars])
 with open(f"{prefix}-bench.json", "w") as f:
-    json.dump({**facts, "kernels": ratios, "pytorch": peer["rows"], "bars": bars}, f, indent=2)
+    json.dump({**facts, "side_by_side": side_by_side, "kernels": ratios, "pytorch": peer["rows"], "bars": bars}, f, indent=2)
     f.write("\n")

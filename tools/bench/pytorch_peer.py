@@ -2,7 +2,7 @@
 
   python3 pytorch_peer.py [--arch small|tiny] [--batch 256] [--seconds 300] [--qfm build/qfm [--choices FILE]] [-o FILE.json]
 Prints a row a mode: eager and torch.compile, BF16 (autocast with F32 masters for training), attention by SDPA; and SDPA
-alone. With --qfm the compiled modes alternate with qfm's, twice each. Needs torch; the ViT is timm's where timm is there.
+alone. Eager modes come first: they take seconds where compiling takes a minute. With --qfm the compiled modes alternate with qfm's, twice each. Needs torch; the ViT is timm's where timm is there.
 What does not fit into --seconds is reported as not run.
 """
 import argparse, datetime, gc, json, os, statistics, subprocess, sys, tempfile, time
@@ -23,6 +23,7 @@ p.add_argument("--seconds", type=float, default=300)
 p.add_argument("--device", default="cuda")
 p.add_argument("--qfm", help="the program to compare with")
 p.add_argument("--choices", help="a table of qfm bench tune: qfm is measured with it too")
+p.add_argument("--peaks", help="a report of qfm bench with this device's peaks, which qfm then need not measure again")
 p.add_argument("-o", dest="out")
 a = p.parse_args()
 torch.manual_seed(0)
@@ -79,7 +80,8 @@ def left(): return a.seconds - (time.time() - begin)
 def synchronize():
     if cuda: torch.cuda.synchronize()
 
-def milliseconds(step, rounds=9, calls=5):
+# On the CPU, where this file is only tried, two calls.
+def milliseconds(step, rounds=9 if cuda else 2, calls=5 if cuda else 1):
     times = []
     for _ in range(rounds):
         synchronize(); t = time.perf_counter()
@@ -96,7 +98,7 @@ def run_qfm(what, batch, choices):
     with tempfile.TemporaryDirectory() as folder:
         out = os.path.join(folder, "qfm.json")
         command = [a.qfm, "bench", what, "--device", a.device, "--dtype", "bf16", "--arch", f"vit-{a.arch}", "--batch", str(batch),
-                   "--only", row, "--quiet", "-o", out]
+                   "--only", row, "--quiet", "-o", out, *(["--peaks", a.peaks] if a.peaks else [])]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=left(), env={**os.environ, **({"QFM_CHOICES": choices} if choices else {})})
             if done.returncode: return {"not_run": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}
@@ -130,8 +132,9 @@ def add(row, text):
     for q in row.get("qfm", []):
         print(f"{'   qfm by ' + q['by']:42s} batch {row['batch']:4d} " + (f"not run: {q['not_run']}" if "not_run" in q else
               f"{q['median_ms']:9.3f} ms [{q['min_ms']:.3f}, {q['max_ms']:.3f}] {q['images_per_s']:9.0f} images/s, {q['times_pytorch']:.2f} times PyTorch"), flush=True)
-    if a.out:  # after each row: what was measured stays when the time runs out
-        with open(a.out, "w") as f: json.dump({**about, "rows": rows}, f, indent=2)
+    if a.out:  # after each row, and whole at any moment: what was measured stays when the time runs out
+        with open(a.out + ".part", "w") as f: json.dump({**about, "rows": rows}, f, indent=2)
+        os.replace(a.out + ".part", a.out)
 
 def measure(name, batch, make, qfm=None):
     row = {"name": name, "batch": batch}
@@ -208,13 +211,13 @@ vit = f"timm {timm.__version__}" if timm else "no timm: the same ViT in plain Py
 about = {"torch": torch.__version__, "vit": vit, "device": name, "driver": driver(), "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
          "commit": commit(), "command": " ".join(["python3", "tools/bench/pytorch_peer.py", *sys.argv[1:]]), "arch": a.arch}
 print(f"PyTorch {torch.__version__}, {vit}, {name}, ViT-{a.arch} with decoder, BF16", flush=True)
-measure("training, torch.compile", a.batch, training(a.batch, True), "train")
-measure("inference, torch.compile", a.batch, inference(a.batch, True), "model")
 measure("training, eager", a.batch, training(a.batch, False))
 measure("inference, eager", a.batch, inference(a.batch, False))
+measure("training, torch.compile", a.batch, training(a.batch, True), "train")
+measure("inference, torch.compile", a.batch, inference(a.batch, True), "model")
 for backend in "CUDNN_ATTENTION", "FLASH_ATTENTION":
     for backward in False, True:
         measure(f"attention {'backward' if backward else 'forward'}, SDPA {backend.split('_')[0].lower()}", a.batch, attention(a.batch, backend, backward))
-measure("inference, torch.compile", 1, inference(1, True), "model")
+if a.batch > 1: measure("inference, torch.compile", 1, inference(1, True), "model")
 if timm: measure("training, eager, without SDPA", a.batch, training(a.batch, False, sdpa=False))
 measure("inference, eager, F32", a.batch, inference(a.batch, False, torch.float32))
