@@ -2,7 +2,7 @@
 # every part the report and its archive are written anew, so that a run cut short leaves what it had.
 
 # Part and seconds that are kept for it. What earlier parts leave over is the next one's too.
-plan=(build:70 tests:90 scores:10 speed:25 tune:30 pytorch:200 kernels:60 comparison:3 sanitizer:60)
+plan=(build:70 tests:90 scores:10 speed:25 tune:30 pytorch:200 kernels:60 comparison:6 sanitizer:60)
 
 part_build() {
   build_for_gpu "qfm qfm_cuda_tests qfm_train_tests qfm_model_tests"
@@ -133,11 +133,11 @@ end_part() {
   elif [ -n "$worked" ] || [ ${#omissions[@]} -eq 0 ]; then state="done"
   else state="left out"
   fi
-  why=$(printf '%s; ' "${failures[@]}" "${refusals[@]}" "${omissions[@]}")
+  why=$(printf '%s; ' "${failures[@]}" "${refusals[@]}" "${omissions[@]}" | tr '\n|' '  ')
   why=${why%; }
   printf '{"part": "%s", "state": "%s", "seconds": %d, "why": %s, "results": {%s}}' \
     "$part" "$state" $((SECONDS - part_began)) "$(quoted "$why")" "$results" >"$parts/$part.json"
-  printf '| %s | %s | %d | %s |\n' "$part" "$state" $((SECONDS - part_began)) "$(tr '\n|' '  ' <<<"$why")" >"$parts/$part.row"
+  printf '| %s | %s | %d | %s |\n' "$part" "$state" $((SECONDS - part_began)) "$why" >"$parts/$part.row"
 }
 
 # Runs a part, or says why not: then nothing is left of it but that.

@@ -1,10 +1,11 @@
 # What is built, checked and measured, shared by the stages and the one report of everything. Figures go to $figures-*.
 
-# A dry run takes the smallest of everything, by kernels that run on the CPU. Behind --build, the tree is as it was configured.
+# A dry run takes the smallest of everything: scores and kernels by CUDA's kernels on the CPU, whole models, which would
+# take minutes so, by the CPU's own.
 set_sizes() {
-  arch=vit-small batch=256 photos=(tools/demo_photos) only_kernels="" noise=(--match matched --adversarial 4) device=cuda
+  arch=vit-small batch=256 photos=(tools/demo_photos) only_kernels="" noise=(--match matched --adversarial 4) models_on=cuda
   sanitized_few=(
-    "-tc=AdamW on CUDA equals*,attention on CUDA: more keys*,gemm on CUDA: weight gradients*,gemm on CUDA serves*,repeated vectors on CUDA*,permutations on CUDA*,functions of rows on CUDA*,nearest_match on CUDA*,the noise on CUDA*,crop_normalise on CUDA*"
+    "-tc=AdamW on CUDA equals*,attention on CUDA: more keys*,gemm on CUDA: weight gradients*,gemm on CUDA serves*,repeated vectors on CUDA*,permutations on CUDA*,residual_layernorm*,functions of rows on CUDA*,nearest_match on CUDA*,the noise on CUDA*,crop_normalise on CUDA*"
   )
   gpu_tests=(
     "qfm_cuda_tests"
@@ -12,7 +13,7 @@ set_sizes() {
     "qfm_model_tests|-sf=*op_test.cpp|-tc=CUDA*"
   )
   [ -n "$dry" ] || return 0
-  arch=vit-tiny batch=1 photos=(tools/demo_photos/cid22_1029604.jpg --crops center) only_kernels=layernorm noise=(--match gaussian)
+  arch=vit-tiny batch=1 photos=(tools/demo_photos/cid22_1029604.jpg --crops center) only_kernels=layernorm noise=(--match gaussian) models_on=cpu
   sanitized_few=("-tc=AdamW on CUDA equals*")
   gpu_tests=(
     "qfm_cuda_tests|-tc=AdamW on CUDA equals*"
@@ -79,7 +80,7 @@ scores() { # device dtype: of the photos, into $work
 worst_difference() { # dtype; "null" where a score is missing
   local expected=1
   [ ! -d "${photos[0]}" ] || expected=$(ls "${photos[0]}"/*.jpg | wc -l)
-  paste "$work/cpu-f32" "$work/$device-$1" 2>/dev/null | awk -v photos="$expected" '
+  paste "$work/cpu-f32" "$work/cuda-$1" 2>/dev/null | awk -v photos="$expected" '
     NF == 2 {d = $1 - $2; if (d < 0) d = -d; if (d > worst) worst = d; n++}
     END {if (n == photos) printf "%.4f", worst; else printf "null"}'
 }
@@ -93,8 +94,8 @@ judge_difference() { # dtype allowed
 }
 compare_scores() {
   scores cpu f32
-  scores "$device" f32
-  scores "$device" bf16
+  scores cuda f32
+  scores cuda bf16
   judge_difference f32 0.05
   judge_difference bf16 0.3
 }
@@ -140,10 +141,11 @@ sanitize() { # tool limit filters...
 
 # The peaks are measured by the first report, and hold for those after it.
 qfm_bench() { # limit what report options...
-  local limit=$1 what=$2 report=$3 peaks=()
+  local limit=$1 what=$2 report=$3 on=cuda peaks=()
   shift 3
-  [ "$what" = tune ] || [ ! -s "$figures-model.json" ] || peaks=(--peaks "$figures-model.json")
-  shown "$limit" "$build/qfm" bench "$what" --device "$device" --dtype bf16 --arch "$arch" --quiet "${peaks[@]}" \
+  case $what in model | train) on=$models_on ;; esac
+  [ "$what" = tune ] || [ "$on" != "$models_on" ] || [ ! -s "$figures-model.json" ] || peaks=(--peaks "$figures-model.json")
+  shown "$limit" "$build/qfm" bench "$what" --device "$on" --dtype bf16 --arch "$arch" --quiet "${peaks[@]}" \
     -o "$figures-$report" "$@"
 }
 speed_of_model() {
@@ -174,17 +176,16 @@ kernels() { # own or vendor, which time
   [ $((SECONDS - began)) -le "$longest" ] || longest=$((SECONDS - began))
 }
 against_pytorch() { # limit
-  local tuned=() limit torch_device=cuda
-  [ -z "$dry" ] || torch_device=cpu
-  if ! python3 -c 'import sys, torch; sys.exit(sys.argv[1] == "cuda" and not torch.cuda.is_available())' $torch_device 2>/dev/null; then
-    leave_out "no PyTorch${dry:- with CUDA} on this machine: not compared"
+  local tuned=() limit
+  if ! python3 -c 'import sys, torch; sys.exit(sys.argv[1] == "cuda" and not torch.cuda.is_available())' $models_on 2>/dev/null; then
+    leave_out "no PyTorch for $models_on on this machine: not compared"
     return
   fi
   say "the same in PyTorch"
   [ ! -e "$figures-choices.txt" ] || tuned=(--choices "$figures-choices.txt")
-  [ -n "$dry" ] || [ ! -s "$figures-model.json" ] || tuned+=(--peaks "$figures-model.json")
+  [ ! -s "$figures-model.json" ] || tuned+=(--peaks "$figures-model.json")
   limit=$(at_most "$1")
-  shown "$limit" env PYTHONUNBUFFERED=1 python3 tools/bench/pytorch_peer.py --qfm "$build/qfm" "${tuned[@]}" --device $torch_device \
+  shown "$limit" env PYTHONUNBUFFERED=1 python3 tools/bench/pytorch_peer.py --qfm "$build/qfm" "${tuned[@]}" --device $models_on \
     --arch "${arch#vit-}" --batch "$batch" --seconds $((limit - 15)) -o "$figures-pytorch.json" || true
 }
 side_by_side() { # stage
