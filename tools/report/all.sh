@@ -5,7 +5,9 @@
 plan=(build:70 tests:90 scores:10 speed:25 tune:30 pytorch:200 kernels:60 comparison:6 sanitizer:60)
 
 part_build() {
+  log=$figures-build.log
   build_for_gpu "qfm qfm_cuda_tests qfm_train_tests qfm_model_tests"
+  log=$work/log
   shown 20 "$build/qfm" --version
   result commit "$(quoted "$QFM_COMMIT")"
 }

@@ -9,7 +9,10 @@ heading() { # stage
     "$nvcc_version" "$(date -u +%F)" "$QFM_COMMIT" "$1$dry_option" "$found"
 }
 # A JSON string of it, in ASCII.
-quoted() { printf '"%s"' "$(tr '\n\t' '  ' <<<"$*" | LC_ALL=C tr -cd '\40-\176' | sed -e 's/[\\"]/\\&/g' -e 's/ *$//')"; }
+quoted() {
+  printf '"%s"' "$(tr '\t' ' ' <<<"$*" | LC_ALL=C tr -cd '\n\40-\176' | sed 's/[\\"]/\\&/g' |
+    awk '{printf "%s%s", between, $0; between = "\\n"}')"
+}
 
 # Standard input, into the report and on the screen.
 both() {
