@@ -51,22 +51,21 @@ peer = load(f"{prefix}-pytorch.json") or {"rows": []}
 modes = {(r["name"], r["batch"]): r for r in peer["rows"]}
 # The best of qfm's variants in a row.
 def best(row): return max((q for q in (row or {}).get("qfm", []) if "not_run" not in q), key=lambda q: q["images_per_s"], default=None)
-def qfm_of(row):
-    compiled = next((r for (name, batch), r in modes.items() if batch == row["batch"] and name == row["name"].split(",")[0] + ", torch.compile"), None)
-    return best(compiled)
-# qfm's figure beside PyTorch's: that which took turns with the compiled mode, else the report's own of that batch.
+# The report's own figure of that batch.
 def qfm_alone(what, batch):
     files, part = (("train",), "loader excluded") if what == "training" else (("model", "model-1"), "with decoder")
     for file in files:
         for row in reversed((load(f"{prefix}-{file}.json") or {"rows": []})["rows"]):
             if part in row["name"] and f"batch {batch}," in row["name"] + ",":
                 return {"by": "its own report", "images_per_s": 1e3 / row["median_ms"], "peak_mb": row.get("peak_tensor_mb")}
+# qfm's figure beside PyTorch's: that which took turns with the compiled mode, else the report's own.
+def qfm_of(what, batch): return best(modes.get((f"{what}, torch.compile", batch))) or qfm_alone(what, batch)
 
 side_by_side = []
 for what in "training", "inference":
     for batch in sorted({r["batch"] for r in peer["rows"] if r["name"].startswith(what)}, reverse=True):
         eager, compiled = (modes.get((f"{what}, {how}", batch), {}) for how in ("eager", "torch.compile"))
-        ours = best(compiled) or qfm_alone(what, batch)
+        ours = qfm_of(what, batch)
         line = {"what": what, "batch": batch, "qfm": ours and ours["images_per_s"], "qfm_by": ours and ours["by"],
                 "eager": eager.get("images_per_s"), "compile": compiled.get("images_per_s")}
         for how in "eager", "compile":
@@ -82,7 +81,7 @@ if modes:
     lines = []
     for row in peer["rows"]:
         if row["name"].startswith("attention"): continue
-        q = qfm_of(row)
+        q = qfm_of(row["name"].split(",")[0], row["batch"])
         if "not_run" in row:
             lines.append((row["name"], str(row["batch"]), "not run: " + row["not_run"], number(q and q["images_per_s"], 0), "-", "-", number(q and q.get("peak_mb"), 0)))
             continue
@@ -98,6 +97,7 @@ for what, goal in ("inference", 40000), ("training", 12500):
     row = mode(f"{what}, torch.compile")
     q = best(row)
     bar(f"{what}: qfm / torch.compile", q and row and q["times_pytorch"], 1.5)
+    q = q or qfm_alone(what, 256)
     bar(f"{what}, absolute, for an H100 or H200", q and q["images_per_s"], goal, "images/s")
 compiled = mode("training, torch.compile")
 q = best(compiled)
