@@ -142,10 +142,10 @@ __device__ void store_result(Heads<bf16> to, int first, int end, int d, const fl
       for (int i = 0; i < 4; ++i)
         words[i] = pack_bf16(c[n + i][2 * half] * factor[half], c[n + i][2 * half + 1] * factor[half]);
       transpose_words(words);
-      const int row = first + g + 8 * half, column = 8 * (n + t);
-      if (row < end && column < d)
-        store<4>(reinterpret_cast<uint32_t*>(to.data + row * to.ld + column),
-                 {words[0], words[1], words[2], words[3]});
+      const int row = first + g + 8 * half;
+      bf16* part = to.data + row * to.ld + 8 * t;  // + 8 n: a constant offset, no address of its own
+      if (row < end && 8 * (n + t) < d)
+        store<4>(reinterpret_cast<uint32_t*>(part + 8 * n), {words[0], words[1], words[2], words[3]});
     }
 }
 

@@ -26,10 +26,8 @@
 // row of tiles each block reads A anew, from L2: n / 128 times. mma.sync cannot reach the matrix rate above,
 // which on an H100 takes wgmma. None of this has been timed on a GPU yet.
 //
-// By nvcc 13.0 for sm_90a, without spills: 128 x 128 BF16 at most 222 registers x 128 threads and 81,920
-// bytes of shared memory, two blocks an SM; 64 x 64 at most 128 registers and 40,960 bytes, four. F32: 128 x
-// 64 at most 163 registers and 73,728 bytes, three; 32 x 32 at most 124 registers x 64 threads and 24,576
-// bytes, eight.
+// Registers, shared memory and blocks an SM of each tile: code_budget.json. C leaves in packs of 4 elements
+// where all rows can be reached so; another n takes the small tile that moves element by element.
 #include "engine/base/error.h"
 #include "engine/base/launch.h"
 #include "engine/base/memory.h"
@@ -87,7 +85,7 @@ void start_in_packs(Cuda cuda, const GemmCut& cut, const Product<T>& p, const Ge
 constexpr int kPartsInFlight = 8;  // that a thread asks the memory for together
 
 // C = epilogue(the sum of `count` parts, in their order); sum_a (m) likewise, if not null.
-template <class T>
+template <bool in_packs, class T>
 __global__ void __launch_bounds__(256)
     gemm_add_parts_kernel(GemmOutput<T> to, const float* parts, float* sum_a, const float* parts_of_a,
                           int64_t count) {
@@ -101,13 +99,13 @@ __global__ void __launch_bounds__(256)
       Pack<float, kEpiloguePack> some[kPartsInFlight];  // zeros past the last part
 #pragma unroll
       for (int p = 0; p < kPartsInFlight; ++p)
-        some[p] = read_pack(parts + ((part + p) * to.m + row) * to.n + column, part + p < count ? width : 0,
-                            part + p < count && to.in_packs);
+        some[p] = read_pack<in_packs>(parts + ((part + p) * to.m + row) * to.n + column,
+                                      part + p < count ? width : 0);
 #pragma unroll
       for (int p = 0; p < kPartsInFlight; ++p)
         for (int x = 0; x < kEpiloguePack; ++x) v[0][x] += some[p].at[x];
     }
-    finish_rows(to, v, row, 1, 1, column, width);
+    finish_rows<in_packs>(to, v, row, 1, 1, column, width);
   } else if (sum_a && i < to.m) {
     float sum = 0;
     for (int64_t part = 0; part < count; ++part) sum += parts_of_a[part * to.m + i];
@@ -125,15 +123,19 @@ void run_parts(Cuda cuda, const GemmShape& s, const GemmCut& cut, Out* c, const 
   float *parts = scratch.as<float>(), *parts_of_a = parts + cut.parts * size;
   start(gemm_output(s, parts, GemmEpilogue<T>{}), e.sum_a ? parts_of_a : nullptr);
   const int64_t threads = s.m * ((s.n + kEpiloguePack - 1) / kEpiloguePack) + s.m;
-  launch<gemm_add_parts_kernel<T>>((threads + 255) / 256, 256, 0, cuda.stream, gemm_output(s, c, e), parts,
-                                   e.sum_a, parts_of_a, cut.parts);
+  const auto to = gemm_output(s, c, e);
+  const auto add = [&]<bool in_packs>(std::bool_constant<in_packs>) {
+    launch<gemm_add_parts_kernel<in_packs, T>>((threads + 255) / 256, 256, 0, cuda.stream, to, parts, e.sum_a,
+                                               parts_of_a, cut.parts);
+  };
+  to.in_packs ? add(std::true_type{}) : add(std::false_type{});
 }
 
 }  // namespace
 
 // Large tiles where they give every SM a block: they read A and B half as often as small ones. What a Linear
-// layer never asks for (both transposed, rows that are not whole packs of 16 bytes) takes the small tile and
-// moves element by element.
+// layer never asks for (both transposed, rows of operands or of C that are not whole packs) takes the small
+// tile and moves element by element.
 template <class T, class Out>
 void gemm_own(Cuda cuda, GemmShape s, Out* c, const T* a, const T* b, const GemmEpilogue<T>& e) {
   constexpr int64_t kMost = int64_t{1} << 31;
@@ -146,7 +148,8 @@ void gemm_own(Cuda cuda, GemmShape s, Out* c, const T* a, const T* b, const Gemm
   if (small.blocks() == 0) return;
   const Product<T> p{
       {a, s.m, s.trans_a ? s.m : s.k, !s.trans_a}, {b, s.n, s.trans_b ? s.k : s.n, s.trans_b}, s.k};
-  const bool packs = in_packs<T>(p.a.ld, {a}) && in_packs<T>(p.b.ld, {b}) && !(s.trans_a && s.trans_b);
+  const bool packs = in_packs<T>(p.a.ld, {a}) && in_packs<T>(p.b.ld, {b}) && gemm_output(s, c, e).in_packs &&
+                     !(s.trans_a && s.trans_b);
   if (packs && large.blocks() >= kGemmSms)
     run_parts(cuda, s, large, c, e, [&](const GemmOutput<T>& to, float* sum_a) {
       start_in_packs<Large>(cuda, large, p, to, sum_a);

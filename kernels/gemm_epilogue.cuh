@@ -37,39 +37,37 @@ GemmOutput<T> gemm_output(const GemmShape& s, Out* c, const GemmEpilogue<T>& e) 
   else return {nullptr, c, e, s.m, s.n, in_packs};
 }
 
-// The first `count` elements at p, all of a pack if `whole`; zeros for the rest.
-template <class T>
-__device__ Pack<T, kEpiloguePack> read_pack(const T* p, int count, bool whole) {
-  if (whole) return load<kEpiloguePack>(p);
-  Pack<T, kEpiloguePack> v;
+// The first `count` elements at p, zeros for the rest; where packs are whole, all or none.
+template <bool in_packs, class T>
+__device__ Pack<T, kEpiloguePack> read_pack(const T* p, int count) {
+  Pack<T, kEpiloguePack> v{};
+  if constexpr (in_packs) {
+    if (count > 0) v = load<kEpiloguePack>(p);
+  } else {
 #pragma unroll
-  for (int x = 0; x < kEpiloguePack; ++x) v.at[x] = x < count ? p[x] : T(0.0f);
+    for (int x = 0; x < kEpiloguePack; ++x)
+      if (x < count) v.at[x] = p[x];
+  }
   return v;
 }
 
-__device__ inline Pack<float, kEpiloguePack> rounded(const float (&v)[kEpiloguePack], float) {
-  return {{v[0], v[1], v[2], v[3]}};
-}
-__device__ inline Pack<bf16, kEpiloguePack> rounded(const float (&v)[kEpiloguePack], bf16) {
-  const Pack<uint32_t, 2> pairs{{pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3])}};
-  return load<kEpiloguePack>(reinterpret_cast<const bf16*>(&pairs));
-}
-
-template <class T>
-__device__ void write_pack(T* p, const float (&v)[kEpiloguePack], int count, bool whole) {
-  const Pack<T, kEpiloguePack> to = rounded(v, T{});
-  if (whole) store<kEpiloguePack>(p, to);
+template <bool in_packs, class T>
+__device__ void write_pack(T* p, const float (&v)[kEpiloguePack], int count) {
+  const auto to = round_pack<T>(v);
+  if constexpr (in_packs) {
+    store<kEpiloguePack>(p, to);
+  } else {
 #pragma unroll
-  for (int x = 0; x < kEpiloguePack; ++x)
-    if (!whole && x < count) p[x] = to.at[x];
+    for (int x = 0; x < kEpiloguePack; ++x)
+      if (x < count) p[x] = to.at[x];
+  }
 }
 
 // Rows `row`, row + step, ... of C, `rows` of them (at most kRows), columns [column, column + count).
-template <int kRows, class T>
+template <bool in_packs, int kRows, class T>
 __device__ void finish_rows(const GemmOutput<T>& to, float (&v)[kRows][kEpiloguePack], int64_t row, int step,
                             int rows, int64_t column, int count) {
   const GemmEpilogue<T>& e = to.epilogue;
-  const bool whole = to.in_packs;
   const auto at = [&](int r) { return (row + r * step) * to.n + column; };
   const auto each = [&](auto&& f) {
 #pragma unroll
@@ -81,25 +79,24 @@ __device__ void finish_rows(const GemmOutput<T>& to, float (&v)[kRows][kEpilogue
   const auto each_with = [&](const T* matrix, auto&& f) {
     Pack<T, kEpiloguePack> others[kRows];
 #pragma unroll
-    for (int r = 0; r < kRows; ++r)
-      others[r] = read_pack(matrix + at(r), r < rows ? count : 0, whole && r < rows);
+    for (int r = 0; r < kRows; ++r) others[r] = read_pack<in_packs>(matrix + at(r), r < rows ? count : 0);
     each([&](float& s, int r, int x) { f(s, static_cast<float>(others[r].at[x])); });
   };
   const auto write = [&](auto* matrix) {
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
-      if (r < rows) write_pack(matrix + at(r), v[r], count, whole);
+      if (r < rows) write_pack<in_packs>(matrix + at(r), v[r], count);
   };
 
   if (e.bias) {
-    const Pack<T, kEpiloguePack> bias = read_pack(e.bias + column, count, whole);
+    const Pack<T, kEpiloguePack> bias = read_pack<in_packs>(e.bias + column, count);
     each([&](float& s, int, int x) { s += static_cast<float>(bias.at[x]); });
   }
   if (e.pre_gelu) write(e.pre_gelu);
   if (e.gelu) each([](float& s, int, int) { s = gelu(s); });
   if (e.times_gelu_grad_of) each_with(e.times_gelu_grad_of, [](float& s, float of) { s *= gelu_grad(of); });
   if (e.scale) {
-    const Pack<T, kEpiloguePack> scale = read_pack(e.scale + column, count, whole);
+    const Pack<T, kEpiloguePack> scale = read_pack<in_packs>(e.scale + column, count);
     each([&](float& s, int, int x) { s *= static_cast<float>(scale.at[x]); });
   }
   if (e.residual) each_with(e.residual, [](float& s, float r) { s += r; });
@@ -110,7 +107,7 @@ __device__ void finish_rows(const GemmOutput<T>& to, float (&v)[kRows][kEpilogue
 
 // A tile of sums, its rows Tile::kSumStride apart (a multiple of 4), becomes C from (row, column) on; what
 // lies outside C is dropped. By all threads of the block, after a barrier.
-template <class Tile, class T>
+template <class Tile, bool in_packs, class T>
 __device__ void finish_tile(const GemmOutput<T>& to, const float* tile, int64_t row, int64_t column) {
   constexpr int kPacks = Tile::kN / kEpiloguePack, kStep = Tile::kThreads / kPacks;
   static_assert(Tile::kThreads % kPacks == 0 && Tile::kSumStride % 4 == 0);
@@ -130,7 +127,7 @@ __device__ void finish_tile(const GemmOutput<T>& to, const float* tile, int64_t 
 #pragma unroll
       for (int x = 0; x < kEpiloguePack; ++x) v[r][x] = sums.at[x];
     }
-    finish_rows(to, v, row + i, kStep, rows, column, count);
+    finish_rows<in_packs>(to, v, row + i, kStep, rows, column, count);
   }
 }
 

@@ -93,10 +93,10 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSm)
   for (int i = 0; i < kOwn; ++i)
 #pragma unroll
     for (int j = 0; j < kOwn; j += 4)
-      store<4>(slots + SlotA::owned(down, i) * Tile::kSumStride + SlotB::owned(across, j),
-               Pack<float, 4>{{sum[i][j], sum[i][j + 1], sum[i][j + 2], sum[i][j + 3]}});
+      store_shared<4>(slots + SlotA::owned(down, i) * Tile::kSumStride + SlotB::owned(across, j),
+                      Pack<float, 4>{{sum[i][j], sum[i][j + 1], sum[i][j + 2], sum[i][j + 3]}});
   __syncthreads();
-  finish_tile<Tile>(to, slots, at.row, at.column);
+  finish_tile<Tile, in_packs>(to, slots, at.row, at.column);
 }
 
 template <class Tile>

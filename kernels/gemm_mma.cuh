@@ -91,8 +91,8 @@ __device__ void store_sums(float* tile, const MmaSums<Tile>& sums, int warp_row,
     for (int j = 0; j < MmaSums<Tile>::kColumns; ++j) {
       const float(&v)[4] = sums.of[i][j];
       float* to = tile + (row + 16 * i) * Tile::kSumStride + column + 8 * j;
-      store<2>(to, Pack<float, 2>{{v[0], v[1]}});
-      store<2>(to + 8 * Tile::kSumStride, Pack<float, 2>{{v[2], v[3]}});
+      store_shared<2>(to, Pack<float, 2>{{v[0], v[1]}});
+      store_shared<2>(to + 8 * Tile::kSumStride, Pack<float, 2>{{v[2], v[3]}});
     }
 }
 
@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSm)
   float* tile = reinterpret_cast<float*>(slots);
   store_sums(tile, sums, warp_row, warp_column);
   __syncthreads();
-  finish_tile<Tile>(to, tile, at.row, at.column);
+  finish_tile<Tile, in_packs>(to, tile, at.row, at.column);
 }
 
 template <class Tile, bool a_along_k, bool b_along_k>

@@ -14,11 +14,13 @@
 //   backward  reads dy and x, writes dx: 3 M n e bytes (116 MB: floor 35 us); 16 M n FLOPs
 //   with residual and branch: 4 M n e forward (46 us), 6 M n e backward (69 us); by kernels of their own, 5
 //   and 9
-// So every element comes from memory once: 8, 16 or 32 lanes keep a row in registers, kPacks packs each (384
-// bf16 are 3 packs for 16 lanes, 192 for 8), and a warp has several rows in flight. Rows that do not fit
-// belong to a warp that reads them again, from the L1 cache. For dw, db and dgamma each block adds its rows
-// into its own slice of the workspace, then a second kernel adds the slices in order: the same bits every
-// time, without atomics.
+// So every element comes from memory once: 8, 16 or 32 lanes keep a row in registers, kPacks packs each, and
+// a warp has several rows in flight. Forward a pack is 16 bytes (384 bf16 are 3 packs for 16 lanes, 192 for
+// 8). Backward it is 4 elements (384 are 3 packs for 32 lanes): a lane sums 2 or 3 gradients for each column
+// that it has, and with 24 columns those sums left room for one block an SM. Rows that do not fit belong to a
+// warp that reads them again, from the L1 cache. For dw, db and dgamma each block adds its rows into its own
+// slice of the workspace, then a second kernel adds the slices in order: the same bits every time, without
+// atomics.
 #include "engine/base/error.h"
 #include "kernels/layernorm.cuh"
 #include "kernels/layernorm.h"
@@ -40,7 +42,7 @@ __device__ float group_sum(float v) {
 
 // L lanes have a row; lane l its packs l, l + L, l + 2 L.
 template <class T, int L>
-__global__ void __launch_bounds__(kThreads) layernorm_forward_kernel(NormForward<T> p) {
+__global__ void __launch_bounds__(kThreads, 4) layernorm_forward_kernel(NormForward<T> p) {
   constexpr int V = kPack<T>;
   const int lane = threadIdx.x % L;
   const int64_t number = (int64_t{blockIdx.x} * kThreads + threadIdx.x) / L, row = number * p.cols;
@@ -104,23 +106,25 @@ __global__ void __launch_bounds__(kThreads) layernorm_forward_any_kernel(NormFor
 // A block takes rows_per_block rows, one for L lanes at a time. The sums down its columns stay in registers,
 // each group of lanes its own, until the last row; then the block adds them up in shared memory, group after
 // group.
-template <class T, int L, bool with_branch>
-__global__ void __launch_bounds__(kThreads) layernorm_backward_kernel(NormBackward<T> p) {
-  constexpr int V = kPack<T>, kGroups = kThreads / L;
+// Packs of V elements: the sums of 4 leave registers for two blocks an SM, those of 8 (rows of 385 to 768
+// bf16) for two of half the threads.
+constexpr int kBackwardPack = 4;
+template <int V>
+constexpr int kBackwardThreads = kThreads* kBackwardPack / V;
+template <class T, int V, int L, bool with_branch>
+__global__ void __launch_bounds__(kBackwardThreads<V>, 2) layernorm_backward_kernel(NormBackward<T> p) {
+  constexpr int kGroups = kBackwardThreads<V> / L;
   using Grad = GradPack<T, V, with_branch>;
-  SHARED(float, part, [V][kThreads]);
+  SHARED(float, part, [V][kBackwardThreads<V>]);
   const int lane = threadIdx.x % L, group = threadIdx.x / L;
   const int64_t begin = blockIdx.x * p.rows_per_block;
   const int64_t end = begin + p.rows_per_block < p.rows ? begin + p.rows_per_block : p.rows;
   const auto column = [&](int k) { return (lane + k * L) * V; };
 
-  Pack<T, V> ws[kPacks], gammas[kPacks];
+  Pack<T, V> ws[kPacks];
 #pragma unroll
-  for (int k = 0; k < kPacks; ++k) {
-    if (column(k) >= p.cols) continue;
-    ws[k] = load<V>(p.w + column(k));
-    if constexpr (with_branch) gammas[k] = load<V>(p.gamma + column(k));
-  }
+  for (int k = 0; k < kPacks; ++k)
+    if (column(k) < p.cols) ws[k] = load<V>(p.w + column(k));
   float parts[kPacks][Grad::kParts][V] = {};
   for (int64_t first = begin; first < end; first += kGroups) {
     const int64_t number = first + group, row = number * p.cols;
@@ -138,7 +142,7 @@ __global__ void __launch_bounds__(kThreads) layernorm_backward_kernel(NormBackwa
     const RowMeans means(sums, mean, rstd, p.cols);
 #pragma unroll
     for (int k = 0; k < kPacks; ++k)
-      if (inside && column(k) < p.cols) packs[k].write(p, row + column(k), means, ws[k], gammas[k], parts[k]);
+      if (inside && column(k) < p.cols) packs[k].write(p, row, column(k), means, ws[k], parts[k]);
   }
 
   float* partial = p.partial + int64_t{blockIdx.x} * Grad::kParts * p.cols;
@@ -148,8 +152,9 @@ __global__ void __launch_bounds__(kThreads) layernorm_backward_kernel(NormBackwa
     for (int q = 0; q < Grad::kParts; ++q) {
       for (int i = 0; i < V; ++i) part[i][threadIdx.x] = parts[k][q][i];
       __syncthreads();
-      const int j = threadIdx.x, c = k * L * V + j;  // of the L V columns that are here
-      if (j < L * V && c < p.cols) {
+      for (int j = threadIdx.x; j < L * V; j += kBackwardThreads<V>) {  // of the L V columns that are here
+        const int c = k * L * V + j;
+        if (c >= p.cols) break;
         float sum = 0;
         for (int g = 0; g < kGroups; ++g) sum += part[j % V][g * L + j / V];
         partial[q * p.cols + c] = sum;
@@ -189,10 +194,8 @@ __global__ void __launch_bounds__(kThreads) layernorm_backward_any_kernel(NormBa
         if (c >= p.cols || number(r) >= end) continue;
         Grad pack;
         pack.read(p, number(r) * p.cols + c);
-        Pack<T, V> gammas{};
-        if constexpr (with_branch) gammas = load<V>(p.gamma + c);
         const RowMeans means(sums[r], p.mean[number(r)], p.rstd[number(r)], p.cols);
-        pack.write(p, number(r) * p.cols + c, means, load<V>(p.w + c), gammas, parts);
+        pack.write(p, number(r) * p.cols, c, means, load<V>(p.w + c), parts);
       }
       for (int q = 0; q < Grad::kParts; ++q)
         for (int i = 0; i < V; ++i) part[q][warp][i][lane] = parts[q][i];
@@ -216,14 +219,17 @@ void check_sizes(int64_t rows, int64_t cols) {
             " x ", cols, " is out of range");
 }
 
-// run(Lanes<L>{}) with the fewest lanes whose registers hold a row of whole packs; false where none do.
-template <class T, class F>
+// run(Lanes<L>{}) with the fewest lanes, `least` at least, whose registers hold a row in packs of V; false
+// where none do.
+template <int V, int least, class T, class F>
 bool with_row_lanes(int64_t cols, std::initializer_list<const T*> rows, F&& run) {
-  const int64_t most = kPacks * kPack<T>;  // of a lane
+  constexpr int64_t most = kPacks * V;  // of a lane
   if (!in_packs<T>(cols, rows) || cols > 32 * most) return false;
-  if (cols <= 8 * most) run(Lanes<8>{});
-  else if (cols <= 16 * most) run(Lanes<16>{});
-  else run(Lanes<32>{});
+  if constexpr (least < 32)
+    if (cols <= least * most) return run(Lanes<least>{}), true;
+  if constexpr (least < 16)
+    if (cols <= 2 * least * most) return run(Lanes<2 * least>{}), true;
+  run(Lanes<32>{});
   return true;
 }
 
@@ -232,7 +238,7 @@ void forward(Cuda cuda, const NormForward<T>& p) {
   if (p.rows == 0 || p.cols == 0) return;
   const auto pointers = {
       static_cast<const T*>(p.y), static_cast<const T*>(p.sum), p.x, p.branch, p.gamma, p.w, p.b};
-  if (with_row_lanes<T>(p.cols, pointers, [&]<int L>(Lanes<L>) {
+  if (with_row_lanes<kPack<T>, 8>(p.cols, pointers, [&]<int L>(Lanes<L>) {
         launch<layernorm_forward_kernel<T, L>>(ceil_div(p.rows, kThreads / L), kThreads, 0, cuda.stream, p);
       }))
     return;
@@ -254,13 +260,17 @@ void backward(Cuda cuda, NormBackward<T> p, SlotSums<with_branch ? 3 : 2> sums) 
                          p.branch,
                          p.gamma,
                          p.w};
-  const auto in_registers = [&]<int L>(Lanes<L>) {
-    launch<layernorm_backward_kernel<T, L, with_branch>>(blocks, kThreads, 0, cuda.stream, p);
+  const auto in_registers = [&]<int V, int least>(Lanes<V>, Lanes<least>) {
+    return with_row_lanes<V, least>(p.cols, pointers, [&]<int L>(Lanes<L>) {
+      launch<layernorm_backward_kernel<T, V, L, with_branch>>(blocks, kBackwardThreads<V>, 0, cuda.stream, p);
+    });
   };
   const auto any = [&]<int V>(Lanes<V>) {
     launch<layernorm_backward_any_kernel<T, V, with_branch>>(blocks, kThreads, 0, cuda.stream, p);
   };
-  if (blocks > 0 && !with_row_lanes<T>(p.cols, pointers, in_registers)) with_lanes<T>(p.cols, pointers, any);
+  if (blocks > 0 && !in_registers(Lanes<kBackwardPack>{}, Lanes<8>{}) &&
+      !in_registers(Lanes<kPack<T>>{}, Lanes<32>{}))
+    with_lanes<T>(p.cols, pointers, any);
   add_slots(cuda, sums, p.partial, blocks, p.cols);
 }
 

@@ -33,10 +33,10 @@ struct NormForward {
   template <int V>
   __device__ void write(int64_t row, int c, const float (&d)[V], float r) const {
     const Pack<T, V> ws = load<V>(w + c), bs = load<V>(b + c);
-    Pack<T, V> ys;
+    float ys[V];
     for (int i = 0; i < V; ++i)
-      ys.at[i] = T(fmaf(d[i] * r, static_cast<float>(ws.at[i]), static_cast<float>(bs.at[i])));
-    store<V>(y + row + c, ys);
+      ys[i] = fmaf(d[i] * r, static_cast<float>(ws.at[i]), static_cast<float>(bs.at[i]));
+    store<V>(y + row + c, round_pack<T>(ys));
   }
 };
 
@@ -82,23 +82,32 @@ struct GradPack {
     if (p.dsum) dsum = load<V>(p.dsum + at);
     if constexpr (with_branch) branch = load<V>(p.branch + at);
   }
-  __device__ void write(const NormBackward<T>& p, int64_t at, const RowMeans& row, const Pack<T, V>& ws,
-                        const Pack<T, V>& gammas, float (&parts)[kParts][V]) const {
-    Pack<T, V> dxs, dbs;
+  // Columns c .. c + V - 1 of the row that begins at `begin`.
+  __device__ void write(const NormBackward<T>& p, int64_t begin, int c, const RowMeans& row,
+                        const Pack<T, V>& ws, float (&parts)[kParts][V]) const {
+    const int64_t at = begin + c;
+    float values[V];
     for (int i = 0; i < V; ++i) {
       const float h = (static_cast<float>(x.at[i]) - row.mean - row.m) * row.rstd;
       const float d = static_cast<float>(dy.at[i]), g = d * static_cast<float>(ws.at[i]);
-      dxs.at[i] = T((g - row.g - h * row.gh) * row.rstd);
-      if (p.dsum) dxs.at[i] = T(static_cast<float>(dxs.at[i]) + static_cast<float>(dsum.at[i]));
+      values[i] = (g - row.g - h * row.gh) * row.rstd;
       parts[0][i] = fmaf(d, h, parts[0][i]), parts[1][i] += d;
-      if constexpr (with_branch) {
-        const float total = static_cast<float>(dxs.at[i]);
-        parts[2][i] = fmaf(total, static_cast<float>(branch.at[i]), parts[2][i]);
-        dbs.at[i] = T(static_cast<float>(gammas.at[i]) * total);
-      }
+    }
+    Pack<T, V> dxs = round_pack<T>(values);
+    if (p.dsum) {
+      for (int i = 0; i < V; ++i) values[i] = static_cast<float>(dxs.at[i]) + static_cast<float>(dsum.at[i]);
+      dxs = round_pack<T>(values);
     }
     store<V>(p.dx + at, dxs);
-    if constexpr (with_branch) store<V>(p.dbranch + at, dbs);
+    if constexpr (with_branch) {
+      const Pack<T, V> gammas = load<V>(p.gamma + c);
+      for (int i = 0; i < V; ++i) {
+        const float total = static_cast<float>(dxs.at[i]);
+        parts[2][i] = fmaf(total, static_cast<float>(branch.at[i]), parts[2][i]);
+        values[i] = static_cast<float>(gammas.at[i]) * total;
+      }
+      store<V>(p.dbranch + at, round_pack<T>(values));
+    }
   }
 };
 

@@ -20,7 +20,7 @@ struct Strips {
 };
 
 template <int V, bool to_rows, class T>
-__global__ void __launch_bounds__(kThreads) patch_kernel(T* dst, const T* src, Strips s) {
+__global__ void __launch_bounds__(kThreads, 8) patch_kernel(T* dst, const T* src, Strips s) {
   const int size = s.channels * s.patch * s.width, step = static_cast<int>(gridDim.x) * kThreads * V;
   for (int64_t strip = blockIdx.y; strip < s.strips; strip += gridDim.y) {
     const int64_t image = strip / s.down, top = strip % s.down * s.patch;

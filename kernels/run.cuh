@@ -24,9 +24,9 @@ bool in_packs_of(const T* p) {
 
 template <int V, class F, class Y, class... X>
 __device__ void map_pack(const F& f, Y* y, const Pack<X, V>&... x) {
-  Pack<Y, V> ys;
-  for (int k = 0; k < V; ++k) ys.at[k] = Y(f(static_cast<float>(x.at[k])...));
-  store<V>(y, ys);
+  float ys[V];
+  for (int k = 0; k < V; ++k) ys[k] = f(static_cast<float>(x.at[k])...);
+  store<V>(y, round_pack<Y>(ys));
 }
 template <int V, class F, class Y, class... X>
 __global__ void __launch_bounds__(kThreads) map_kernel(F f, int64_t n, Y* y, const X*... x) {

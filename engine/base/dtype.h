@@ -17,12 +17,19 @@ namespace qfm {
 struct bf16 {
   uint16_t bits;
   bf16() = default;
-  // Round to nearest even; NaN stays NaN (its payload is cut, the quiet bit set).
+  // Round to nearest even; NaN stays NaN (its payload is cut, the quiet bit set; on a GPU all NaNs are one).
   QFM_HD explicit bf16(float f) {
+#ifdef __CUDA_ARCH__
+    // The form with two operands runs at the full rate, that with one at a quarter of it.
+    uint32_t pair;
+    asm("cvt.rn.bf16x2.f32 %0, 0f00000000, %1;" : "=r"(pair) : "f"(f));
+    bits = static_cast<uint16_t>(pair);
+#else
     uint32_t u;
     std::memcpy(&u, &f, 4);
     if ((u & 0x7fffffffu) > 0x7f800000u) bits = static_cast<uint16_t>((u >> 16) | 0x40u);
     else bits = static_cast<uint16_t>((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+#endif
   }
   QFM_HD explicit operator float() const {
     const uint32_t u = static_cast<uint32_t>(bits) << 16;

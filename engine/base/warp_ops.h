@@ -1,9 +1,10 @@
-// Small device functions that kernels share. Inline PTX may stand here only, each piece beside a software
-// twin for host-CUDA.
+// Small device functions that kernels share. Inline PTX may stand here only (and in bf16's rounding,
+// dtype.h), each piece beside a software twin for host-CUDA.
 #pragma once
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <initializer_list>
 #include <type_traits>
 
@@ -14,8 +15,7 @@ namespace qfm {
 
 inline constexpr unsigned kWholeWarp = 0xffffffffu;
 
-// Up to 16 bytes that move by one instruction, so they must be aligned to their size. Memory is read and
-// written through it by assignment.
+// Up to 16 bytes that move by one instruction, so they must be aligned to their size.
 template <class T, int n>
 struct alignas(n * sizeof(T)) Pack {
   T at[n];
@@ -29,12 +29,36 @@ __device__ Pack<T, n> load(const T* p QFM_WHERE) {
 #endif
   return *reinterpret_cast<const Pack<T, n>*>(p);
 }
+// To shared memory, or by a form that also writes there.
 template <int n, class T>
-__device__ void store(T* p, const Pack<T, n>& v QFM_WHERE) {
+__device__ void store_shared(T* p, const Pack<T, n>& v QFM_WHERE) {
 #ifdef QFM_CUDA_HOST
   host_cuda::check_aligned(p, sizeof(Pack<T, n>), where);
 #endif
   *reinterpret_cast<Pack<T, n>*>(p) = v;
+}
+// To global memory. In PTX: the compiler takes an assigned pack apart and often stores its elements one by
+// one.
+template <int n, class T>
+__device__ void store(T* p, const Pack<T, n>& v QFM_WHERE) {
+#ifdef QFM_CUDA_HOST
+  host_cuda::check_aligned(p, sizeof(Pack<T, n>), where);
+  *reinterpret_cast<Pack<T, n>*>(p) = v;
+#else
+  if constexpr (sizeof(v) < 8) {
+    *reinterpret_cast<Pack<T, n>*>(p) = v;
+  } else {
+    const size_t address = __cvta_generic_to_global(p);
+    uint32_t w[sizeof(v) / 4];
+    memcpy(w, &v, sizeof(v));
+    if constexpr (sizeof(v) == 8)
+      asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(address), "r"(w[0]), "r"(w[1]) : "memory");
+    else
+      asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(w[0]), "r"(w[1]), "r"(w[2]),
+                   "r"(w[3])
+                   : "memory");
+  }
+#endif
 }
 
 // On the host: whether rows of `cols` elements that follow each other at these addresses can be read in whole
@@ -85,6 +109,19 @@ __device__ inline uint32_t pack_bf16(float low, float high) {
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
   return pair;
 #endif
+}
+// A pack rounded to the type of memory; bf16 two at a time.
+template <class T, int n>
+__device__ Pack<T, n> round_pack(const float (&v)[n]) {
+  Pack<T, n> to;
+  if constexpr (std::is_same_v<T, bf16> && n % 2 == 0) {
+    uint32_t pairs[n / 2];
+    for (int i = 0; i < n / 2; ++i) pairs[i] = pack_bf16(v[2 * i], v[2 * i + 1]);
+    memcpy(&to, pairs, sizeof(to));
+  } else {
+    for (int i = 0; i < n; ++i) to.at[i] = T(v[i]);
+  }
+  return to;
 }
 __device__ inline float low_bf16(uint32_t pair) {
 #ifdef QFM_CUDA_HOST

@@ -160,8 +160,8 @@ __device__ void copy_rows(bf16* tile, Heads<const bf16> from, int first, int end
   for (int i = threadIdx.x; i < 16 * kTiledBlocks * D / 8; i += blockDim.x) {
     const int row = first + i / (D / 8), column = i % (D / 8) * 8;
     const Pack<bf16, 8> zeros = {};
-    store<8>(tile + i / (D / 8) * kTileRow<D> + column,
-             row < end && column < d ? load<8>(from.data + row * from.ld + column) : zeros);
+    store_shared<8>(tile + i / (D / 8) * kTileRow<D> + column,
+                    row < end && column < d ? load<8>(from.data + row * from.ld + column) : zeros);
   }
 }
 template <int D>
