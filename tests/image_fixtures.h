@@ -133,6 +133,12 @@ inline std::string tga(uint32_t width, uint32_t height, const std::string& pixel
          static_cast<char>(bits) + '\x20' + pixels;  // 0x20: rows top to bottom
 }
 
+// Two colours, "abc" and "ABC" as stored; type 9: run lengths.
+inline std::string tga_indexed(uint32_t width, uint32_t height, const std::string& indices, int type = 1) {
+  return std::string{0, 1, static_cast<char>(type)} + le(0, 2) + le(2, 2) + '\x18' + le(0, 4) + le(width, 2) +
+         le(height, 2) + "\x08\x20" + "abcABC" + indices;
+}
+
 // Four colours: black, red, green, blue; `transparent` in 0..3 or -1. LZW in codes of three bits, the table
 // cleared before it makes them longer.
 inline std::string gif(uint32_t width, uint32_t height, const std::vector<int>& pixels, int transparent = -1,

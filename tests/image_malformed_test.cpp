@@ -84,6 +84,7 @@ std::map<std::string, std::string> all_files() {
       {"runs.bmp", runs_bmp()},
       {"alpha.bmp", alpha_bmp()},
       {"plain.tga", tga(60, 9, std::string(1620, 'x'))},
+      {"indexed.tga", tga_indexed(40, 9, std::string(360, '\x01'))},
       {"runs.tga", tga(64, 4,
                        "\xff"
                        "abc"
@@ -133,6 +134,11 @@ TEST_CASE("a file cut anywhere is refused") {
   CHECK(refusal(bmp(3, 2, std::string(23, 'x'))) == "photo: truncated BMP at byte 77");
   CHECK(refusal(tga(60, 9, std::string(1619, 'x'))) == "photo: truncated TGA at byte 1637");
   CHECK(refusal("P5 20 10 255\n" + std::string(199, 'x')) == "photo: truncated PNM at byte 212");
+  const std::string outside = "photo: corrupt TGA: colour index outside of the palette";
+  CHECK(refusal(tga_indexed(2, 1, "\x01\x02")) == outside);
+  CHECK(refusal(tga_indexed(2, 1, "\x81\x02", 9)) == outside);
+  CHECK(refusal(tga_indexed(3, 1, "\x80\x01\x01\x01\x05", 9)) == outside);
+  CHECK(refusal(tga_indexed(3, 1, "\x01\x01")) == "photo: truncated TGA at byte 26");
 }
 
 TEST_CASE("no pixel is made of memory that was not written to") {

@@ -171,6 +171,9 @@ TEST_CASE("hand-made files follow the written policy") {
                 "abc",
                 24, 10)) == Pixels{'c', 'b', 'a', 'c', 'b', 'a', 'c', 'b', 'a'});
   CHECK(rgb(tga(1, 1, "abc\x80", 32)) == Pixels{177, 176, 176});
+  CHECK(rgb(tga_indexed(2, 1, std::string("\x01\0", 2))) == Pixels{'C', 'B', 'A', 'c', 'b', 'a'});
+  CHECK(rgb(tga_indexed(3, 1, std::string("\x81\x01\0\0", 4), 9)) ==
+        Pixels{'C', 'B', 'A', 'C', 'B', 'A', 'c', 'b', 'a'});
   CHECK(rgb("P6 # made by hand\n1 2\n255\nabcABC") == Pixels{'a', 'b', 'c', 'A', 'B', 'C'});
   CHECK(rgb("P5 2 1 65535\n\x12\x34\xff\xff") == Pixels{0x12, 0x12, 0x12, 255, 255, 255});
   CHECK(rgb(std::string("P5 2 1 3\n\x01\x03", 11)) == Pixels{85, 85, 85, 255, 255, 255});

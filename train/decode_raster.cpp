@@ -46,11 +46,33 @@ bool looks_like_tga(std::span<const uint8_t> bytes) {
   return plain == 2 ? one_of(h.bits, {15, 16, 24, 32}) : plain == 3 && one_of(h.bits, {8, 16});
 }
 
+namespace {
+
+// Throws for a colour index outside of the palette: stb would take the first colour for it.
+void check_tga_indices(const Source& source, const TgaHeader& h) {
+  const size_t bytes = h.bits / 8, pixels = size_t{h.width} * h.height;
+  size_t at = tga_header_size + source.u8(0) + h.palette_length * ((h.palette_bits + 7) / 8);
+  const auto check = [&](size_t count) {
+    for (; count > 0; --count, at += bytes)
+      if ((bytes == 2 ? source.le16(at) : source.u8(at)) >= h.palette_length)
+        source.corrupt("colour index outside of the palette");
+  };
+  if (!(h.type & 8)) return check(pixels);
+  for (size_t done = 0; done < pixels;) {
+    const uint32_t packet = source.u8(at++), count = (packet & 127) + 1;
+    check(packet & 128 ? 1 : std::min<size_t>(count, pixels - done));
+    done += count;
+  }
+}
+
+}  // namespace
+
 Decoded decode_tga(const Source& source) {
   const TgaHeader h = read_tga_header(source.part(0, tga_header_size));
   source.check_size(h.width, h.height, 128);
   if (h.flags & right_to_left) source.unsupported("right-to-left");
   if (h.indexed && h.palette_start != 0) source.unsupported("partly indexed");
+  if (h.indexed) check_tga_indices(source, h);
   const uint32_t colour_bits = h.indexed ? h.palette_bits : h.bits;
   const bool alpha = colour_bits == 32 || ((h.type & ~8u) == 3 && h.bits == 16);
   return {stb_image(source, static_cast<int>(h.width), static_cast<int>(h.height), alpha)};
