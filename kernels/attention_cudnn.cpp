@@ -4,6 +4,7 @@
 
 #include "kernels/choice.h"
 #include "kernels/graph_cudnn.h"
+#include "kernels/vendor_case.h"
 
 namespace qfm::cudnn {
 namespace {
@@ -115,6 +116,15 @@ bool chosen(const char* direction, const AttentionShape& s) {
   return choose([&] { return attention_key(direction, s); }, false) == Choice{true, 0};
 }
 
+bool served(const Plan& plan, Cuda cuda, const char* direction, const AttentionShape& s,
+            std::span<const Plan::Argument> arguments) {
+  return served_by_vendor([&] { return attention_key(direction, s); },
+                          [&] {
+                            plan.run(cuda, arguments);
+                            return true;
+                          });
+}
+
 Strides packed(const AttentionShape& s) {
   const int64_t d = s.heads * s.head_dim;
   if (s.queries == s.keys) return {3 * d, 3 * d, 3 * d, d, 3 * d, 3 * d, 3 * d, d};
@@ -139,9 +149,7 @@ bool attention_forward_by(Cuda cuda, const AttentionShape& s, Heads<bf16> o, flo
   std::vector<Plan::Argument> arguments{
       {g.q, q.data}, {g.k, k.data}, {g.v, v.data}, {g.o, o.data}, {g.scale, &scale}};
   if (lse) arguments.push_back({g.stats, lse});
-  plan->run(cuda, arguments);
-  count_vendor_call();
-  return true;
+  return served(*plan, cuda, "attention_forward", s, arguments);
 }
 
 bool attention_backward_by(Cuda cuda, const AttentionShape& s, Heads<bf16> dq, Heads<bf16> dk, Heads<bf16> dv,
@@ -159,9 +167,7 @@ bool attention_backward_by(Cuda cuda, const AttentionShape& s, Heads<bf16> dq, H
       {g.q, q.data},     {g.kt, k.data},    {g.vt, v.data},  {g.o, o.data},
       {g.d_o, d_o.data}, {g.lse, lse},      {g.dq, dq.data}, {g.dk, dk.data},
       {g.dv, dv.data},   {g.scale, &scale}, {g.one, &one},   {g.row_sums, row_sums.as<float>()}};
-  plan->run(cuda, arguments);
-  count_vendor_call();
-  return true;
+  return served(*plan, cuda, "attention_backward", s, arguments);
 }
 
 bool attention_forward(Cuda cuda, const AttentionShape& s, Heads<bf16> o, float* lse, Heads<const bf16> q,

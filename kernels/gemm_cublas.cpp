@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <tuple>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "kernels/gemm_layout.h"
 #include "kernels/reduce.h"
 #include "kernels/vendor.h"
+#include "kernels/vendor_case.h"
 
 namespace qfm::cublas {
 namespace {
@@ -59,7 +61,10 @@ const Library& library() {
 }
 
 void check(cublasStatus_t status, const char* what) {
-  QFM_CHECK(status == CUBLAS_STATUS_SUCCESS, "cublaslt: ", what, ": ", library().status_name(status));
+  if (status == CUBLAS_STATUS_SUCCESS) return;
+  const std::string reason = concat("cublaslt: ", what, ": ", library().status_name(status));
+  if (status == CUBLAS_STATUS_ALLOC_FAILED) throw OutOfMemory(reason, __FILE__, __LINE__);
+  throw VendorError(reason, __FILE__, __LINE__);
 }
 
 cudaDataType_t cuda_type(DType t) { return t == DType::BF16 ? CUDA_R_16BF : CUDA_R_32F; }
@@ -129,10 +134,12 @@ class Product {
   void run(int algorithm, const Operands& o, cudaStream_t stream) {
     point_at_vector(o);
     const auto& chosen = suggested_[static_cast<size_t>(algorithm)];
-    const DeviceScratch workspace(chosen.workspaceSize);
+    std::optional<DeviceScratch> workspace;
+    if (chosen.workspaceSize > 0) workspace.emplace(chosen.workspaceSize);
     const float alpha = 1;
     check(library().matmul(library().handle, matmul_.p, &alpha, o.a, a_.p, o.b, b_.p, &layout_.beta, o.c,
-                           d_.p, o.d, d_.p, &chosen.algo, workspace.as<void>(), chosen.workspaceSize, stream),
+                           d_.p, o.d, d_.p, &chosen.algo, workspace ? workspace->as<void>() : nullptr,
+                           chosen.workspaceSize, stream),
           "matmul");
   }
 
@@ -171,8 +178,12 @@ class Product {
     int found = 0;
     const cublasStatus_t status = lt.suggest(lt.handle, matmul_.p, a_.p, b_.p, d_.p, d_.p, wish.p,
                                              kMostAlgorithms, suggested_.data(), &found);
-    if (status == CUBLAS_STATUS_NOT_SUPPORTED) found = 0;
-    else check(status, "asking for algorithms");
+    // NOT_SUPPORTED is the usual way to refuse, but which status a version has for an epilogue, an alignment
+    // or a pair of types that it does not know is its own affair (INVALID_VALUE, ARCH_MISMATCH,
+    // INTERNAL_ERROR), and nothing has run that could be broken. Only missing memory says nothing of the
+    // product.
+    if (status == CUBLAS_STATUS_ALLOC_FAILED) check(status, "asking for algorithms");
+    if (status != CUBLAS_STATUS_SUCCESS) found = 0;
     suggested_.resize(static_cast<size_t>(found));
     std::erase_if(suggested_, [](const auto& s) { return s.state != CUBLAS_STATUS_SUCCESS; });
   }
@@ -208,43 +219,62 @@ Product& product(const GemmLayout& l, const Operands& o) {
   return *kept;
 }
 
+// Asks the library for the product named key(), by the suggestion of that number. `others`: whether it has
+// suggestions, only fewer.
+template <class Key>
+bool serve(Cuda cuda, int algorithm, const Key& key, const GemmLayout& layout, const Operands& o,
+           bool& others) {
+  others = false;
+  const auto name = [&] { return concat(key(), " = vendor ", algorithm); };
+  return served_by_vendor(name, [&] {
+    const std::lock_guard lock(products().mutex);
+    Product& p = product(layout, o);
+    others = 0 < p.suggestions() && p.suggestions() <= algorithm;
+    if (algorithm >= p.suggestions()) return false;
+    p.run(algorithm, o, static_cast<cudaStream_t>(cuda.stream));
+    return true;
+  });
+}
+
 }  // namespace
 
 template <class T, class Out>
 bool gemm_by(Cuda cuda, int algorithm, const GemmShape& s, Out* c, const T* a, const T* b,
              const GemmEpilogue<T>& e) {
-  auto plan = gemm_plan(s, dtype_of<T>, dtype_of<Out>, fusion_of(e));
+  GemmFusion fusion = fusion_of(e);
+  auto plan = gemm_plan(s, dtype_of<T>, dtype_of<Out>, fusion);
   if (!plan || !library().handle) return false;
   void* to = plan->into_pre_gelu ? static_cast<void*>(e.pre_gelu) : c;
+  if (e.residual && e.residual == to) return false;  // in place: a failure would leave nothing to start from
   Operands operands{b, a, e.residual ? static_cast<const void*>(e.residual) : to, to,
                     e.bias ? const_cast<T*>(e.bias) : static_cast<void*>(e.sum_a)};
-  {
-    const std::lock_guard lock(products().mutex);
-    Product* p = &product(plan->layout, operands);
-    if (p->suggestions() == 0 && e.sum_a) {  // then without it
-      plan->layout.epilogue = GemmLayout::Epilogue::None;
-      operands.vector = nullptr;
-      p = &product(plan->layout, operands);
-    }
-    if (algorithm >= p->suggestions()) return false;
-    p->run(algorithm, operands, static_cast<cudaStream_t>(cuda.stream));
+  bool others = false;
+  const auto served = [&] {
+    return serve(
+        cuda, algorithm, [&] { return gemm_key(s, dtype_of<T>, dtype_of<Out>, fusion); }, plan->layout,
+        operands, others);
+  };
+  if (!served()) {
+    if (!e.sum_a || others) return false;
+    plan->layout.epilogue = GemmLayout::Epilogue::None;  // then without the sums
+    operands.vector = nullptr, fusion.sum_a = false;
+    if (!served()) return false;
+    sum_rows<T>(cuda, e.sum_a, a, s.k, s.m);
   }
-  if (e.sum_a && plan->layout.epilogue == GemmLayout::Epilogue::None) sum_rows<T>(cuda, e.sum_a, a, s.k, s.m);
   if constexpr (std::is_same_v<T, Out>) {
     if (plan->after == GemmPlan::After::Gelu)
       gelu_forward<T>(cuda, c, plan->into_pre_gelu ? e.pre_gelu : c, s.m * s.n);
     if (plan->after == GemmPlan::After::GeluGrad)
       gelu_backward<T>(cuda, c, c, e.times_gelu_grad_of, s.m * s.n);
   }
-  count_vendor_call();
   return true;
 }
 
 template <class T, class Out>
 bool gemm(Cuda cuda, const GemmShape& s, Out* c, const T* a, const T* b, const GemmEpilogue<T>& e) {
   const GemmFusion fusion = fusion_of(e);
-  const Choice choice = choose([&] { return gemm_key(s, dtype_of<T>, dtype_of<Out>, fusion); },
-                               !fusion.gelu && !fusion.times_gelu_grad);
+  const Choice choice =
+      choose([&] { return gemm_key(s, dtype_of<T>, dtype_of<Out>, fusion); }, by_rule(fusion));
   return choice.vendor && gemm_by(cuda, choice.algorithm, s, c, a, b, e);
 }
 
@@ -253,12 +283,9 @@ bool gemm_bias_gelu_tanh(Cuda cuda, const GemmShape& s, bf16* c, const bf16* a, 
   auto plan = gemm_plan(s, DType::BF16, DType::BF16, {.bias = true});
   if (!plan || !library().handle) return false;
   plan->layout.epilogue = GemmLayout::Epilogue::BiasGeluTanh;
-  const Operands operands{b, a, c, c, const_cast<bf16*>(bias)};
-  const std::lock_guard lock(products().mutex);
-  Product& p = product(plan->layout, operands);
-  if (p.suggestions() == 0) return false;
-  p.run(0, operands, static_cast<cudaStream_t>(cuda.stream));
-  return true;
+  const auto key = [&] { return gemm_key(s, DType::BF16, DType::BF16, {.bias = true}) + " gelu_tanh"; };
+  bool others = false;
+  return serve(cuda, 0, key, plan->layout, {b, a, c, c, const_cast<bf16*>(bias)}, others);
 }
 
 #define QFM_INSTANTIATE(T, Out)                                                                 \

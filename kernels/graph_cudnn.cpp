@@ -5,6 +5,7 @@
 #include "engine/base/error.h"
 #include "engine/base/memory.h"
 #include "kernels/vendor.h"
+#include "kernels/vendor_case.h"
 
 namespace qfm::cudnn {
 namespace {
@@ -46,7 +47,11 @@ void check(cudnnStatus_t status, const char* what) {
   library().last_error_string(reason, sizeof(reason));
   std::string line = reason;
   std::replace(line.begin(), line.end(), '\n', ' ');
-  QFM_FAIL("cudnn: ", what, ": ", library().error_string(status), line.empty() ? "" : ": ", line);
+  line = concat("cudnn: ", what, ": ", library().error_string(status), line.empty() ? "" : ": ", line);
+  if (status == CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED ||
+      status == CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED)
+    throw OutOfMemory(line, __FILE__, __LINE__);
+  throw VendorError(line, __FILE__, __LINE__);
 }
 
 // `count` descriptors that an attribute of `of` holds; fewer where it holds fewer.
@@ -269,7 +274,7 @@ Plan::Plan(const Suggestions& suggestions, const Descriptor& device, const char*
             "workspace");
       plan_.emplace(std::move(plan));
       return;
-    } catch (const Error& e) {
+    } catch (const VendorError& e) {
       reason = e.what();
     }
   }

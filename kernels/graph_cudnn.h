@@ -115,6 +115,7 @@ class Plan {
     Graph::Tensor tensor;
     const void* data;  // of a scalar: in host memory
   };
+  // Throws VendorError where cuDNN cannot: for served_by_vendor (kernels/vendor_case.h).
   void run(Cuda cuda, std::span<const Argument> arguments) const;
 
  private:

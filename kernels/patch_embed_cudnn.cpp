@@ -4,6 +4,7 @@
 
 #include "kernels/choice.h"
 #include "kernels/graph_cudnn.h"
+#include "kernels/vendor_case.h"
 
 namespace qfm::cudnn {
 namespace {
@@ -33,6 +34,11 @@ struct PatchGraph {
   }
 };
 
+std::string key_of(const PatchShape& s, int64_t width) {
+  return concat("patch_embed BF16 ", s.batch, "x", s.channels, "x", s.height, "x", s.width, " p", s.patch,
+                " d", width);
+}
+
 }  // namespace
 
 bool patch_embed_by(Cuda cuda, const PatchShape& s, int64_t width, bf16* y, const bf16* images, const bf16* w,
@@ -45,18 +51,17 @@ bool patch_embed_by(Cuda cuda, const PatchShape& s, int64_t width, bf16* y, cons
                         [&] { return PatchGraph(s, width); });
   if (!plan) return false;
   const Plan::Argument arguments[] = {{g.images, images}, {g.w, w}, {g.b, b}, {g.y, y}};
-  plan->run(cuda, arguments);
-  count_vendor_call();
-  return true;
+  return served_by_vendor([&] { return key_of(s, width); },
+                          [&] {
+                            plan->run(cuda, arguments);
+                            return true;
+                          });
 }
 
 bool patch_embed(Cuda cuda, const PatchShape& s, int64_t width, bf16* y, const bf16* images, const bf16* w,
                  const bf16* b) {
-  const auto key = [&] {
-    return concat("patch_embed BF16 ", s.batch, "x", s.channels, "x", s.height, "x", s.width, " p", s.patch,
-                  " d", width);
-  };
-  return choose(key, false) == Choice{true, 0} && patch_embed_by(cuda, s, width, y, images, w, b);
+  return choose([&] { return key_of(s, width); }, false) == Choice{true, 0} &&
+         patch_embed_by(cuda, s, width, y, images, w, b);
 }
 
 size_t build_patch_embed(const PatchShape& s, int64_t width, const std::string& device_json) {

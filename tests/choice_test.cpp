@@ -1,6 +1,7 @@
 // kernels/choice.h: the table of own kernels and the vendor's.
 #include "kernels/choice.h"
 
+#include "tests/scopes.h"
 #include "tests/support.h"
 
 namespace qfm::test {
@@ -13,12 +14,6 @@ const char* const kTable =
     "\n"
     "gemm BF16 50432x1152x384 NT bias = vendor 2   # own 120.1 us, vendor 98.2 us\r\n"
     "  attention_forward BF16 256x6 197x197 d64=own\n";
-
-struct DecidingScope {
-  Deciding before = deciding();
-  explicit DecidingScope(Deciding by) { set_deciding(std::move(by)); }
-  ~DecidingScope() { set_deciding(before); }
-};
 
 TEST_CASE("a table of choices is read, and written as it is read") {
   const ChoiceTable table = ChoiceTable::parse(kTable, "t");

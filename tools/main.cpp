@@ -10,6 +10,7 @@
 #include <new>
 #include <vector>
 
+#include "engine/base/notice.h"
 #include "engine/base/suggest.h"
 #include "engine/profile.h"
 #include "tools/command.h"
@@ -182,6 +183,7 @@ int main(int argc, char** argv) {
   // A closed pipe and a file grown to its limit are errors of write().
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);
+  qfm::set_notices([](const std::string& text) { qfm::warn(qfm::error_line(text)); });
   const int code = qfm::guarded(argc, argv);
   if (qfm::profiling())
     qfm::warn(qfm::profile_report() + qfm::format("peak resident: %ld MiB\n", qfm::peak_resident_mb()));

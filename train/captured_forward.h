@@ -8,6 +8,7 @@
 #include "engine/base/graph.h"
 #include "engine/profile.h"
 #include "engine/tensor.h"
+#include "kernels/vendor_case.h"
 
 namespace qfm {
 
@@ -29,7 +30,11 @@ class CapturedForward {
     if (profiling()) return pass.output = forward_(pass.images);
     if (pass.graph.empty()) {
       pass.output = {};
-      pass.graph.capture([&] { pass.output = forward_(pass.images); });
+      try {
+        pass.graph.capture([&] { pass.output = forward_(pass.images); });
+      } catch (const VendorError&) {  // as in TrainStep
+        return pass.output = forward_(pass.images);
+      }
     }
     pass.graph.replay();
     return pass.output;

@@ -2,6 +2,7 @@
 
 #include "engine/dispatch.h"
 #include "kernels/elementwise.h"
+#include "kernels/vendor_case.h"
 #include "layers/activations.h"
 #include "layers/linear.h"
 #include "layers/loss.h"
@@ -162,6 +163,8 @@ void TrainStep::compute_on_cuda() {
       graph_.capture(work);
     } catch (const OutOfMemory&) {  // a graph keeps its memory to itself: more than there is
       release_cached(cuda_device);
+      return work();
+    } catch (const VendorError&) {  // a library failed, and now is out of the way: the next step is captured
       return work();
     }
   }

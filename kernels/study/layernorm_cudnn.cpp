@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "kernels/graph_cudnn.h"
+#include "kernels/vendor_case.h"
 
 namespace qfm::cudnn {
 namespace {
@@ -37,8 +38,11 @@ bool layernorm_forward_by(Cuda cuda, int64_t rows, int64_t cols, bf16* y, float*
   const auto e = static_cast<float>(eps);
   const Plan::Argument arguments[] = {{g.x, x},       {g.w, w},       {g.b, b},   {g.y, y},
                                       {g.mean, mean}, {g.rstd, rstd}, {g.eps, &e}};
-  plan->run(cuda, arguments);
-  return true;
+  return served_by_vendor([&] { return concat("layernorm BF16 ", rows, "x", cols); },
+                          [&] {
+                            plan->run(cuda, arguments);
+                            return true;
+                          });
 }
 
 size_t build_layernorm(int64_t rows, int64_t cols, const std::string& device_json) {

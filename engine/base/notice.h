@@ -1,0 +1,15 @@
+// What a user should know although the work goes on. Library code never prints: the program says where it
+// goes.
+#pragma once
+#include <functional>
+#include <string>
+
+namespace qfm {
+
+// `to` gets each text once in the life of the program, one line without its end, on the thread that says it.
+// Null, as at the start: nobody is told.
+using Notices = std::function<void(const std::string& text)>;
+void set_notices(Notices to);
+void notice(const std::string& text);
+
+}  // namespace qfm
