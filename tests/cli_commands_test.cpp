@@ -302,6 +302,29 @@ TEST_CASE("bench kernels times a kernel") {
   CHECK(none.talk() == std::vector<std::string>{"qfm: --only nothing: no kernel has this in its name"});
 }
 
+TEST_CASE("bench kernels marks a kernel that fails, times the others, and ends with 1") {
+  if (kSanitized) QFM_SKIP("a sanitized build has no speed to measure");
+  const TemporaryFolder folder;
+  // Room for the numbers of such a batch of photos, not for its activations.
+  const auto outcome =
+      bench().spawn({"sh", "-c", "ulimit -v 1500000; exec \"$@\"", "sh", QFM_PROGRAM, "bench", "kernels",
+                     "--device", "cpu", "--threads", "1", "--arch", "vit-base", "--batch", "4096", "--only",
+                     "noise_", "-o", folder / "r.json"},
+                    "", "");
+  CAPTURE(outcome.out);
+  CAPTURE(outcome.err);
+  CHECK(outcome.code == 1);
+  REQUIRE(outcome.talk().size() == 1);
+  CHECK(outcome.talk()[0].starts_with("qfm: bench kernels: 1 could not be measured"));
+  CHECK(contains(outcome.out, "failed: out of memory on "));
+  std::map<std::string, nlohmann::json> rows;
+  const auto report = nlohmann::json::parse(content(folder / "r.json"));
+  for (const auto& row : report["rows"]) rows[row["name"]] = row;
+  CHECK(contains(rows["noise_variance"]["error"].get<std::string>(), "out of memory on "));
+  CHECK_FALSE(rows["noise_variance"].contains("median_ms"));
+  CHECK(rows["noise_factor"]["median_ms"] > 0);
+}
+
 #ifdef QFM_CUDA_HOST
 TEST_CASE("bench kernels times kernels of CUDA, those with arguments of their own too") {
   for (const char* name :

@@ -3,12 +3,15 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "engine/base/error.h"
 #include "models/qfm_iqm.h"
 #include "tools/command.h"
+#include "tools/console.h"
 #include "tools/peaks.h"
 #include "tools/results.h"
 
@@ -65,6 +68,20 @@ Timing time_steps(Device device, const std::function<void()>& f);
 // The same of f and g in turn, so that a machine's moods meet both.
 std::pair<Timing, Timing> time_in_turn(Device device, const std::function<void()>& f,
                                        const std::function<void()>& g);
+
+// Why f could not be done, in one line; empty where it was. One case that fails is no reason to lose the
+// others.
+template <class F>
+std::string failure_of(F&& f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    return one_line(error.what());
+  } catch (const std::bad_alloc&) {
+    return "out of memory";
+  }
+  return "";
+}
 
 // Four times the last cache of the device: arrays to measure memory with make up so many bytes.
 int64_t beyond_caches(Device device);

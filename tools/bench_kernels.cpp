@@ -2,6 +2,7 @@
 #include "engine/base/cuda.h"
 #include "engine/base/io.h"
 #include "kernels/choice.h"
+#include "kernels/vendor_case.h"
 #include "tools/bench.h"
 #include "tools/console.h"
 #include "tools/kernel_cases.h"
@@ -24,10 +25,41 @@ class KernelReport {
       print("host-CUDA is there to check kernels: its times say nothing about a GPU\n");
   }
 
-  void add(const KernelCase& c, const Timing& ms, bool by_vendor) {
+  // A row of figures, or of the reason why there are none.
+  void measure(const KernelCase& c, Device device) {
     if (report_["rows"].empty())
       print(format("%-28s %-18s %10s %22s %10s %8s %9s %8s\n", "", "", "ms median", "[min, max]", "GFLOP/s",
                    "of peak", "GB/s", "of copy"));
+    const uint64_t before = vendor_calls();
+    Timing ms{};
+    const std::string failure = failure_of([&] { ms = time_calls(device, c.prepare()); });
+    if (failure.empty()) return add(c, ms, vendor_calls() > before);
+    report_["rows"].push_back({{"name", c.name}, {"shape", c.shape}, {"error", failure}});
+    print(format("%-28s %-18s failed: %s\n", c.name.c_str(), c.shape.c_str(), failure.c_str()));
+    ++failed_;
+  }
+
+  const Peaks& peaks() const { return peaks_; }
+  void add_ladders(Json ladders) {
+    for (const Json& ladder : ladders)
+      for (const Json& row : ladder["rows"]) failed_ += row.contains("error");
+    report_["ladders"] = std::move(ladders);
+  }
+
+  // The exit code.
+  int finish() {
+    QFM_CHECK(!report_["rows"].empty() || !report_["ladders"].empty(), "--only ", options_.only,
+              ": no kernel has this in its name");
+    if (const auto failures = vendor_failures(); !failures.empty()) report_["vendor_failures"] = failures;
+    if (!options_.output.empty()) write_file(options_.output, report_.dump(2) + "\n");
+    if (failed_ == 0) return 0;
+    warn(error_line(
+        concat("bench kernels: ", failed_, " could not be measured, see the rows that say failed")));
+    return 1;
+  }
+
+ private:
+  void add(const KernelCase& c, const Timing& ms, bool by_vendor) {
     const double seconds = ms.median / 1e3, gflops = c.flops / seconds / 1e9, gbs = c.bytes / seconds / 1e9;
     Json row = {{"name", c.name},     {"shape", c.shape},  {"median_ms", ms.median},
                 {"min_ms", ms.least}, {"max_ms", ms.most}, {"by", by_vendor ? "vendor" : "own"},
@@ -46,20 +78,10 @@ class KernelReport {
                         c.note.c_str()));
   }
 
-  const Peaks& peaks() const { return peaks_; }
-  void add_ladders(Json ladders) { report_["ladders"] = std::move(ladders); }
-
-  int finish() const {
-    QFM_CHECK(!report_["rows"].empty() || !report_["ladders"].empty(), "--only ", options_.only,
-              ": no kernel has this in its name");
-    if (!options_.output.empty()) write_file(options_.output, report_.dump(2) + "\n");
-    return 0;
-  }
-
- private:
   const BenchOptions& options_;
   const Peaks peaks_;
   Json report_;
+  int failed_ = 0;
 };
 
 }  // namespace
@@ -73,11 +95,7 @@ int bench_kernels(const BenchOptions& options, Placement where) {
   const int64_t beyond = beyond_caches(where.device);
   KernelReport report(options, where, arch, batch);
   for (const KernelCase& c : kernel_cases(config, batch, where, beyond))
-    if (c.name.find(options.only) != std::string::npos) {
-      const uint64_t before = vendor_calls();
-      const Timing ms = time_calls(where.device, c.prepare());
-      report.add(c, ms, vendor_calls() > before);
-    }
+    if (c.name.find(options.only) != std::string::npos) report.measure(c, where.device);
   if (!on_cpu) {
     const Placement bf16{where.device, DType::BF16};
     const Peaks peaks = where.dtype == DType::BF16 ? report.peaks() : peaks_of(bf16);

@@ -7,10 +7,12 @@
 #include "engine/base/cuda.h"
 #include "engine/base/io.h"
 #include "kernels/choice.h"
+#include "kernels/vendor_case.h"
 #include "layers/patch_embed.h"
 #include "tools/bench.h"
 #include "tools/console.h"
 #include "tools/kernel_cases.h"
+#include "tools/rotation.h"
 #include "tools/version.h"
 
 namespace qfm {
@@ -19,13 +21,15 @@ namespace {
 constexpr int kMostSuggestions = 8;
 
 // The patch embedding as the model runs it without gradients.
-KernelCase patch_embedding(const VitConfig& vit, int64_t batch, Placement where) {
+KernelCase patch_embedding(const VitConfig& vit, int64_t batch, Placement where, int64_t beyond) {
   const auto prepare = [=]() -> KernelCase::Run {
-    const auto zeros = [&](Shape shape) { return Tensor::zeros(shape, where.dtype, where.device); };
-    return [images = zeros({batch, 3, vit.image_height, vit.image_width}),
-            w = zeros({vit.width, 3, vit.patch, vit.patch}), b = zeros({vit.width})](size_t) {
+    const Shape pixels{batch, 3, vit.image_height, vit.image_width};
+    const Rotation make(
+        where, static_cast<double>(pixels.numel()) * static_cast<double>(size_of(where.dtype)), beyond);
+    return [images = make(pixels), w = make({vit.width, 3, vit.patch, vit.patch}),
+            b = make({vit.width})](size_t turn) {
       const NoGrad inference;
-      patch_embed(images, w, b);
+      patch_embed(images[turn], w[turn], b[turn]);
     };
   };
   KernelCase made;
@@ -33,15 +37,30 @@ KernelCase patch_embedding(const VitConfig& vit, int64_t batch, Placement where)
   return made;
 }
 
+// While it lives, choices are made so and the operations that ask are listed.
+struct Listening {
+  std::set<std::string> asked;
+  explicit Listening(Deciding by) {
+    by.asked = &asked;
+    set_deciding(std::move(by));
+  }
+  ~Listening() {
+    Deciding by = deciding();
+    by.asked = nullptr;
+    set_deciding(std::move(by));
+  }
+  Listening(const Listening&) = delete;
+  Listening& operator=(const Listening&) = delete;
+};
+
 // The operations of the case that may go to a vendor. A patch embedding decides before the product that it
 // else is.
 std::set<std::string> asked_by(const KernelCase::Run& run) {
-  std::set<std::string> asked;
-  Deciding by;
-  by.prefer = Deciding::Prefer::Own, by.asked = &asked;
-  set_deciding(by);
+  Deciding own;
+  own.prefer = Deciding::Prefer::Own;
+  Listening listening(std::move(own));
   run(0);
-  set_deciding({});
+  std::set<std::string> asked = listening.asked;
   const auto is_patch_embed = [](const std::string& key) { return key.starts_with("patch_embed"); };
   if (std::any_of(asked.begin(), asked.end(), is_patch_embed))
     std::erase_if(asked, std::not_fn(is_patch_embed));
@@ -50,18 +69,44 @@ std::set<std::string> asked_by(const KernelCase::Run& run) {
 
 // Makes every operation of the case follow the choice. False: the vendor could not.
 bool follow(const Choice& choice, const std::set<std::string>& keys, const KernelCase::Run& run) {
-  std::set<std::string> asked;
   Deciding by;
   for (const std::string& key : keys) by.table.choices[key] = choice;
-  by.asked = &asked;
-  set_deciding(by);
+  const Listening listening(std::move(by));
   const uint64_t before = vendor_calls();
   run(0), run(1);
   cuda::synchronize();
-  by.asked = nullptr;
-  set_deciding(by);
-  return !choice.vendor ||
-         (vendor_calls() > before && asked == keys);  // a patch embedding refused asks for a product
+  return !choice.vendor || (vendor_calls() > before &&
+                            listening.asked == keys);  // a patch embedding refused asks for a product
+}
+
+struct Tuned {
+  double own = 0, vendor = 0;  // microseconds; the best of the vendor's suggestions, 0 where it has none
+  Choice choice;
+};
+
+// A suggestion that fails is never chosen, and is told; those after it have their turn.
+Tuned tuned(const std::set<std::string>& keys, const KernelCase::Run& run, Device device) {
+  const auto microseconds = [&] { return 1e3 * time_calls(device, run).median; };
+  follow({}, keys, run);
+  Tuned t;
+  t.own = microseconds();
+  double best = t.own;
+  for (int i = 0; i < kMostSuggestions; ++i) {
+    const size_t failures = vendor_failures().size();
+    const auto failed = [&] { return vendor_failures().size() > failures; };
+    bool more = true;
+    const std::string why = failure_of([&] {
+      more = follow({true, i}, keys, run) || failed();
+      if (!more || failed()) return;
+      const double us = microseconds();
+      if (failed()) return;
+      t.vendor = t.vendor == 0 ? us : std::min(t.vendor, us);
+      if (us < best) best = us, t.choice = {true, i};
+    });
+    if (!why.empty()) warn(error_line(concat(*keys.begin(), " = vendor ", i, ": ", why)));
+    if (!more) break;
+  }
+  return t;
 }
 
 }  // namespace
@@ -83,33 +128,36 @@ int bench_tune(const BenchOptions& options, Placement where) {
   print(format("%s, %s, %s\n%-52s %10s %10s  %s\n", cuda::device_name().c_str(), vendors.c_str(),
                options.common.dtype.c_str(), "", "own us", "vendor us", "choice"));
   const ModelConfig config = model_config(arch);
-  auto cases = kernel_cases(config, batch, where, beyond_caches(where.device));
-  cases.push_back(patch_embedding(config.vit, batch, where));
+  const int64_t beyond = beyond_caches(where.device);
+  auto cases = kernel_cases(config, batch, where, beyond);
+  cases.push_back(patch_embedding(config.vit, batch, where, beyond));
+  int failed = 0;
   for (const KernelCase& c : cases) {
     if (c.name.find(options.only) == std::string::npos) continue;
-    const KernelCase::Run run = c.prepare();
-    const std::set<std::string> keys = asked_by(run);
-    if (keys.empty()) continue;
-    follow({}, keys, run);
-    const auto microseconds = [&] { return 1e3 * time_calls(where.device, run).median; };
-    const double own = microseconds();
-    double best = own, vendor = 0;
-    Choice choice;
-    for (int i = 0; i < kMostSuggestions && follow({true, i}, keys, run); ++i) {
-      const double us = microseconds();
-      vendor = vendor == 0 ? us : std::min(vendor, us);
-      if (us < best) best = us, choice = {true, i};
+    std::set<std::string> keys;
+    Tuned t;
+    const std::string failure = failure_of([&] {
+      const KernelCase::Run run = c.prepare();
+      keys = asked_by(run);
+      if (!keys.empty()) t = tuned(keys, run, where.device);
+    });
+    set_deciding({});
+    if (!failure.empty()) {
+      warn(error_line(concat(c.name, ": ", failure, "; left out of the table")));
+      ++failed;
+      continue;
     }
     for (const std::string& key : keys) {
-      table.choices[key] = choice;
-      print(format("%-52s %10.1f %10s  %s\n", key.c_str(), own,
-                   vendor == 0 ? "-" : format("%.1f", vendor).c_str(),
-                   choice.vendor ? format("vendor %d", choice.algorithm).c_str() : "own"));
+      table.choices[key] = t.choice;
+      print(format("%-52s %10.1f %10s  %s\n", key.c_str(), t.own,
+                   t.vendor == 0 ? "-" : format("%.1f", t.vendor).c_str(),
+                   t.choice.vendor ? format("vendor %d", t.choice.algorithm).c_str() : "own"));
     }
   }
-  QFM_CHECK(!table.choices.empty(), "--only ", options.only, ": no operation that a vendor has");
+  QFM_CHECK(failed > 0 || !table.choices.empty(), "--only ", options.only,
+            ": no operation that a vendor has");
   if (!options.output.empty()) write_file(options.output, table.text());
-  return 0;
+  return failed != 0;
 }
 
 }  // namespace qfm

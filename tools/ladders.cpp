@@ -97,6 +97,10 @@ class LadderTable {
     rows_.push_back({{"step", rows_.size()}, {"name", rung.name}, {"idea", rung.idea}, {"available", false}});
     print(format("%-2zu %-18s not available\n", rows_.size() - 1, rung.name.c_str()));
   }
+  void add_failed(const Rung& rung, const std::string& why) {
+    rows_.push_back({{"step", rows_.size()}, {"name", rung.name}, {"idea", rung.idea}, {"error", why}});
+    print(format("%-2zu %-18s failed: %s\n", rows_.size() - 1, rung.name.c_str(), why.c_str()));
+  }
   void add(const Rung& rung, const Timing& ms) {
     const double gflops = ladder_.flops / ms.median / 1e6, gbs = ladder_.bytes / ms.median / 1e6;
     const double rate = by_flops() ? gflops / 1e3 : gbs;
@@ -143,9 +147,22 @@ Json bench_ladders(const std::string& only, const VitConfig& vit, int64_t batch,
                                attention_ladder({batch, vit.heads, tokens, tokens, d / vit.heads})}) {
     if (ladder.name.find(only) == std::string::npos) continue;
     LadderTable table(ladder, peaks);
-    for (const Rung& rung : ladder.prepare(Rotation({device, DType::BF16}, ladder.bytes, beyond)))
-      if (rung.run(0)) table.add(rung, time_calls(device, [&](size_t turn) { rung.run(turn); }));
+    std::vector<Rung> rungs;
+    const std::string unprepared = failure_of([&] {
+      rungs = ladder.prepare(Rotation({device, DType::BF16}, ladder.bytes, beyond));
+    });
+    if (!unprepared.empty()) table.add_failed({"all", "", {}}, unprepared);
+    for (const Rung& rung : rungs) {
+      bool there = false;
+      Timing ms{};
+      const std::string failure = failure_of([&] {
+        there = rung.run(0);
+        if (there) ms = time_calls(device, [&](size_t turn) { rung.run(turn); });
+      });
+      if (!failure.empty()) table.add_failed(rung, failure);
+      else if (there) table.add(rung, ms);
       else table.add_absent(rung);
+    }
     report.push_back(table.report());
   }
   return report;

@@ -19,11 +19,16 @@ def table(head, lines):
     for line in lines: print("| " + " | ".join(line) + " |")
     print()
 
-# (kernel, shape) -> its rows, one a run.
+# (kernel, shape) -> its rows, one a run; of those that failed the reason, which `failed` keeps.
+failed = []
 def kernel_runs(prefer):
     found = {}
     for path in sorted(glob.glob(f"{glob.escape(prefix)}-kernels-{prefer}-*.json")):
-        for row in load(path)["rows"]: found.setdefault((row["name"], row["shape"]), []).append(row)
+        report = load(path)
+        for row in report["rows"]:
+            if "error" in row: failed.append({"kernel": row["name"], "shape": row["shape"], "prefer": prefer, "error": row["error"]})
+            else: found.setdefault((row["name"], row["shape"]), []).append(row)
+        failed.extend({"kernel": case, "shape": "", "prefer": prefer, "error": why} for case, why in report.get("vendor_failures", {}).items())
     return found
 
 def ms(rows): return statistics.mean(r["median_ms"] for r in rows)
@@ -46,6 +51,10 @@ if own:
     table(("kernel", "shape", "own", "vendor", "vendor / own", "own's share"),
           [(r["kernel"], r["shape"], span(own[r["kernel"], r["shape"]]), "-" if r["vendor_ms"] is None else span(vendor[r["kernel"], r["shape"]]),
             number(r["vendor_to_own"], 2), r["share"]) for r in ratios])
+if failed:
+    print("## What failed\n")
+    table(("kernel", "shape", "preferred", "reason"),
+          [tuple(f[k].replace("|", "\\|") for k in ("kernel", "shape", "prefer", "error")) for f in failed])
 
 peer = load(f"{prefix}-pytorch.json") or {"rows": []}
 modes = {(r["name"], r["batch"]): r for r in peer["rows"]}
@@ -127,5 +136,5 @@ table(("what", "measured", "bar", ""),
       [(b["what"], number(b["value"], 2) + (" " + b["unit"] if b["value"] is not None and b["unit"] else ""), number(b["bar"], 2),
         {None: "not measured", True: "met", False: "missed"}[b["met"]]) for b in bars])
 with open(f"{prefix}-bench.json", "w") as f:
-    json.dump({**facts, "side_by_side": side_by_side, "kernels": ratios, "pytorch": peer["rows"], "bars": bars}, f, indent=2)
+    json.dump({**facts, "side_by_side": side_by_side, "kernels": ratios, "failed": failed, "pytorch": peer["rows"], "bars": bars}, f, indent=2)
     f.write("\n")
