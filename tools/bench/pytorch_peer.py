@@ -106,13 +106,14 @@ def run_qfm(what, batch, choices):
         except Exception as e:
             return {"not_run": reason(e)}
 
-# What the rounds of one variant of qfm come to, against a median of ours.
+# What the rounds of one variant of qfm come to, against a median of ours. A round that failed takes nothing from the others.
 def summary(by, rounds, batch, ms):
-    failed = [r["not_run"] for r in rounds if "not_run" in r]
-    if failed: return {"by": by, "not_run": failed[0]}
+    failed, rounds = [r["not_run"] for r in rounds if "not_run" in r], [r for r in rounds if "not_run" not in r]
+    if not rounds: return {"by": by, "not_run": failed[0]}
     mine = statistics.median(r["median_ms"] for r in rounds) * batch
     return {"by": by, "median_ms": mine, "min_ms": min(r["min_ms"] for r in rounds) * batch, "max_ms": max(r["max_ms"] for r in rounds) * batch,
-            "images_per_s": batch / mine * 1e3, "peak_mb": rounds[-1].get("peak_tensor_mb"), "times_pytorch": ms / mine}
+            "images_per_s": batch / mine * 1e3, "peak_mb": rounds[-1].get("peak_tensor_mb"), "times_pytorch": ms / mine,
+            "rounds": len(rounds), **({"round_not_run": failed[0]} if failed else {})}
 
 # step and qfm's variants in turn, twice; without qfm step alone.
 def alternate(step, batch, qfm):
@@ -131,7 +132,8 @@ def add(row, text):
     print(f"{row['name']:42s} batch {row['batch']:4d} {text}", flush=True)
     for q in row.get("qfm", []):
         print(f"{'   qfm by ' + q['by']:42s} batch {row['batch']:4d} " + (f"not run: {q['not_run']}" if "not_run" in q else
-              f"{q['median_ms']:9.3f} ms [{q['min_ms']:.3f}, {q['max_ms']:.3f}] {q['images_per_s']:9.0f} images/s, {q['times_pytorch']:.2f} times PyTorch"), flush=True)
+              f"{q['median_ms']:9.3f} ms [{q['min_ms']:.3f}, {q['max_ms']:.3f}] {q['images_per_s']:9.0f} images/s, {q['times_pytorch']:.2f} times PyTorch"
+              + (f"; a round was not run: {q['round_not_run']}" if "round_not_run" in q else "")), flush=True)
     if a.out:  # after each row, and whole at any moment: what was measured stays when the time runs out
         with open(a.out + ".part", "w") as f: json.dump({**about, "rows": rows}, f, indent=2)
         os.replace(a.out + ".part", a.out)
