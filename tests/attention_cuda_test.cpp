@@ -3,6 +3,7 @@
 #include "engine/base/error.h"
 #include "kernels/attention.h"
 #include "tests/attention_problem.h"
+#include "tests/scopes.h"
 #include "tests/support.h"
 #include "tests/tolerance.h"
 #ifdef QFM_CUDA_HOST
@@ -30,6 +31,7 @@ struct Result {
 // Self-attention as one packed qkv, cross-attention as q and a packed kv.
 template <class T>
 Result on_cuda(const Case& c, const Inputs<T>& in) {
+  const OwnKernels own;
   const AttentionShape& s = c.s;
   const bool self = s.queries == s.keys;
   const size_t k_at = self ? 1 : 0;
