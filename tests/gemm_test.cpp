@@ -187,6 +187,9 @@ TEST_CASE("gemm: a negative size is refused") {
 
 TEST_CASE("gemm: the compiler keeps the tiles in registers") {
 #ifdef QFM_SIMD_OBJECTS
+#if defined(__clang__) || __GNUC__ != 12
+  QFM_SKIP("that GCC 12 keeps them there is known, of " __VERSION__ " it is not");
+#endif
   if (std::system("command -v objdump > /dev/null") != 0)
     QFM_SKIP("no objdump to look for spilled registers");
   CHECK(std::system("sh " QFM_SOURCE_DIR "/tests/gemm_spill.sh " QFM_SIMD_OBJECTS) == 0);
