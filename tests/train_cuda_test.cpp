@@ -2,6 +2,8 @@
 // memory that ends.
 #include "engine/base/cuda.h"
 #include "engine/base/memory.h"
+#include "kernels/vendor_case.h"
+#include "tests/scopes.h"
 #include "tests/tolerance.h"
 #include "tests/toy_training.h"
 #include "train/predict.h"
@@ -121,7 +123,7 @@ TEST_CASE("where a graph gets no memory the step runs without one") {
   CHECK(training.bits() == reference.bits());
 }
 
-TEST_CASE("scores on CUDA: the CPU's, the same each time, and in halved batches where memory ends") {
+TEST_CASE("scores on CUDA: the CPU's, and the same each time") {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
   const ModelInfo info = toy_info();
   const PredictOptions options{.crops = parse_crops("random:21"), .resize = {}, .seed = 4};
@@ -139,12 +141,6 @@ TEST_CASE("scores on CUDA: the CPU's, the same each time, and in halved batches 
     for (int again = 0; again < 3; ++again) CHECK(cuda(photo).score == found.score);
     CHECK(cuda(photo).spread == found.spread);
 
-    const Predictor fresh(on_cuda, info, options);
-    for (uint64_t n : {5, 30, 60, 90}) {
-      fail_allocation(n);
-      CHECK(fresh(photo).score == found.score);
-      fail_allocation(0);
-    }
     const auto a = cpu.embed(photo), b = cuda.embed(photo);
     const auto widened = [](const Tensor& t) {
       const auto s = t.span<float>();
@@ -153,3 +149,93 @@ TEST_CASE("scores on CUDA: the CPU's, the same each time, and in halved batches 
     check_close("embedding", widened(b.patches), widened(a.patches), dtype, kTerms);
   }
 }
+
+TEST_CASE("scores on CUDA have the same bits in halved batches where memory ends") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  const OwnKernels own;
+  const Notes notes;
+  const ModelInfo info = toy_info();
+  const PredictOptions options{.crops = parse_crops("random:21"), .resize = {}, .seed = 4};
+  const Image photo = drawn(100, 50, 1);
+  for (DType dtype : {DType::F32, DType::BF16}) {
+    QfmIqm model(toy_config(), cuda_device, dtype, false);
+    model.init(7);
+    const double whole = Predictor(model, info, options)(photo).score;
+    const Predictor predictor(model, info, options);
+    for (uint64_t n : {5, 30, 60, 90}) {
+      fail_allocation(n);
+      CHECK(predictor(photo).score == whole);
+      fail_allocation(0);
+    }
+  }
+  CHECK(notes.texts.empty());
+}
+
+#ifdef QFM_CUDA_HOST
+namespace {
+
+// In the place of cuBLASLt, until the end of the scope.
+struct StandIn {
+  explicit StandIn(VendorStandIn library) { vendor_stand_in() = std::move(library); }
+  ~StandIn() {
+    vendor_stand_in() = nullptr;
+    forget_vendor_failures();
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a photo scored in halved batches by a vendor's products is told of, once") {
+  const Notes notes;
+  const StandIn library([](const std::string&, void*, size_t, const auto& own) { own(); });
+  const ModelInfo info = toy_info();
+  QfmIqm model(toy_config(), cuda_device, DType::F32, false);
+  model.init(7);
+  const Predictor predictor(model, info, {.crops = parse_crops("random:21"), .resize = {}, .seed = 4});
+  const Image photo = drawn(100, 50, 1);
+  predictor(photo), predictor(photo);
+  CHECK(notes.texts.empty());
+  for (int again = 0; again < 2; ++again) {
+    fail_allocation(5);
+    predictor(photo);
+    fail_allocation(0);
+  }
+  REQUIRE(notes.texts.size() == 1);
+  CHECK(contains(notes.texts[0], "scored in batches of 8 crops"));
+}
+
+TEST_CASE("where a library fails at a product, in whatever step, our own kernel serves: the same bits") {
+  constexpr uint32_t kSteps = 5;
+  for (DType dtype : {DType::F32, DType::BF16}) {
+    ToyTraining reference(cuda_device, dtype, true);
+    int products = 0;  // of one step
+    {
+      const StandIn library([&](const std::string&, void*, size_t, const auto& own) { ++products, own(); });
+      ToyTraining(cuda_device, dtype, true).run(0);
+    }
+    REQUIRE(products > 20);
+    for (uint32_t i = 0; i < kSteps; ++i) reference.run(i);
+    // The first step runs by itself, the second is captured.
+    for (const int nth : {1, products / 2, products, products + 1, products + products / 2, 2 * products}) {
+      CAPTURE(nth);
+      const Notes notes;
+      std::string failing;
+      int calls = 0;
+      const StandIn library([&](const std::string& name, void* output, size_t bytes, const auto& own) {
+        CHECK(name != failing);
+        if (++calls != nth) return own();
+        std::memset(output, 0xff, bytes);  // NaN
+        failing = name;
+        throw VendorError("cublaslt: matmul: CUBLAS_STATUS_EXECUTION_FAILED", __FILE__, __LINE__);
+      });
+      ToyTraining training(cuda_device, dtype, true);
+      for (uint32_t i = 0; i < kSteps; ++i) training.run(i);
+      CHECK(calls >= nth);
+      CHECK(training.bits() == reference.bits());
+      REQUIRE(vendor_failures().size() == 1);
+      CHECK(notes.texts == std::vector<std::string>{failing + ": cublaslt: matmul: " +
+                                                    "CUBLAS_STATUS_EXECUTION_FAILED; it is not tried again"});
+    }
+  }
+}
+#endif

@@ -5,6 +5,9 @@
 #include <utility>
 #include <vector>
 
+#include "engine/base/notice.h"
+#include "kernels/choice.h"
+
 namespace qfm {
 namespace {
 
@@ -53,6 +56,13 @@ class CropBatches {
   Tensor there_;  // the photo's pixels on CUDA
 };
 
+// Our own kernels give each crop the same bits in any batch; a vendor's library picks its kernels by the
+// shape.
+std::string about_smaller_batches(size_t crops) {
+  return concat("memory ran out: scored in batches of ", crops,
+                " crops; with a vendor's products the last digits may differ (QFM_PREFER=own: they do not)");
+}
+
 Tensor on_cpu(const Var& x) { return x.value.to(cpu_device).to(DType::F32); }
 
 }  // namespace
@@ -90,7 +100,9 @@ std::vector<Window> Predictor::each_batch(Image photo, Run&& run) const {
   for (size_t begin = 0; begin < windows.size();) {
     const size_t end = std::min(windows.size(), begin + most);
     try {
+      const uint64_t before = vendor_calls();
       run(batches(begin, end));
+      if (most < kMostCrops && vendor_calls() > before) notice(about_smaller_batches(most));
       begin = end;
     } catch (const OutOfMemory&) {  // the same crops in smaller batches
       if (end - begin == 1) throw;

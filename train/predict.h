@@ -28,7 +28,9 @@ struct Prediction {
   int64_t crops = 0;
 };
 
-// A pure function of model, options and photo: the same bits whatever was scored before or on another thread.
+// A pure function of model, options and photo: the same bits whatever was scored before or on another thread,
+// and with our own kernels however many crops memory has room for at a time. A vendor's products depend on
+// that number: where it was not enough for the usual one, a notice (engine/base/notice.h) says so.
 // Random windows depend on the seed and the photo's size only. Keeps references to model and info.
 class Predictor {
  public:
