@@ -134,14 +134,14 @@ struct Built {
 };
 
 // make()'s graph and its plan for the GPU, built at the first call with that key: everything that decides
-// which plan serves. Kept for the life of the program, and never destroyed: the library may be unloaded
-// first. Throws OutOfMemory, and then tries again at the next call.
+// which plan serves. Never null; kept for the life of the program, and never destroyed: the library may be
+// unloaded first. Throws OutOfMemory, and then tries again at the next call.
 template <class G, class Key, class Make>
-const Built<G>& built(const Key& key, const char* what, const Make& make) {
+const Built<G>* built(const Key& key, const char* what, const Make& make) {
   static std::mutex mutex;
   static auto* kept = new std::map<Key, Built<G>>;
   const std::lock_guard lock(mutex);
-  if (const auto at = kept->find(key); at != kept->end()) return at->second;
+  if (const auto at = kept->find(key); at != kept->end()) return &at->second;
   Built<G> made{make(), nullptr};
   try {
     const Descriptor device = device_of(handle());
@@ -150,7 +150,7 @@ const Built<G>& built(const Key& key, const char* what, const Make& make) {
     throw;
   } catch (const Error&) {  // refused: our own kernels serve
   }
-  return kept->emplace(key, std::move(made)).first->second;
+  return &kept->emplace(key, std::move(made)).first->second;
 }
 
 // What cuDNN needs of a tensor's address.

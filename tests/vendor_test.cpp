@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 
+#include <array>
 #include <optional>
 
 #include "engine/base/cuda.h"

@@ -33,7 +33,7 @@ bool layernorm_forward_by(Cuda cuda, int64_t rows, int64_t cols, bf16* y, float*
                           const bf16* x, const bf16* w, const bf16* b, double eps) {
   if (!aligned({y, mean, rstd, x, w, b}) || rows <= 0 || cols <= 0 || !handle()) return false;
   const auto& [g, plan] =
-      built<NormGraph>(std::pair(rows, cols), kWhat, [&] { return NormGraph(rows, cols); });
+      *built<NormGraph>(std::pair(rows, cols), kWhat, [&] { return NormGraph(rows, cols); });
   if (!plan) return false;
   const auto e = static_cast<float>(eps);
   const Plan::Argument arguments[] = {{g.x, x},       {g.w, w},       {g.b, b},   {g.y, y},
