@@ -7,7 +7,6 @@
 namespace qfm {
 namespace {
 
-Json number(std::optional<double> value) { return value ? Json(*value) : Json(nullptr); }
 Json interval(const std::optional<Interval>& i) { return i ? Json{i->low, i->high} : Json(nullptr); }
 
 std::string scatter_plot(const EvalReport& report) {
@@ -31,12 +30,12 @@ Json EvalReport::summary() const {
   const Agreement& a = agreement;
   Json metrics = {{"n", a.n},
                   {"failed", failed},
-                  {"srcc", number(a.srcc)},
+                  {"srcc", as_json(a.srcc)},
                   {"srcc_interval", interval(a.srcc_interval)},
-                  {"plcc", number(a.plcc)},
+                  {"plcc", as_json(a.plcc)},
                   {"plcc_interval", interval(a.plcc_interval)},
-                  {"plcc_mapped", a.mapped ? number(a.mapped->plcc) : Json(nullptr)},
-                  {"krcc", number(a.krcc)},
+                  {"plcc_mapped", a.mapped ? as_json(a.mapped->plcc) : Json(nullptr)},
+                  {"krcc", as_json(a.krcc)},
                   {"rmse", a.rmse},
                   {"rmse_mapped", a.mapped ? Json(a.mapped->rmse) : Json(nullptr)}};
   if (!split().empty()) metrics["split_sha256"] = split();

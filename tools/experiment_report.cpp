@@ -11,7 +11,6 @@
 namespace qfm {
 namespace {
 
-Json number(std::optional<double> value) { return value ? Json(*value) : Json(nullptr); }
 std::optional<double> number_of(const Json& line, const char* key) {
   const Json& value = line.at(key);
   return value.is_null() ? std::nullopt : std::optional(value.get<double>());
@@ -127,11 +126,11 @@ Json RunResult::json() const {
             {"crops", crops},
             {"version", version},
             {"commit", commit},
-            {"srcc", number(srcc)},
-            {"plcc", number(plcc)},
-            {"plcc_mapped", number(plcc_mapped)},
-            {"krcc", number(krcc)},
-            {"rmse_mapped", number(rmse_mapped)},
+            {"srcc", as_json(srcc)},
+            {"plcc", as_json(plcc)},
+            {"plcc_mapped", as_json(plcc_mapped)},
+            {"krcc", as_json(krcc)},
+            {"rmse_mapped", as_json(rmse_mapped)},
             {"seconds", rounded(seconds)},
             {"losses", losses},
             {"scores", s}};

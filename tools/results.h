@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,6 +34,8 @@ double rounded(double value);
 
 // The shorter side, as a number (0: none), or "HEIGHTxWIDTH".
 Json as_json(const PhotoSize& size);
+// A figure that may be undefined: null then.
+Json as_json(std::optional<double> figure);
 
 // "kernels": own or vendor's (kernels/choice.h), which the bits of a GPU's results depend on. Nothing on the
 // CPU.
