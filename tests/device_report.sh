@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Takes `tools/device-report all` through its dry run, then, with that run's figures given back by stand-ins for the
 # programs, through what can go wrong on a GPU machine.
-#   tests/device_report.sh ROOT [BUILD]     BUILD: a tree of a host-CUDA build; without one the dry run makes its own
+#   tests/device_report.sh ROOT [BUILD [PROGRAM]]     BUILD: a tree of a host-CUDA build; without one the dry run makes its
+#   own. PROGRAM: an optimised qfm, where there is one, for whole models, which a sanitized one would take minutes for.
 set -euo pipefail
 root=$(cd "$1" && pwd)
 command -v python3 >/dev/null || { echo "skipped: no python3 to read the reports" >&2 && exit 0; }
@@ -47,8 +48,10 @@ report() { # exit_code folder options...
   [ "$code" -eq "$expected" ] || wrong "exit code $code, not $expected: $*"
 }
 
+[ ! -x "${3:-}" ] || export QFM_MODELS_BY=$3
 report 0 dry "${given[@]}" --seconds 1200 # a busy machine takes long
 holds "$work/dry" complete "$whole" build=done tests=done scores=done speed=done "tune=left out" kernels=done comparison=done
+unset QFM_MODELS_BY
 tar -C "$work" -xzf "$work/dry/$file.tar.gz"
 
 # --- The same with stand-ins ---

@@ -4,6 +4,7 @@
 # take minutes so, by the CPU's own.
 set_sizes() {
   arch=vit-small batch=256 photos=(tools/demo_photos) only_kernels="" noise=(--match matched --adversarial 4) models_on=cuda
+  models_by=""
   sanitized_few=(
     "-tc=AdamW on CUDA equals*,attention on CUDA: more keys*,gemm on CUDA: weight gradients*,gemm on CUDA serves*,repeated vectors on CUDA*,permutations on CUDA*,residual_layernorm*,functions of rows on CUDA*,nearest_match on CUDA*,the noise on CUDA*,crop_normalise on CUDA*"
   )
@@ -14,6 +15,7 @@ set_sizes() {
   )
   [ -n "$dry" ] || return 0
   arch=vit-tiny batch=1 photos=(tools/demo_photos/cid22_1029604.jpg --crops center) only_kernels=layernorm noise=(--match gaussian) models_on=cpu
+  models_by=${QFM_MODELS_BY:-}
   sanitized_few=("-tc=AdamW on CUDA equals*")
   gpu_tests=(
     "qfm_cuda_tests|-tc=AdamW on CUDA equals*"
@@ -141,11 +143,11 @@ sanitize() { # tool limit filters...
 
 # The peaks are measured by the first report, and hold for those after it.
 qfm_bench() { # limit what report options...
-  local limit=$1 what=$2 report=$3 on=cuda peaks=()
+  local limit=$1 what=$2 report=$3 on=cuda program=$build/qfm peaks=()
   shift 3
-  case $what in model | train) on=$models_on ;; esac
+  case $what in model | train) on=$models_on program=${models_by:-$program} ;; esac
   [ "$what" = tune ] || [ "$on" != "$models_on" ] || [ ! -s "$figures-model.json" ] || peaks=(--peaks "$figures-model.json")
-  shown "$limit" "$build/qfm" bench "$what" --device "$on" --dtype bf16 --arch "$arch" --quiet "${peaks[@]}" \
+  shown "$limit" "$program" bench "$what" --device "$on" --dtype bf16 --arch "$arch" --quiet "${peaks[@]}" \
     -o "$figures-$report" "$@"
 }
 speed_of_model() {
