@@ -29,7 +29,7 @@ __device__ Pack<T, n> load(const T* p QFM_WHERE) {
 #endif
   return *reinterpret_cast<const Pack<T, n>*>(p);
 }
-// To shared memory, or by a form that also writes there.
+// To shared memory.
 template <int n, class T>
 __device__ void store_shared(T* p, const Pack<T, n>& v QFM_WHERE) {
 #ifdef QFM_CUDA_HOST
