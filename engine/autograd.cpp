@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "engine/dispatch.h"
-#include "kernels/elementwise.h"
+#include "kernels/pointwise/elementwise.h"
 
 namespace qfm {
 

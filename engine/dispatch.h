@@ -5,7 +5,7 @@
 //     layernorm_forward(dev, ptr<T>(y), ...);      // one overload for Cpu, one for Cuda
 //   });
 #pragma once
-#include "engine/base/cuda.h"
+#include "engine/cuda/cuda.h"
 #include "engine/profile.h"
 #include "engine/tensor.h"
 

@@ -4,7 +4,7 @@
 
 #include "engine/base/rng.h"
 #include "engine/dispatch.h"
-#include "kernels/elementwise.h"
+#include "kernels/pointwise/elementwise.h"
 
 namespace qfm {
 namespace {

@@ -1,8 +1,8 @@
 #include "engine/tensor.h"
 
-#include "engine/base/memory.h"
 #include "engine/dispatch.h"
-#include "kernels/elementwise.h"
+#include "engine/memory/memory.h"
+#include "kernels/pointwise/elementwise.h"
 
 namespace qfm {
 

@@ -10,9 +10,9 @@
 #include <type_traits>
 #include <vector>
 
-#include "engine/base/device.h"
 #include "engine/base/dtype.h"
 #include "engine/base/error.h"
+#include "engine/memory/device.h"
 
 namespace qfm {
 

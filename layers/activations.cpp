@@ -1,9 +1,9 @@
 #include "layers/activations.h"
 
 #include "engine/dispatch.h"
-#include "kernels/elementwise.h"
-#include "kernels/gelu.h"
-#include "kernels/softmax.h"
+#include "kernels/pointwise/elementwise.h"
+#include "kernels/pointwise/gelu.h"
+#include "kernels/reduce/softmax.h"
 
 namespace qfm {
 

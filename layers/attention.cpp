@@ -1,7 +1,7 @@
 #include "layers/attention.h"
 
 #include "engine/dispatch.h"
-#include "kernels/attention.h"
+#include "kernels/attention/attention.h"
 
 namespace qfm {
 namespace {

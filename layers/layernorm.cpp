@@ -1,7 +1,7 @@
 #include "layers/layernorm.h"
 
 #include "engine/dispatch.h"
-#include "kernels/layernorm.h"
+#include "kernels/norm/layernorm.h"
 
 namespace qfm {
 

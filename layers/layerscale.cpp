@@ -1,7 +1,7 @@
 #include "layers/layerscale.h"
 
 #include "engine/dispatch.h"
-#include "kernels/elementwise.h"
+#include "kernels/pointwise/elementwise.h"
 
 namespace qfm {
 

@@ -1,8 +1,8 @@
 #include "layers/linear.h"
 
 #include "engine/dispatch.h"
-#include "kernels/gemm.h"
-#include "kernels/reduce.h"
+#include "kernels/gemm/gemm.h"
+#include "kernels/reduce/reduce.h"
 
 namespace qfm {
 namespace {

@@ -16,7 +16,7 @@ struct PackedWeight {
   static PackedWeight of(const Tensor& w);
 };
 
-// What is fused into the matrix product; empty tensors are left out. See kernels/gemm.h for the order.
+// What is fused into the matrix product; empty tensors are left out. See kernels/gemm/gemm.h for the order.
 struct AffineFusion {
   Tensor bias, pre_gelu, residual;
   bool gelu = false;

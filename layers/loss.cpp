@@ -1,8 +1,8 @@
 #include "layers/loss.h"
 
 #include "engine/dispatch.h"
-#include "kernels/elementwise.h"
-#include "kernels/loss.h"
+#include "kernels/loss/loss.h"
+#include "kernels/pointwise/elementwise.h"
 
 namespace qfm {
 

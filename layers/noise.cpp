@@ -1,8 +1,8 @@
 #include "layers/noise.h"
 
 #include "engine/dispatch.h"
-#include "kernels/matching.h"
-#include "kernels/noise.h"
+#include "kernels/matching/matching.h"
+#include "kernels/matching/noise.h"
 
 namespace qfm {
 

@@ -1,8 +1,8 @@
 #include "layers/patch_embed.h"
 
 #include "engine/dispatch.h"
-#include "kernels/patch_embed_cudnn.h"
-#include "kernels/patchify.h"
+#include "kernels/image/patch_embed_cudnn.h"
+#include "kernels/image/patchify.h"
 
 namespace qfm {
 namespace {

@@ -1,7 +1,7 @@
 #include "layers/similarity.h"
 
 #include "engine/dispatch.h"
-#include "kernels/reduce.h"
+#include "kernels/reduce/reduce.h"
 
 namespace qfm {
 

@@ -1,8 +1,8 @@
 #include "layers/tokens.h"
 
 #include "engine/dispatch.h"
-#include "kernels/elementwise.h"
-#include "kernels/reduce.h"
+#include "kernels/pointwise/elementwise.h"
+#include "kernels/reduce/reduce.h"
 
 namespace qfm {
 namespace {

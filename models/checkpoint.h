@@ -6,7 +6,7 @@
 #include <string>
 
 #include "engine/safetensors.h"
-#include "models/photo_size.h"
+#include "models/preprocessing.h"
 #include "models/qfm_iqm.h"
 
 namespace qfm {

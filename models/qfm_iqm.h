@@ -5,9 +5,9 @@
 #include <optional>
 #include <string>
 
+#include "models/backbones/vit.h"
 #include "models/feature_selection.h"
-#include "models/panel_decoder.h"
-#include "models/vit.h"
+#include "models/heads/query_decoder.h"
 
 namespace qfm {
 

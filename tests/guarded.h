@@ -6,7 +6,7 @@
 #include <cstring>
 #include <vector>
 
-#include "engine/base/memory.h"
+#include "engine/memory/memory.h"
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
 #endif

@@ -6,8 +6,8 @@
 #include <set>
 #include <string_view>
 
-#include "engine/base/host_cuda.h"
 #include "engine/base/io.h"
+#include "engine/cuda/host/language.h"
 
 namespace qfm::test {
 namespace {

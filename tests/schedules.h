@@ -1,7 +1,7 @@
 // The orders in which host-CUDA runs threads. A correct kernel gives the same bits in all of them.
 #pragma once
 #ifdef QFM_CUDA_HOST
-#include "engine/base/host_cuda.h"
+#include "engine/cuda/host/language.h"
 #endif
 
 namespace qfm::test {

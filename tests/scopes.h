@@ -7,7 +7,7 @@
 #include "engine/base/cpu.h"
 #include "engine/base/notice.h"
 #include "engine/base/threads.h"
-#include "kernels/choice.h"
+#include "kernels/vendor/kernel_policy.h"
 
 namespace qfm::test {
 

@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "models/checkpoint.h"
-#include "tests/image_fixtures.h"
 #include "tests/support.h"
-#include "train/config.h"
+#include "tests/train/image/image_fixtures.h"
+#include "train/run/config.h"
 
 namespace qfm::test {
 

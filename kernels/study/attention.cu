@@ -6,12 +6,12 @@
 // TFLOP/s of its FMA units 228 us, at the 600 that mma.sync reaches of its tensor cores 26 us. The ladder
 // first gets rid of memory traffic that the formula suggests, then of instructions, then of waiting. All
 // times here are such arithmetic.
-#include "engine/base/launch.h"
-#include "engine/base/memory.h"
-#include "engine/base/warp_ops.h"
-#include "kernels/attention.h"
-#include "kernels/attention_fma.cuh"
-#include "kernels/attention_forward.cuh"
+#include "engine/cuda/launch.h"
+#include "engine/cuda/warp_ops.h"
+#include "engine/memory/memory.h"
+#include "kernels/attention/attention.h"
+#include "kernels/attention/attention_fma.cuh"
+#include "kernels/attention/attention_forward.cuh"
 #include "kernels/study/study.h"
 
 namespace qfm {

@@ -6,11 +6,11 @@
 // 25 instructions an element, hides behind any memory access: only the passes over y count.
 #include <algorithm>
 
-#include "engine/base/launch.h"
-#include "engine/base/warp_ops.h"
-#include "kernels/gelu.cuh"
-#include "kernels/gelu.h"
-#include "kernels/gemm.h"
+#include "engine/cuda/launch.h"
+#include "engine/cuda/warp_ops.h"
+#include "kernels/gemm/gemm.h"
+#include "kernels/pointwise/gelu.cuh"
+#include "kernels/pointwise/gelu.h"
 #include "kernels/study/study.h"
 
 namespace qfm {

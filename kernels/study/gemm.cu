@@ -6,9 +6,9 @@
 // us. An SM does 2048 multiply-adds a cycle on tensor cores, 128 without, and gets about 13 bytes a cycle
 // from memory. So every step asks: how many multiply-adds does an element pay for once it has been fetched,
 // and from how near?
-#include "engine/base/launch.h"
-#include "engine/base/warp_ops.h"
-#include "kernels/gemm.h"
+#include "engine/cuda/launch.h"
+#include "engine/cuda/warp_ops.h"
+#include "kernels/gemm/gemm.h"
 #include "kernels/study/study.h"
 
 namespace qfm {

@@ -6,8 +6,8 @@
 // The 8 FLOPs an element are nothing beside that. So a step is good by how near it comes to reading x once,
 // in whole sectors of 32 bytes, with enough bytes under way: 3.0 TB/s times 0.7 us of latency are 2 MB, 16 KB
 // on each SM.
-#include "kernels/layernorm.h"
-#include "kernels/run.cuh"
+#include "kernels/common/cuda_loops.cuh"
+#include "kernels/norm/layernorm.h"
 #include "kernels/study/study.h"
 
 namespace qfm {

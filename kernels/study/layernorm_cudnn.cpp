@@ -2,8 +2,8 @@
 
 #include <utility>
 
-#include "kernels/graph_cudnn.h"
-#include "kernels/vendor_case.h"
+#include "kernels/vendor/cudnn_graph.h"
+#include "kernels/vendor/vendor_case.h"
 
 namespace qfm::cudnn {
 namespace {

@@ -4,13 +4,13 @@
 #include <cstdint>
 #include <string>
 
-#include "engine/base/device.h"
 #include "engine/base/dtype.h"
+#include "engine/memory/device.h"
 
 namespace qfm::cudnn {
 
 #ifdef QFM_WITH_CUDNN
-// As layernorm_forward of kernels/layernorm.h. False where the library is absent or refuses the sizes.
+// As layernorm_forward of kernels/norm/layernorm.h. False where the library is absent or refuses the sizes.
 bool layernorm_forward_by(Cuda, int64_t rows, int64_t cols, bf16* y, float* mean, float* rstd, const bf16* x,
                           const bf16* w, const bf16* b, double eps);
 

@@ -6,9 +6,9 @@
 #include <cstdint>
 #include <span>
 
-#include "engine/base/device.h"
 #include "engine/base/dtype.h"
-#include "kernels/attention.h"
+#include "engine/memory/device.h"
+#include "kernels/attention/attention.h"
 
 namespace qfm {
 
@@ -34,7 +34,7 @@ std::span<const Step<BiasGeluRun>> bias_gelu_steps();
 bool bias_gelu_by_vendor(Cuda, int64_t m, int64_t n, int64_t k, bf16* y, const bf16* x, const bf16* w,
                          const bf16* bias);
 
-// o = softmax(q k^T / sqrt(d)) v, as attention_forward (kernels/attention.h) without lse.
+// o = softmax(q k^T / sqrt(d)) v, as attention_forward (kernels/attention/attention.h) without lse.
 using AttentionRun = void(Cuda, AttentionShape shape, Heads<bf16> o, Heads<const bf16> q, Heads<const bf16> k,
                           Heads<const bf16> v);
 std::span<const Step<AttentionRun>> attention_steps();

@@ -1,6 +1,6 @@
 // Row 0 of the ladders.
-#include "kernels/attention_cudnn.h"
-#include "kernels/gemm_cublas.h"
+#include "kernels/attention/attention_cudnn.h"
+#include "kernels/gemm/gemm_cublas.h"
 #include "kernels/study/layernorm_cudnn.h"
 #include "kernels/study/study.h"
 

@@ -125,7 +125,7 @@ for name, what, goal in ("attention", "forward", 220), ("attention.backward", "b
     for implementation in "cudnn", "flash":
         sdpa = mode(f"attention {what}, SDPA {implementation}")
         if rows and sdpa and "median_ms" in sdpa: bar(f"attention {what}: own / PyTorch's SDPA by {implementation}", sdpa["median_ms"] / ms(rows), 1.0)
-# Of less than 16 MB the launch counts; drawing noise is arithmetic (kernels/noise.cu).
+# Of less than 16 MB the launch counts; drawing noise is arithmetic (kernels/matching/noise.cu).
 moving = {key: statistics.mean(r["share_of_copy"] for r in rows) for key, rows in own.items()
           if "gflops" not in rows[0] and rows[0].get("bytes", 16e6) >= 16e6 and key[0] != "draw_normal"}
 slowest = min(moving, key=moving.get, default=None)

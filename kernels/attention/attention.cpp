@@ -1,0 +1,152 @@
+#include "kernels/attention/attention.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/base/error.h"
+#include "engine/base/threads.h"
+#include "engine/memory/memory.h"
+#include "kernels/attention/attention_head.h"
+#include "kernels/common/parallel_loops.h"
+
+namespace qfm {
+namespace {
+
+void check(const AttentionShape& s) {
+  QFM_CHECK(s.batch >= 0 && s.queries >= 0 && s.heads > 0 && s.keys > 0 && s.head_dim > 0,
+            "attention: batch ", s.batch, ", heads ", s.heads, ", queries ", s.queries, ", keys ", s.keys,
+            ", head_dim ", s.head_dim);
+}
+
+template <class T>
+HeadRows<T> rows_of(Heads<T> x, const AttentionShape& s, int64_t tokens, int64_t head) {
+  return {x.data + head / s.heads * tokens * x.ld + head % s.heads * s.head_dim, x.ld};
+}
+
+template <class T>
+acc<T> dot(const T* x, const T* y, int64_t n) {
+  acc<T> sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += static_cast<acc<T>>(x[i]) * static_cast<acc<T>>(y[i]);
+  return sum;
+}
+// y += factor * x.
+template <class T>
+void add_scaled(acc<T>* y, acc<T> factor, const T* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] += factor * static_cast<acc<T>>(x[i]);
+}
+template <class T>
+void write(T* y, const acc<T>* x, acc<T> factor, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] = static_cast<T>(x[i] * factor);
+}
+
+}  // namespace
+
+// The readable code: what every other path must agree with.
+namespace plain {
+
+template <class T>
+int64_t attention_forward_workspace(const AttentionShape& s) {
+  return s.keys + s.head_dim;
+}
+
+template <class T>
+void attention_forward_head(const AttentionForward<T>& h) {
+  const AttentionShape& s = h.shape;
+  const auto factor = static_cast<acc<T>>(s.scale());
+  acc<T>*p = h.workspace, *sum_pv = p + s.keys;
+  for (int64_t i = h.first; i < h.last; ++i) {
+    for (int64_t j = 0; j < s.keys; ++j) p[j] = dot(h.q[i], h.k[j], s.head_dim) * factor;
+    const acc<T> top = *std::max_element(p, p + s.keys);
+    acc<T> sum = 0;
+    for (int64_t j = 0; j < s.keys; ++j) sum += p[j] = std::exp(p[j] - top);
+    std::fill_n(sum_pv, s.head_dim, acc<T>{0});
+    for (int64_t j = 0; j < s.keys; ++j) add_scaled(sum_pv, p[j], h.v[j], s.head_dim);
+    write(h.o[i], sum_pv, 1 / sum, s.head_dim);
+    if (h.lse) h.lse[i] = top + std::log(sum);
+  }
+}
+
+template <class T>
+int64_t attention_backward_workspace(const AttentionShape& s) {
+  return (2 * s.keys + 1) * s.head_dim;
+}
+
+// With P = softmax(S), S = scale Q K^T:  dV = P^T dO;  dP = dO V^T;  dS = P (dP - rowsum(dO O));
+// dQ = scale dS K;  dK = scale dS^T Q.
+template <class T>
+void attention_backward_head(const AttentionBackward<T>& h) {
+  const AttentionShape& s = h.shape;
+  const auto factor = static_cast<acc<T>>(s.scale());
+  const int64_t d = s.head_dim;
+  acc<T>*sum_dk = h.workspace, *sum_dv = sum_dk + s.keys * d, *sum_dq = sum_dv + s.keys * d;
+  std::fill_n(sum_dk, 2 * s.keys * d, acc<T>{0});
+  for (int64_t i = 0; i < s.queries; ++i) {
+    const acc<T> delta = dot<T>(h.d_o[i], h.o[i], d);
+    std::fill_n(sum_dq, d, acc<T>{0});
+    for (int64_t j = 0; j < s.keys; ++j) {
+      const acc<T> p = std::exp(dot(h.q[i], h.k[j], d) * factor - h.lse[i]);
+      const acc<T> ds = p * (dot(h.d_o[i], h.v[j], d) - delta);
+      add_scaled(sum_dv + j * d, p, h.d_o[i], d);
+      add_scaled(sum_dk + j * d, ds, h.q[i], d);
+      add_scaled(sum_dq, ds, h.k[j], d);
+    }
+    write(h.dq[i], sum_dq, factor, d);
+  }
+  for (int64_t j = 0; j < s.keys; ++j) {
+    write(h.dk[j], sum_dk + j * d, factor, d);
+    write(h.dv[j], sum_dv + j * d, acc<T>{1}, d);
+  }
+}
+
+}  // namespace plain
+
+double AttentionShape::scale() const { return 1.0 / std::sqrt(static_cast<double>(head_dim)); }
+
+// Few heads (a batch of one) are cut in blocks of queries as well, though each block packs the keys and
+// values again.
+template <class T>
+void attention_forward(Cpu, AttentionShape s, Heads<T> o, acc<T>* lse, Heads<const T> q, Heads<const T> k,
+                       Heads<const T> v) {
+  check(s);
+  constexpr int64_t tasks = 12, block_queries = 42;
+  const int64_t heads = s.batch * s.heads, most = (s.queries + block_queries - 1) / block_queries;
+  const int64_t blocks = std::min(most, std::max<int64_t>(1, tasks / std::max<int64_t>(1, heads)));
+  const auto run_head = QFM_CODE(attention_forward_head, T);
+  const size_t bytes = static_cast<size_t>(QFM_CODE(attention_forward_workspace, T)(s)) * sizeof(acc<T>);
+  parallel_for(heads * blocks, [&](int64_t task) {
+    const Scratch workspace(bytes);
+    const int64_t head = task / blocks, block = task % blocks;
+    run_head({s, rows_of(o, s, s.queries, head), lse ? lse + head * s.queries : nullptr,
+              rows_of(q, s, s.queries, head), rows_of(k, s, s.keys, head), rows_of(v, s, s.keys, head),
+              s.queries * block / blocks, s.queries * (block + 1) / blocks, workspace.as<acc<T>>()});
+  });
+}
+
+template <class T>
+void attention_backward(Cpu, AttentionShape s, Heads<T> dq, Heads<T> dk, Heads<T> dv, Heads<const T> d_o,
+                        Heads<const T> q, Heads<const T> k, Heads<const T> v, Heads<const T> o,
+                        const acc<T>* lse) {
+  check(s);
+  const auto run_head = QFM_CODE(attention_backward_head, T);
+  const size_t bytes = static_cast<size_t>(QFM_CODE(attention_backward_workspace, T)(s)) * sizeof(acc<T>);
+  parallel_for(s.batch * s.heads, [&](int64_t head) {
+    const Scratch workspace(bytes);
+    const auto of_queries = [&](auto x) { return rows_of(x, s, s.queries, head); };
+    const auto of_keys = [&](auto x) { return rows_of(x, s, s.keys, head); };
+    run_head({s, of_queries(dq), of_keys(dk), of_keys(dv), of_queries(d_o), of_queries(q), of_keys(k),
+              of_keys(v), of_queries(o), lse + head * s.queries, workspace.as<acc<T>>()});
+  });
+}
+
+#define QFM_INSTANTIATE(T)                                                                                \
+  template void attention_forward(Cpu, AttentionShape, Heads<T>, acc<T>*, Heads<const T>, Heads<const T>, \
+                                  Heads<const T>);                                                        \
+  template void attention_backward(Cpu, AttentionShape, Heads<T>, Heads<T>, Heads<T>, Heads<const T>,     \
+                                   Heads<const T>, Heads<const T>, Heads<const T>, Heads<const T>,        \
+                                   const acc<T>*);
+QFM_INSTANTIATE(float)
+QFM_INSTANTIATE(bf16)
+QFM_INSTANTIATE(double)
+#undef QFM_INSTANTIATE
+
+}  // namespace qfm

@@ -1,0 +1,213 @@
+#include <math.h>
+
+#include "kernels/attention/attention_head.h"
+#include "kernels/gemm/gemm_tile.h"
+
+namespace qfm::QFM_ISA {
+namespace {
+
+int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+// n filled up to whole panels: the size of a packed side, and the distance between rows of scores.
+int64_t padded(int64_t n) { return (n + kPanel - 1) / kPanel * kPanel; }
+
+// Hands out the workspace piece by piece. With no memory it only counts.
+struct Pieces {
+  float* memory;
+  int64_t used = 0;
+  float* take(int64_t n) {
+    float* piece = memory ? memory + used : nullptr;
+    used += (n + 15) / 16 * 16;
+    return piece;
+  }
+};
+
+// The right side of a product in panels, rows ld apart.
+struct Panels {
+  const float* data;
+  int64_t step, ld;
+};
+// The rows themselves, for products over them (O = P V): in place, or packed in `memory`.
+template <class T>
+Panels panels_of(HeadRows<const T> x, int64_t rows, int64_t d, float* memory) {
+  if constexpr (sizeof(T) == sizeof(float))
+    if (d % kPanel == 0) return {x.data, kPanel, x.ld};
+  for (int64_t j = 0; j < d; j += kPanel)
+    pack_panel(memory + j * rows, x.data + j, x.ld, rows, static_cast<int>(smaller(kPanel, d - j)));
+  return {memory, rows * kPanel, kPanel};
+}
+
+// Their transpose, for products over head_dim (S = Q K^T).
+template <class T>
+Panels transposed_panels(HeadRows<const T> x, int64_t rows, int64_t d, float* memory) {
+  for (int64_t j = 0; j < rows; j += kPanel)
+    pack_panel_transposed(memory + j * d, x[j], x.ld, d, static_cast<int>(smaller(kPanel, rows - j)));
+  return {memory, d * kPanel, kPanel};
+}
+
+// Rows [i, i + rows) as floats: in place, or converted to `copy`.
+template <class T>
+Strided floats(HeadRows<const T> x, int64_t i, int rows, int64_t d, float* copy) {
+  if constexpr (sizeof(T) == sizeof(float)) return {x[i], x.ld, 1};
+  for (int r = 0; r < rows; ++r)
+    for_vectors(d, [&](int64_t j, auto lanes) { store(copy + r * d + j, load(x[i + r] + j, lanes), lanes); });
+  return {copy, d, 1};
+}
+
+// c (rows, n) = A (rows, k) B, B in panels. c has rows of ld >= padded(n).
+void multiply(float* c, int64_t ld, int rows, int64_t n, int64_t k, Strided a, Panels b) {
+  for (int64_t j = 0; j < n; j += kPanel)
+    multiply_rows(rows, n - j, k, a, {b.data + j / kPanel * b.step, b.ld}, c + j, ld, false);
+}
+
+// y (rows, n) = factor * x, rows of x ld apart.
+template <class T>
+void write_rows(HeadRows<T> y, int64_t i, int rows, int64_t n, const float* x, int64_t ld,
+                const float* factors, bool factor_per_row) {
+  for (int r = 0; r < rows; ++r) {
+    const vf factor = broadcast(factors[factor_per_row ? r : 0]);
+    for_vectors(n, [&](int64_t j, auto lanes) { store(y[i + r] + j, load(x + r * ld + j) * factor, lanes); });
+  }
+}
+
+// f(first row, rows) for an even cut of [begin, end) in tiles.
+template <class F>
+void for_tiles(int64_t begin, int64_t end, F&& f) {
+  const int64_t rows = end - begin, count = (rows + kTileRows - 1) / kTileRows;
+  for (int64_t t = 0; t < count; ++t) {
+    const int64_t from = rows * t / count;
+    f(begin + from, static_cast<int>(rows * (t + 1) / count - from));
+  }
+}
+
+// A row of scores x becomes exp(factor (x - max x)). Returns the sum; log_sum = log sum exp(factor x).
+float exponentials(float* x, int64_t n, float factor, float* log_sum) {
+  vf top = broadcast(-INFINITY);
+  for_vectors(n, [&](int64_t j, auto lanes) { top = max(top, kept(load(x + j), lanes, -INFINITY)); });
+  const float shift = reduce_max(top) * factor;
+  vf sum = zero();
+  for_vectors(n, [&](int64_t j, auto lanes) {
+    const vf p = exp(fma(load(x + j), broadcast(factor), broadcast(-shift)));
+    store(x + j, p);
+    sum = sum + kept(p, lanes);
+  });
+  const float total = reduce_add(sum);
+  if (log_sum) *log_sum = shift + logf(total);
+  return total;
+}
+
+template <class T>
+float dot(const T* x, const T* y, int64_t n) {
+  vf sum = zero();
+  for_vectors(n, [&](int64_t j, auto lanes) { sum = fma(load(x + j, lanes), load(y + j, lanes), sum); });
+  return reduce_add(sum);
+}
+
+struct ForwardMemory {
+  float *keys, *values, *scores, *out, *q;
+  int64_t size;
+  ForwardMemory(const AttentionShape& s, float* memory) {
+    Pieces pieces{memory};
+    keys = pieces.take(padded(s.keys) * s.head_dim);
+    values = pieces.take(padded(s.head_dim) * s.keys);
+    scores = pieces.take(kTileRows * padded(s.keys));
+    out = pieces.take(kTileRows * padded(s.head_dim));
+    q = pieces.take(kTileRows * s.head_dim);
+    size = pieces.used;
+  }
+};
+
+struct BackwardMemory {
+  float *keys_t, *values_t, *keys, *queries, *d_out, *p, *ds, *out, *q, *d_o;
+  int64_t size;
+  BackwardMemory(const AttentionShape& s, float* memory) {
+    Pieces pieces{memory};
+    const int64_t d = s.head_dim, ld = padded(s.keys);
+    keys_t = pieces.take(ld * d);
+    values_t = pieces.take(ld * d);
+    keys = pieces.take(padded(d) * s.keys);
+    queries = pieces.take(padded(d) * s.queries);
+    d_out = pieces.take(padded(d) * s.queries);
+    p = pieces.take(s.queries * ld);
+    ds = pieces.take(s.queries * ld);
+    out = pieces.take(kTileRows * padded(d));
+    q = pieces.take(kTileRows * d);
+    d_o = pieces.take(kTileRows * d);
+    size = pieces.used;
+  }
+};
+
+}  // namespace
+
+template <class T>
+int64_t attention_forward_workspace(const AttentionShape& s) {
+  return ForwardMemory(s, nullptr).size;
+}
+
+template <class T>
+void attention_forward_head(const AttentionForward<T>& h) {
+  const AttentionShape& s = h.shape;
+  const int64_t d = s.head_dim, ld = padded(s.keys), ld_out = padded(d);
+  const float factor = static_cast<float>(s.scale());
+  const ForwardMemory m(s, h.workspace);
+  const Panels keys_t = transposed_panels(h.k, s.keys, d, m.keys),
+               values = panels_of(h.v, s.keys, d, m.values);
+  for_tiles(h.first, h.last, [&](int64_t i, int rows) {
+    multiply(m.scores, ld, rows, s.keys, d, floats(h.q, i, rows, d, m.q), keys_t);
+    float inverse[kTileRows];
+    for (int r = 0; r < rows; ++r)
+      inverse[r] = 1.0f / exponentials(m.scores + r * ld, s.keys, factor, h.lse ? h.lse + i + r : nullptr);
+    multiply(m.out, ld_out, rows, d, s.keys, {m.scores, ld, 1}, values);
+    write_rows(h.o, i, rows, d, m.out, ld_out, inverse, true);
+  });
+}
+
+template <class T>
+int64_t attention_backward_workspace(const AttentionShape& s) {
+  return BackwardMemory(s, nullptr).size;
+}
+
+// The products are those of the plain code, over tiles of queries and then over tiles of keys. Columns past
+// the last key hold numbers that nothing reads.
+template <class T>
+void attention_backward_head(const AttentionBackward<T>& h) {
+  const AttentionShape& s = h.shape;
+  const int64_t d = s.head_dim, ld = padded(s.keys), ld_out = padded(d);
+  const float factor = static_cast<float>(s.scale()), one = 1.0f;
+  const BackwardMemory m(s, h.workspace);
+  const Panels keys_t = transposed_panels(h.k, s.keys, d, m.keys_t), keys = panels_of(h.k, s.keys, d, m.keys);
+  const Panels values_t = transposed_panels(h.v, s.keys, d, m.values_t);
+  const Panels queries = panels_of(h.q, s.queries, d, m.queries);
+  const Panels d_out = panels_of(h.d_o, s.queries, d, m.d_out);
+  for_tiles(0, s.queries, [&](int64_t i, int rows) {
+    float *p = m.p + i * ld, *ds = m.ds + i * ld;
+    multiply(p, ld, rows, s.keys, d, floats(h.q, i, rows, d, m.q), keys_t);
+    multiply(ds, ld, rows, s.keys, d, floats(h.d_o, i, rows, d, m.d_o), values_t);
+    for (int r = 0; r < rows; ++r) {
+      const vf lse = broadcast(h.lse[i + r]), delta = broadcast(dot<T>(h.d_o[i + r], h.o[i + r], d));
+      for (int64_t j = r * ld; j < r * ld + s.keys; j += vf::width) {
+        const vf probability = exp(fma(load(p + j), broadcast(factor), zero() - lse));
+        store(p + j, probability);
+        store(ds + j, probability * (load(ds + j) - delta));
+      }
+    }
+    multiply(m.out, ld_out, rows, d, s.keys, {ds, ld, 1}, keys);
+    write_rows(h.dq, i, rows, d, m.out, ld_out, &factor, false);
+  });
+  for_tiles(0, s.keys, [&](int64_t j, int rows) {
+    multiply(m.out, ld_out, rows, d, s.queries, {m.p + j, 1, ld}, d_out);
+    write_rows(h.dv, j, rows, d, m.out, ld_out, &one, false);
+    multiply(m.out, ld_out, rows, d, s.queries, {m.ds + j, 1, ld}, queries);
+    write_rows(h.dk, j, rows, d, m.out, ld_out, &factor, false);
+  });
+}
+
+#define QFM_INSTANTIATE(T)                                                 \
+  template int64_t attention_forward_workspace<T>(const AttentionShape&);  \
+  template void attention_forward_head(const AttentionForward<T>&);        \
+  template int64_t attention_backward_workspace<T>(const AttentionShape&); \
+  template void attention_backward_head(const AttentionBackward<T>&);
+QFM_INSTANTIATE(float)
+QFM_INSTANTIATE(bf16)
+#undef QFM_INSTANTIATE
+
+}  // namespace qfm::QFM_ISA

@@ -1,0 +1,180 @@
+#include "kernels/gemm/gemm_block.h"
+#include "kernels/gemm/gemm_tile.h"
+
+namespace qfm::QFM_ISA {
+namespace {
+
+// k is cut in steps of this depth: a step of a panel and of the block's rows of A stay in the second level of
+// cache.
+constexpr int64_t kDepth = 384, kCachedFloats = 160 << 10;
+
+int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+template <class T>
+bool packs_a(const GemmShape& s) {
+  return s.trans_a || sizeof(T) != sizeof(float);
+}
+template <class T>
+bool empty(const GemmEpilogue<T>& e) {
+  return !e.bias && !e.pre_gelu && !e.gelu && !e.times_gelu_grad_of && !e.scale && !e.residual;
+}
+
+// An even cut of the block's rows: tile t is [begin[t], begin[t + 1]).
+struct Tiles {
+  int64_t rows, count, begin[kGemmBlockRows / kTileRows + 2];
+  explicit Tiles(int64_t rows) : rows(rows), count((rows + kTileRows - 1) / kTileRows) {
+    for (int64_t t = 0; t <= count; ++t) begin[t] = rows * t / count;
+  }
+  int height(int64_t t) const { return static_cast<int>(begin[t + 1] - begin[t]); }
+};
+
+// Asks for the lines that finishing a tile will touch of x, an (m, n) tensor or null, so that they come while
+// the tile is multiplied.
+template <class T>
+void prefetch_tile(const T* x, int64_t n, int64_t row, int height, int64_t column) {
+  if (!x) return;
+  const int64_t bytes = smaller(kPanel, n - column) * static_cast<int64_t>(sizeof(T));
+  for (int64_t i = row; i < row + height; ++i) {
+    const char* line = reinterpret_cast<const char*>(x + i * n + column);
+    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(line + at, 1);
+  }
+}
+
+// The block's rows of A at depths [depth, depth + step) as floats, tile by tile: [step][height of the tile]
+// of a transposed A, else [height][step].
+template <class T>
+void pack_a(const GemmShape& s, const T* a, int64_t row, const Tiles& tiles, int64_t depth, int64_t step,
+            float* packed) {
+  if (s.trans_a) {
+    constexpr int64_t few = 16;  // storage rows at a time, all tiles of them: long runs, few pages
+    for (int64_t p0 = 0; p0 < step; p0 += few)
+      for (int64_t t = 0; t < tiles.count; ++t) {
+        const int64_t begin = tiles.begin[t];
+        const int height = tiles.height(t);
+        float* to = packed + begin * step + p0 * height;
+        for (int64_t p = p0; p < smaller(step, p0 + few); ++p, to += height) {
+          const vf x = load(a + (depth + p) * s.m + row + begin, height);
+          // Masked stores are slow: rather write over the places of the next depths, which are filled later.
+          if ((step - p) * height >= vf::width) store(to, x);
+          else store(to, x, height);
+        }
+      }
+  } else {
+    for (int64_t i = 0; i < tiles.rows; ++i)
+      for_vectors(step, [&](int64_t p, auto lanes) {
+        store(packed + i * step + p, load(a + (row + i) * s.k + depth + p, lanes), lanes);
+      });
+  }
+}
+
+// What the tiles of a block read of A at one step of the depth.
+template <class T>
+Strided tile_of_a(const GemmShape& s, const T* a, const float* packed, int64_t row, int64_t depth,
+                  int64_t step, const Tiles& tiles, int64_t t) {
+  const int64_t begin = tiles.begin[t];
+  if (s.trans_a) return {packed + begin * step, 1, tiles.height(t)};
+  if constexpr (sizeof(T) == sizeof(float)) return {a + (row + begin) * s.k + depth, s.k, 1};
+  return {packed + begin * step, step, 1};
+}
+
+// The epilogue on a vector of C that begins at element `at`, column `column`. Lanes = Whole or Tail.
+template <class T, class Out, class Lanes>
+inline void finish(const GemmEpilogue<T>& e, vf v, Out* c, int64_t at, int64_t column, Lanes lanes) {
+  if (e.bias) v = v + load(e.bias + column, lanes);
+  if (e.pre_gelu) stream(e.pre_gelu + at, v, lanes);  // for the backward
+  if (e.gelu) v = gelu(v);
+  if (e.times_gelu_grad_of) v = v * gelu_grad(load(e.times_gelu_grad_of + at, lanes));
+  if (e.scale) v = v * load(e.scale + column, lanes);
+  if (e.residual) v = v + load(e.residual + at, lanes);
+  store(c + at, v, lanes);
+}
+
+// The epilogue is passed by value: a copy that stores to C cannot change stays in registers.
+template <class T, class Out>
+void finish_tile(const GemmEpilogue<T> e, Out* c, int64_t n, const float* tile, int64_t row, int height,
+                 int64_t column) {
+  const int64_t columns = smaller(kPanel, n - column);
+  for (int64_t i = row; i < row + height; ++i, tile += kPanel)
+    for_vectors(columns, [&](int64_t j, auto lanes) {
+      finish(e, load(tile + j), c, i * n + column + j, column + j, lanes);
+    });
+}
+
+// One tile of one panel at one step of the depth; after the last step, the epilogue.
+template <class T, class Out>
+void multiply_and_finish(const GemmBlock<T, Out>& g, const Tiles& tiles, int64_t t, int64_t panel,
+                         int64_t depth, int64_t step, const float* packed_a) {
+  const GemmShape& s = g.shape;
+  const int64_t row = g.row + tiles.begin[t], column = (g.panel + panel) * kPanel;
+  const int height = tiles.height(t);
+  const Strided a = tile_of_a(s, g.a, packed_a, g.row, depth, step, tiles, t);
+  const Columns b = {g.b + (g.panel + panel) * g.panel_step + depth * g.depth_step, g.depth_step};
+  if constexpr (sizeof(Out) == sizeof(float))
+    if (empty(g.epilogue) && column + kPanel <= s.n) {  // C itself holds the sums
+      prefetch_tile(g.c, s.n, row, height, column);
+      return multiply_rows(height, s.n - column, step, a, b, g.c + row * s.n + column, s.n, depth > 0);
+    }
+  const bool last = depth + step == s.k;
+  if (last) {
+    prefetch_tile(g.c, s.n, row, height, column);
+    prefetch_tile(g.epilogue.times_gelu_grad_of, s.n, row, height, column);
+    prefetch_tile(g.epilogue.residual, s.n, row, height, column);
+  }
+  float* sums = g.workspace + (panel * g.rows + tiles.begin[t]) * kPanel;
+  multiply_rows(height, s.n - column, step, a, b, sums, kPanel, depth > 0);
+  if (last) finish_tile(g.epilogue, g.c, s.n, sums, row, height, column);
+}
+
+}  // namespace
+
+template <class T>
+int64_t gemm_panel_columns() {
+  return kPanel;
+}
+
+template <class T>
+void gemm_pack_panel(const GemmShape& s, acc<T>* packed, const T* b, int64_t panel, int64_t depth,
+                     int64_t step) {
+  const int64_t column = panel * kPanel;
+  const int columns = static_cast<int>(smaller(kPanel, s.n - column));
+  packed += column * s.k + depth * kPanel;
+  if (s.trans_b) pack_panel_transposed(packed, b + column * s.k + depth, s.k, step, columns);
+  else pack_panel(packed, b + depth * s.n + column, s.n, step, columns);
+}
+
+// Sums of all the block's tiles, then the packed step of A.
+template <class T>
+int64_t gemm_workspace(const GemmShape& s, int64_t rows, int64_t panels) {
+  return rows * panels * kPanel + (packs_a<T>(s) ? rows * smaller(kDepth, s.k) : 0);
+}
+
+template <class T, class Out>
+void gemm_block(const GemmBlock<T, Out>& g) {
+  const GemmShape& s = g.shape;
+  const Tiles tiles(g.rows);
+  float* const packed_a = g.workspace + g.rows * g.panels * kPanel;
+  int64_t depth = 0;
+  do {
+    const int64_t step = smaller(kDepth, s.k - depth);
+    if (packs_a<T>(s)) pack_a(s, g.a, g.row, tiles, depth, step, packed_a);
+    // Where the panels' steps fit the cache, a tile passes over all of them: C is written along its rows.
+    const bool along_rows = g.panels * kPanel * step <= kCachedFloats;
+    const int64_t outer = along_rows ? tiles.count : g.panels, inner = along_rows ? g.panels : tiles.count;
+    for (int64_t i = 0; i < outer; ++i)
+      for (int64_t j = 0; j < inner; ++j)
+        multiply_and_finish(g, tiles, along_rows ? i : j, along_rows ? j : i, depth, step, packed_a);
+    depth += step;
+  } while (depth < s.k);
+}
+
+#define QFM_INSTANTIATE(T)                                                                       \
+  template int64_t gemm_panel_columns<T>();                                                      \
+  template void gemm_pack_panel(const GemmShape&, acc<T>*, const T*, int64_t, int64_t, int64_t); \
+  template int64_t gemm_workspace<T>(const GemmShape&, int64_t, int64_t);                        \
+  template void gemm_block(const GemmBlock<T, T>&);
+QFM_INSTANTIATE(float)
+QFM_INSTANTIATE(bf16)
+template void gemm_block(const GemmBlock<bf16, float>&);
+#undef QFM_INSTANTIATE
+
+}  // namespace qfm::QFM_ISA

@@ -1,0 +1,31 @@
+// Patch embedding by cuDNN, in builds that know it: a convolution whose stride is its size, instead of
+// patchify and a matrix product. It writes no rows of patches, so it is for inference: a weight gradient
+// needs them.
+#pragma once
+#include <string>
+
+#include "kernels/image/patchify.h"
+
+namespace qfm::cudnn {
+
+// y (batch, tokens, width) = images (batch, channels, height, width) * w (width, channels, patch, patch) + b
+// (width), if the table of choices (kernels/vendor/kernel_policy.h) says cuDNN; without a table, and for all types but
+// BF16, it does not. False: patchify and a product are to serve.
+template <class T>
+bool patch_embed(Cuda, const PatchShape&, int64_t, T*, const T*, const T*, const T*) {
+  return false;
+}
+
+#ifdef QFM_WITH_CUDNN
+bool patch_embed(Cuda, const PatchShape& shape, int64_t width, bf16* y, const bf16* images, const bf16* w,
+                 const bf16* b);
+// Whatever the table says.
+bool patch_embed_by(Cuda, const PatchShape& shape, int64_t width, bf16* y, const bf16* images, const bf16* w,
+                    const bf16* b);
+
+// cuDNN's deterministic suggestions for a device described by JSON; no GPU is needed. Throws Error where it
+// refuses.
+size_t build_patch_embed(const PatchShape& shape, int64_t width, const std::string& device_json);
+#endif
+
+}  // namespace qfm::cudnn

@@ -1,0 +1,53 @@
+// The method's semantic noise where it is drawn, and its strength (method.md 4, our reconstruction). Photos
+// without a partner keep their rows and get weight and noise 0, so that shapes never depend on what was found
+// and nothing waits for the search.
+#pragma once
+#include <cstdint>
+
+#include "engine/base/dtype.h"
+#include "engine/base/rng.h"
+#include "engine/memory/device.h"
+
+namespace qfm {
+
+// weight[i] = 1 / (how many partners are >= 0) where partner[i] >= 0, else 0; all 0 where there is none. A:
+// float or double.
+template <class A>
+void match_weights(Cpu, A* weight, const int32_t* partner, int64_t n);
+template <class A>
+void match_weights(Cuda, A* weight, const int32_t* partner, int64_t n);
+
+// noise[b, i] = the i-th standard normal number of the stream streams[b] (rng.h): noise (batch, inner). The
+// words are the CPU's; a GPU's log and cos may differ in their last bit.
+template <class T>
+void draw_normal(Cpu, T* noise, const StreamName* streams, int64_t batch, int64_t inner);
+template <class T>
+void draw_normal(Cuda, T* noise, const StreamName* streams, int64_t batch, int64_t inner);
+
+// factor[i] = strength[i] size[i] / noise_size[i], 0 where noise_size[i] is 0: noise of length |strength|
+// size.
+template <class A>
+void noise_factor(Cpu, A* factor, const A* strength, const A* size, const A* noise_size, int64_t n);
+template <class A>
+void noise_factor(Cuda, A* factor, const A* strength, const A* size, const A* noise_size, int64_t n);
+
+// One round of the adversarial search: where |score - clean| > change, the trial replaces strength and
+// change.
+template <class T>
+void keep_stronger(Cpu, acc<T>* strength, acc<T>* change, const acc<T>* trial, const T* score, const T* clean,
+                   int64_t n);
+template <class T>
+void keep_stronger(Cuda, acc<T>* strength, acc<T>* change, const acc<T>* trial, const T* score,
+                   const T* clean, int64_t n);
+
+// Of x = factor[b] noise[b, t, d], weighted by weight[b] (of sum 1; all 0 gives 0) and evenly over the
+// tokens:
+//   variance[d] = sum_b weight[b] mean_t (x - mean[d])^2,  mean[d] = sum_b weight[b] mean_t x
+template <class T>
+void noise_variance(Cpu, acc<T>* variance, const T* noise, const acc<T>* factor, const acc<T>* weight,
+                    int64_t batch, int64_t tokens, int64_t dim);
+template <class T>
+void noise_variance(Cuda, acc<T>* variance, const T* noise, const acc<T>* factor, const acc<T>* weight,
+                    int64_t batch, int64_t tokens, int64_t dim);
+
+}  // namespace qfm

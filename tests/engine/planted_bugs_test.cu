@@ -1,0 +1,102 @@
+// host-CUDA is tested by bugs: each one below is planted alone, and must show itself by an error or a wrong
+// result in some schedule. The same kernels without a bug must pass in all.
+#include <cstdio>
+
+#include "tests/engine/planted_attention.cuh"
+#include "tests/engine/planted_bugs.h"
+#include "tests/engine/planted_product.cuh"
+#include "tests/engine/planted_rows.cuh"
+#include "tests/support.h"
+
+namespace qfm::test {
+namespace {
+
+struct Planted {
+  const char* name;
+  Hunt (*hunt)();
+};
+#define QFM_ROWS(bug) \
+  Planted { #bug, &hunt_in_rows < Bug::bug> }
+#define QFM_COLUMNS(bug) \
+  Planted { #bug, &hunt_in_columns < Bug::bug> }
+#define QFM_PRODUCT(bug) \
+  Planted { #bug, &hunt_in_product < Bug::bug> }
+#define QFM_ATTENTION(bug) \
+  Planted { #bug, &hunt_in_attention < Bug::bug> }
+
+constexpr Planted kSound[] = {QFM_ROWS(None), QFM_COLUMNS(None), QFM_PRODUCT(None), QFM_ATTENTION(None)};
+
+constexpr Planted kPlanted[] = {
+    QFM_ROWS(MissingBarrier),
+    QFM_ROWS(MissingReuseBarrier),
+    QFM_ROWS(DivergentBarrier),
+    QFM_ROWS(EarlyReturn),
+    QFM_ROWS(ExitedLane),
+    QFM_ROWS(HalfMask),
+    QFM_ROWS(GuardTooFar),
+    QFM_ROWS(GuardTooShort),
+    QFM_ROWS(WrongStride),
+    QFM_ROWS(WrongLane),
+    QFM_ROWS(HalfButterfly),
+    QFM_ROWS(UnclearedSum),
+    QFM_ROWS(SharedTooLarge),
+    QFM_ROWS(MisalignedPack),
+    QFM_ROWS(GridTooSmall),
+    QFM_ROWS(WritesNextRow),
+    QFM_ROWS(WritesOtherBlock),
+#ifndef __SANITIZE_ADDRESS__  // which would stop the program
+    QFM_ROWS(SharedReadOutside),
+    QFM_ROWS(SharedWriteOutside),
+    QFM_PRODUCT(CopyOutsideShared),
+#endif
+    QFM_COLUMNS(UnwrittenShared),
+    QFM_COLUMNS(OrderOfArrival),
+    QFM_COLUMNS(MissingSlice),
+    QFM_COLUMNS(UnwrittenSlice),
+    QFM_COLUMNS(ReadsOtherBlock),
+    QFM_PRODUCT(UnwaitedRead),
+    QFM_PRODUCT(ShortWait),
+    QFM_PRODUCT(Uncommitted),
+    QFM_PRODUCT(PrefetchPastEnd),
+    QFM_PRODUCT(NoBarrierAfterWait),
+    QFM_PRODUCT(NoBarrierBeforeRefill),
+    QFM_PRODUCT(BuffersSwapped),
+    QFM_PRODUCT(MissingZeroFill),
+    QFM_PRODUCT(WrongMatrixRow),
+    QFM_PRODUCT(MisalignedMatrixRow),
+    QFM_PRODUCT(MissingTranspose),
+    QFM_PRODUCT(WrongFragment),
+    QFM_PRODUCT(WrongOutputFragment),
+    QFM_PRODUCT(StaleAccumulator),
+    QFM_PRODUCT(LastStepForgotten),
+    QFM_PRODUCT(RowGuard),
+    QFM_ATTENTION(MaskRoundedUp),
+    QFM_ATTENTION(MaskOffByOne),
+    QFM_ATTENTION(MaxOfOneLane),
+    QFM_ATTENTION(SumNotRescaled),
+    QFM_ATTENTION(OutputNotRescaled),
+    QFM_ATTENTION(MissingSyncwarp),
+#ifdef QFM_CUDA_RACE  // no schedule shows it
+    QFM_ATTENTION(MissingReuseSyncwarp),
+#endif
+};
+
+TEST_CASE("host-CUDA: every planted bug is caught, the sound kernels are not") {
+  for (const Planted& p : kSound) {
+    const Hunt hunt = p.hunt();
+    CHECK_MESSAGE(hunt.found() == Found::No, hunt.message());
+  }
+  int errors = 0, wrong = 0;
+  for (const Planted& p : kPlanted) {
+    const Hunt hunt = p.hunt();
+    CHECK_MESSAGE(hunt.found() != Found::No, std::string(p.name));
+    errors += hunt.found() == Found::Error, wrong += hunt.found() == Found::WrongResult;
+  }
+  const int count = static_cast<int>(std::size(kPlanted));
+  std::printf("planted bugs caught: %d of %d (%d by an error that names the place, %d by wrong results)\n",
+              errors + wrong, count, errors, wrong);
+  CHECK(errors + wrong == count);
+}
+
+}  // namespace
+}  // namespace qfm::test

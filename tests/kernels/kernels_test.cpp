@@ -1,0 +1,398 @@
+// The CPU kernels: every vector path against the plain code, one thread against several, plain gradients
+// against finite differences; then what is special about single kernels.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "kernels/optim/adamw.h"
+#include "tests/kernels/kernel_ops.h"
+#include "tests/tolerance.h"
+
+namespace qfm::test {
+namespace {
+
+struct Size {
+  int64_t rows, cols;
+};
+
+std::vector<CpuPath> simd_paths() {
+  std::vector<CpuPath> paths;
+  for (CpuPath path : {CpuPath::Avx2, CpuPath::Avx512})
+    if (available(path)) paths.push_back(path);
+    else MESSAGE("skipped: this processor has no " << name_of(path));
+  return paths;
+}
+std::vector<CpuPath> all_paths() {
+  std::vector<CpuPath> paths = simd_paths();
+  paths.push_back(CpuPath::Plain);
+  return paths;
+}
+
+template <class T>
+typename Op<T>::Inputs random_inputs(const Op<T>& op) {
+  typename Op<T>::Inputs in;
+  for (int64_t n : op.sizes) in.push_back(random<T>(op.name, static_cast<uint32_t>(in.size()), n));
+  return in;
+}
+// The output, then the gradient of each input, for a random dy.
+template <class T>
+std::vector<Doubles> results(const Op<T>& op, const typename Op<T>::Inputs& in) {
+  std::vector<Doubles> all{op.forward(in)};
+  const auto dy = random<T>("dy", 0, static_cast<int64_t>(all[0].size()));
+  for (Doubles& g : op.backward(in, dy)) all.push_back(std::move(g));
+  return all;
+}
+
+bool same_bits(const Doubles& a, const Doubles& b) {
+  return a.size() == b.size() &&
+         (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
+}
+
+bool written(const Doubles& x) {
+  return std::all_of(x.begin(), x.end(), [](double v) { return std::isfinite(v); });
+}
+
+template <class T>
+void compare_paths(Size size) {
+  const int64_t length = std::max(size.rows, size.cols);
+  for (const auto& op : operations<T>(size.rows, size.cols)) {
+    const auto in = random_inputs(op);
+    std::vector<Doubles> expected;
+    {
+      PathScope plain(CpuPath::Plain);
+      expected = results(op, in);
+    }
+    for (CpuPath path : simd_paths()) {
+      PathScope scope(path);
+      CAPTURE(op.name);
+      CAPTURE(name_of(path));
+      CAPTURE(name_of(dtype_of<T>));
+      const auto found = results(op, in);
+      REQUIRE(found.size() == expected.size());
+      for (size_t i = 0; i < found.size(); ++i) {
+        CAPTURE(i);
+        CHECK(written(found[i]));
+        CHECK(within<T>(found[i], expected[i], length));
+      }
+    }
+  }
+}
+
+TEST_CASE("kernels: every vector path agrees with the plain code, forward and backward") {
+  for (const Size size :
+       {Size{1, 1}, {1, 13}, {7, 1}, {5, 16}, {13, 197}, {197, 33}, {131, 192}, {2, 1009}}) {
+    CAPTURE(size.rows);
+    CAPTURE(size.cols);
+    compare_paths<float>(size);
+    compare_paths<bf16>(size);
+  }
+}
+
+template <class T>
+void compare_threads(Size size) {
+  for (CpuPath path : all_paths()) {
+    PathScope scope(path);
+    for (const auto& op : operations<T>(size.rows, size.cols)) {
+      const auto in = random_inputs(op);
+      ThreadScope one(1);
+      const auto expected = results(op, in);
+      for (int n : {2, 3}) {
+        ThreadScope several(n);
+        const auto found = results(op, in);
+        CAPTURE(op.name);
+        for (size_t i = 0; i < found.size(); ++i) CHECK(same_bits(found[i], expected[i]));
+      }
+    }
+  }
+}
+
+TEST_CASE("kernels: any number of threads gives the same bits") {
+  compare_threads<float>({197, 197});
+  compare_threads<bf16>({131, 192});
+}
+
+template <class T>
+void compare_batches(Size size) {
+  const int64_t c = size.cols;
+  const auto row_of = [&](const auto& x, int64_t i) {
+    using V = std::decay_t<decltype(x)>;
+    return static_cast<int64_t>(x.size()) == size.rows * c ? V(x.begin() + i * c, x.begin() + (i + 1) * c)
+                                                           : x;
+  };
+  const auto many = operations<T>(size.rows, c), single = operations<T>(1, c);
+  int compared = 0;
+  for (size_t k = 0; k < many.size(); ++k) {
+    const auto in = random_inputs(many[k]);
+    const Doubles y = many[k].forward(in);
+    if (static_cast<int64_t>(y.size()) != size.rows * c) continue;  // not an operation on rows
+    ++compared;
+    const auto dy = random<T>("dy", 0, size.rows * c);
+    const Doubles dx = many[k].backward(in, dy)[0];
+    for (int64_t i = 0; i < size.rows; ++i) {
+      typename Op<T>::Inputs row;
+      for (const auto& x : in) row.push_back(row_of(x, i));
+      CAPTURE(many[k].name);
+      CHECK(same_bits(single[k].forward(row), row_of(y, i)));
+      CHECK(same_bits(single[k].backward(row, row_of(dy, i))[0], row_of(dx, i)));
+    }
+  }
+  CHECK(compared == 9);
+}
+
+TEST_CASE("kernels: a row has the same bits alone and in any batch") {
+  for (CpuPath path : all_paths()) {
+    PathScope scope(path);
+    compare_batches<float>({5, 37});
+    compare_batches<bf16>({5, 37});
+  }
+}
+
+TEST_CASE("kernels: plain gradients equal central differences") {
+  PathScope plain(CpuPath::Plain);
+  const double h = 1e-5;
+  for (const Size size : {Size{1, 1}, {3, 7}, {2, 13}, {71, 3}})
+    for (const auto& op : operations<double>(size.rows, size.cols)) {
+      auto in = random_inputs(op);
+      const auto dy = random<double>("dy", 0, static_cast<int64_t>(op.forward(in).size()));
+      const auto grads = op.backward(in, dy);
+      const auto value = [&] {
+        const Doubles y = op.forward(in);
+        double sum = 0;
+        for (size_t i = 0; i < y.size(); ++i) sum += dy[i] * y[i];
+        return sum;
+      };
+      REQUIRE(grads.size() == in.size());
+      for (size_t k = 0; k < in.size(); ++k) {
+        REQUIRE(grads[k].size() == in[k].size());
+        CHECK(written(grads[k]));
+        double worst = 0, scale = 1;
+        for (size_t i = 0; i < in[k].size(); ++i) {
+          const double x = in[k][i];
+          in[k][i] = x + h;
+          const double above = value();
+          in[k][i] = x - h;
+          const double difference = (above - value()) / (2 * h);
+          in[k][i] = x;
+          worst = std::max(worst, std::fabs(difference - grads[k][i]));
+          scale = std::max(scale, std::fabs(difference));
+        }
+        CAPTURE(op.name);
+        CAPTURE(k);
+        CHECK(worst <= 1e-6 * scale);
+      }
+    }
+}
+
+TEST_CASE("kernels: sizes of zero touch nothing, and sums over nothing are zero") {
+  for (CpuPath path : all_paths()) {
+    PathScope scope(path);
+    for (const Size size : {Size{0, 0}, {0, 5}, {5, 0}})
+      for (const auto& op : operations<float>(size.rows, size.cols)) {
+        const auto in = random_inputs(op);
+        CHECK_NOTHROW(results(op, in));
+      }
+    std::vector<float> sum = unwritten<float>(5);
+    sum_rows<float>(cpu, sum.data(), nullptr, 0, 5);
+    CHECK(sum == std::vector<float>(5, 0.0f));
+    CHECK(sum_squares<float>(cpu, nullptr, 0) == 0.0);
+  }
+}
+
+TEST_CASE("layernorm: rows near 1000 with a spread of 0.05 keep their digits") {
+  const int64_t r = 5, c = 197;
+  auto x = random<float>("offset", 0, r * c, 0.05);
+  for (float& v : x) v += 1000.0f;
+  const std::vector<float> w(c, 1.0f), b(c, 0.0f);
+  for (CpuPath path : all_paths()) {
+    PathScope scope(path);
+    auto y = unwritten<float>(r * c), mean = unwritten<float>(r), rstd = mean;
+    layernorm_forward(cpu, y.data(), mean.data(), rstd.data(), x.data(), w.data(), b.data(), r, c, 1e-6);
+    for (int64_t i = 0; i < r; ++i) {
+      double m = 0, variance = 0;
+      for (int64_t j = 0; j < c; ++j) m += static_cast<double>(x[i * c + j]) / c;
+      for (int64_t j = 0; j < c; ++j) variance += std::pow(static_cast<double>(x[i * c + j]) - m, 2) / c;
+      const double expected = 1 / std::sqrt(variance + 1e-6);
+      CHECK(std::fabs(static_cast<double>(rstd[i]) / expected - 1) < 1e-5);
+      CHECK(std::fabs(static_cast<double>(mean[i]) - m) <=
+            0x1p-14);  // half the spacing of floats there: 2^-15
+      // The mean is kept as a float: its rounding moves a whole row by at most 2^-15 / 0.05.
+      for (int64_t j = 0; j < c; ++j)
+        CHECK(std::fabs(static_cast<double>(y[i * c + j]) -
+                        (static_cast<double>(x[i * c + j]) - m) * expected) < 2e-3);
+    }
+  }
+}
+
+TEST_CASE("softmax: large values and rows of equal values") {
+  for (CpuPath path : all_paths()) {
+    PathScope scope(path);
+    for (float same : {0.0f, 80.0f, -80.0f, -1000.0f}) {
+      const std::vector<float> x(19, same);
+      auto y = unwritten<float>(19);
+      softmax_forward(cpu, y.data(), x.data(), 1, 19);
+      for (float v : y) CHECK(std::fabs(v * 19 - 1) < 1e-6f);
+    }
+    std::vector<float> x(19, -80.0f), y = unwritten<float>(19);
+    x[18] = 80.0f;
+    softmax_forward(cpu, y.data(), x.data(), 1, 19);
+    CHECK(y[18] == 1.0f);
+    CHECK(y[0] == 0.0f);
+  }
+}
+
+TEST_CASE("sigmoid: both tails are right and finite") {
+  const std::vector<float> x{-200.0f, -100.0f, -80.0f, 0.0f, 80.0f, 200.0f};
+  auto y = unwritten<float>(6);
+  sigmoid_forward(cpu, y.data(), x.data(), 6);
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double expected = 1 / (1 + std::exp(-static_cast<double>(x[i])));
+    CHECK(std::fabs(static_cast<double>(y[i]) - expected) <= 1e-6 * expected + 1e-44);
+  }
+}
+
+TEST_CASE("gelu: far tails are 0 and x") {
+  for (CpuPath path : all_paths()) {
+    PathScope scope(path);
+    const std::vector<float> x{-1e30f, -30.0f, -9.0f, 0.0f, 9.0f, 30.0f, 1e30f}, dy(7, 1.0f);
+    auto y = unwritten<float>(7), dx = y;
+    gelu_forward(cpu, y.data(), x.data(), 7);
+    gelu_backward(cpu, dx.data(), dy.data(), x.data(), 7);
+    for (size_t i = 0; i < x.size(); ++i) {
+      CHECK(std::fabs(y[i] - std::max(x[i], 0.0f)) <= 1e-6f * std::max(1.0f, x[i]));
+      CHECK(std::fabs(dx[i] - (x[i] > 0 ? 1.0f : x[i] < 0 ? 0.0f : 0.5f)) <= 1e-6f);
+    }
+  }
+}
+
+TEST_CASE("losses: the gradient is 0 where prediction and target agree") {
+  const std::vector<float> p{3.0f, 5.0f, -1.0f}, t{3.0f, 1.0f, -0.5f};
+  float loss;
+  auto grad = unwritten<float>(3);
+  smooth_l1(cpu, &loss, grad.data(), p.data(), t.data(), 1.0, 3);
+  CHECK(grad[0] == 0.0f);
+  CHECK(grad[1] == doctest::Approx(1.0 / 3));
+  CHECK(grad[2] == doctest::Approx(-0.5 / 3));
+  CHECK(loss == doctest::Approx((3.5 + 0.125) / 3));
+  smooth_l1(cpu, &loss, grad.data(), p.data(), t.data(), 0.0, 3);  // absolute error
+  CHECK(grad[0] == 0.0f);
+  CHECK(loss == doctest::Approx(4.5 / 3));
+}
+
+TEST_CASE("l2norm, cosine: a row of zeros gives 0 and finite gradients") {
+  const std::vector<float> zero(7, 0.0f), other(7, 2.0f), dy(7, 1.0f);
+  auto y = unwritten<float>(7), dx = y, db = y, norm = unwritten<float>(1);
+  l2norm_forward(cpu, y.data(), norm.data(), zero.data(), 1, 7, 1e-12);
+  CHECK(y == zero);
+  CHECK(norm[0] == 0.0f);
+  l2norm_backward(cpu, dx.data(), dy.data(), y.data(), norm.data(), 1, 7, 1e-12);
+  for (float v : dx) CHECK(v == doctest::Approx(1e12));
+  auto cosine = unwritten<float>(1);
+  cosine_forward(cpu, cosine.data(), zero.data(), other.data(), 1, 7, 1e-8);
+  CHECK(cosine[0] == 0.0f);
+  cosine_backward(cpu, dx.data(), db.data(), dy.data(), zero.data(), other.data(), 1, 7, 1e-8);
+  for (float v : dx) CHECK(v == doctest::Approx(1e8 / std::sqrt(7.0)));
+  CHECK(db == zero);
+}
+
+TEST_CASE("cast: rounds to nearest even and keeps NaN and infinity on every path") {
+  auto x = random<float>("cast", 0, 37);
+  const float special[] = {0.0f, -0.0f, 1.00390625f, 1.01171875f, -1.00390625f, 3.4e38f, 1e-40f, -1e-45f};
+  std::copy(std::begin(special), std::end(special), x.begin() + 29);
+  x[3] = std::numeric_limits<float>::infinity();
+  x[35] = -std::numeric_limits<float>::infinity();
+  x[36] = x[4] = std::numeric_limits<float>::quiet_NaN();
+  for (CpuPath path : all_paths()) {
+    PathScope scope(path);
+    std::vector<bf16> low(37);
+    std::vector<float> back(37);
+    cast(cpu, low.data(), x.data(), 37);
+    cast(cpu, back.data(), low.data(), 37);
+    for (size_t i = 0; i < 37; ++i) {
+      CHECK(low[i].bits == bf16(x[i]).bits);
+      const float expected = static_cast<float>(bf16(x[i]));
+      CHECK(std::memcmp(&back[i], &expected, sizeof expected) == 0);
+    }
+  }
+}
+
+template <class To, class From>
+void check_mixed() {
+  const auto a = random<To>("a", 0, 37);
+  const auto b = random<From>("b", 0, 37);
+  auto sum = a, copy = unwritten<To>(37);
+  accumulate(cpu, sum.data(), b.data(), 37);
+  cast(cpu, copy.data(), b.data(), 37);
+  Doubles expected = converted<double>(a);
+  const Doubles part = converted<double>(b);
+  for (size_t i = 0; i < 37; ++i) expected[i] += part[i];
+  using Coarse = std::conditional_t<(sizeof(To) < sizeof(From)), To, From>;
+  CHECK(within<Coarse>(converted<double>(sum), expected, 1));
+  CHECK(within<Coarse>(converted<double>(copy), part, 1));
+}
+
+TEST_CASE("accumulate, cast: every pair of types") {
+  for (CpuPath path : all_paths()) {
+    PathScope scope(path);
+    check_mixed<float, float>(), check_mixed<float, bf16>(), check_mixed<float, double>();
+    check_mixed<bf16, float>(), check_mixed<bf16, bf16>(), check_mixed<bf16, double>();
+    check_mixed<double, float>(), check_mixed<double, bf16>(), check_mixed<double, double>();
+  }
+}
+
+TEST_CASE("sum_squares: in double, whatever the size of the values") {
+  const auto x = random<float>("sum_squares", 0, 40009, 1e25);
+  double expected = 0;
+  for (float v : x) expected += static_cast<double>(v) * static_cast<double>(v);
+  for (CpuPath path : all_paths()) {
+    PathScope scope(path);
+    CHECK(std::fabs(sum_squares(cpu, x.data(), 40009) / expected - 1) < 1e-12);
+  }
+}
+
+// The rule of adamw.h, one parameter at a time.
+template <class T>
+void check_adamw() {
+  constexpr int64_t n = 1009;
+  using A = acc<T>;
+  auto master = random<A>("p", 0, n), m = std::vector<A>(n), v = m;
+  auto copy = unwritten<T>(n);
+  Doubles p = converted<double>(master), dm(n), dv(n);
+  const AdamWRule rule;
+  const double lr = 1e-2, factor = 0.5;
+  for (int64_t step = 1; step <= 3; ++step) {
+    auto g = random<A>("g", static_cast<uint32_t>(step), n);
+    g[0] = 0;     // eps alone divides
+    g[1] = 1e-8;  // eps counts
+    adamw<T>(cpu, adamw_scalars<A>(rule, lr, step, factor), master.data(),
+             std::is_same_v<T, A> ? nullptr : copy.data(), m.data(), v.data(), g.data(), n);
+    const double t = static_cast<double>(step);
+    for (size_t i = 0; i < n; ++i) {
+      const double gi = factor * static_cast<double>(g[i]);
+      dm[i] = rule.beta1 * dm[i] + (1 - rule.beta1) * gi;
+      dv[i] = rule.beta2 * dv[i] + (1 - rule.beta2) * gi * gi;
+      p[i] -= lr * rule.weight_decay * p[i];
+      p[i] -= lr * dm[i] / (1 - std::pow(rule.beta1, t)) /
+              (std::sqrt(dv[i] / (1 - std::pow(rule.beta2, t))) + rule.eps);
+    }
+  }
+  CHECK(within<A>(converted<double>(master), p, 3));
+  CHECK(within<A>(converted<double>(m), dm, 3));
+  CHECK(within<A>(converted<double>(v), dv, 3));
+  if (!std::is_same_v<T, A>)
+    CHECK(same_bits(converted<double>(copy), converted<double>(converted<T>(master))));
+}
+
+TEST_CASE("adamw: three steps as the rule says, in every type") {
+  for (CpuPath path : all_paths()) {
+    PathScope scope(path);
+    check_adamw<float>();
+    check_adamw<bf16>();
+    check_adamw<double>();
+  }
+}
+
+}  // namespace
+}  // namespace qfm::test

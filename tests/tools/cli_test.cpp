@@ -1,0 +1,269 @@
+// The command line as a user types it: the built program, run.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+
+#include "engine/base/sha256.h"
+#include "engine/cuda/cuda.h"
+#include "tests/tools/run_qfm.h"
+
+namespace qfm::test {
+namespace {
+
+namespace fs = std::filesystem;
+using Words = std::vector<std::string>;
+
+const std::vector<Words> kCommands = {{},        {"score"},          {"embed"},          {"train"},
+                                      {"eval"},  {"model"},          {"distort"},        {"model", "info"},
+                                      {"data"},  {"data", "check"},  {"data", "split"},  {"data", "list"},
+                                      {"bench"}, {"bench", "model"}, {"bench", "train"}, {"bench", "decode"}};
+
+TEST_CASE("SHA-256 of FIPS 180-4's examples") {
+  const auto of = [](const std::string& text) {
+    return sha256({reinterpret_cast<const unsigned char*>(text.data()), text.size()});
+  };
+  CHECK(of("") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  CHECK(of("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  CHECK(of("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq") ==
+        "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+}
+
+TEST_CASE("every command has help with an example, and a version") {
+  for (Words words : kCommands) {
+    words.push_back("--help");
+    const auto help = bench().run(words);
+    CHECK(help.code == 0);
+    CHECK(help.err.empty());
+    CHECK(help.out.find("Usage: qfm") != std::string::npos);
+    CHECK(help.out.find("Example:\n  qfm ") != std::string::npos);
+    words.back() = "--version";
+    const auto version = bench().run(words);
+    CHECK(version.code == 0);
+    CHECK(version.out.starts_with("qfm "));
+    CHECK(version.out.find("backends: cpu") != std::string::npos);
+  }
+}
+
+TEST_CASE("a usage error is one line and exit code 2") {
+  const auto refused = [](const Words& words, const std::string& part) {
+    check_refused(bench().run(words), 2, part);
+  };
+  refused({}, "a command is needed");
+  refused({"scor"}, "unknown command 'scor'; did you mean 'score'?");
+  refused({"model", "inof"}, "did you mean 'info'?");
+  refused({"score"}, "PATH is required");
+  refused({"score", bench().a, "--jsn"}, "unknown flag '--jsn'; did you mean '--json'?");
+  refused({"score", bench().a, "--thread=2"}, "did you mean '--threads'?");
+  refused({"score", "--crop", "grid"}, "did you mean '--crops'?");
+  refused({"train", "--epoch", "3"}, "did you mean '--epochs'?");
+  refused({"train", "--data", "x.csv", "--out", "x", "--epochs", "0"}, "--epochs");
+  refused({"train", "--data", "x.csv"}, "--out is missing");
+  refused({"score", bench().a, "--threads", "many"}, "--threads");
+  refused({"score", bench().a, "--seed", "-1"}, "--seed");
+  refused({"score", bench().a, "--seed", "1.5"}, "--seed");
+  refused({"score", bench().a, "--crops", "corner"}, "--crops");
+  refused({"score", bench().a, "--crops", "random:0"}, "random:0");
+  refused({"score", bench().a, "--resize", "100"}, "--resize");
+  refused({"score", bench().a, "--device", "gpu"}, "auto, cpu, cuda");
+  refused({"score", bench().a, "--dtype", "int8"}, "not built yet");
+  refused({"score", bench().a, "--dtype", "f8"}, "f32, bf16");
+  refused({"score", bench().a, "--model", "model.pth", "--device", "cpu"}, "not built yet");
+  refused({"score", bench().a, "-o", "x.html"}, "not built yet");
+  refused({"score", bench().a, "-o", "x.xml"}, ".jsonl");
+  refused({"model", "convert", "in.pth", "out.safetensors"}, "not built yet");
+  refused({"rank", bench().a}, "not built yet");
+  refused({"embed", bench().a, "-o", "x.npy"}, ".safetensors");
+}
+
+TEST_CASE("what fails is one line with the file and exit code 1") {
+  check_refused(bench().run({"score", bench().a, "--model", "nowhere.safetensors", "--device", "cpu"}), 1,
+                "nowhere.safetensors: ");
+  check_refused(bench().run({"score", bench().a, "--model", bench().a, "--device", "cpu"}), 1,
+                bench().a + ": ");
+  check_refused(bench().run({"model", "info", bench().bad}), 1, bench().bad + ": ");
+  check_refused(bench().with_model({"eval", "--data", "nowhere.csv"}), 1, "nowhere.csv: ");
+#if !defined(QFM_CUDA_DEVICE) && !defined(QFM_CUDA_HOST)
+  if (!cuda::available())
+    check_refused(bench().run({"score", bench().a, "--device", "cuda"}), 1, "; use --device cpu");
+  check_refused(bench().run({"score", bench().a, "--device", "cuda:99"}), 1, "--device cuda:99: ");
+#endif
+}
+
+// SCORE  ±SPREAD  PATH
+bool is_score_of(const std::string& line, const std::string& path) {
+  double score = 0, spread = -1;
+  int end = 0;
+  return std::sscanf(line.c_str(), "%lf  ±%lf  %n", &score, &spread, &end) == 2 && spread >= 0 &&
+         line.substr(static_cast<size_t>(end)) == path;
+}
+
+TEST_CASE("score prints a line a photo, in the order given, and goes on after a bad one") {
+  const auto text = bench().with_model({"score", bench().b, bench().bad, "nowhere.jpg", bench().a});
+  CHECK(text.code == 1);
+  REQUIRE(text.lines().size() == 2);
+  CHECK(is_score_of(text.lines()[0], bench().b));
+  CHECK(is_score_of(text.lines()[1], bench().a));
+  REQUIRE(text.talk().size() == 3);
+  CHECK(text.talk()[0].starts_with("qfm: " + bench().bad + ": "));
+  CHECK(text.talk()[1].starts_with("qfm: nowhere.jpg: "));
+  CHECK(text.talk()[2].starts_with("2 photos scored, 2 failed, "));
+  CHECK(text.talk()[2].ends_with(" photos a second"));
+
+  const auto json = bench().with_model({"score", "--json", "--quiet", bench().b, bench().bad, bench().a});
+  CHECK(json.code == 1);
+  CHECK(json.talk().size() == 1);
+  const auto rows = json.json();
+  REQUIRE(rows.size() == 3);
+  CHECK(rows[0]["path"] == bench().b);
+  CHECK(rows[0]["width"] == 500);
+  CHECK(rows[0]["height"] == 240);
+  CHECK(rows[0]["crops"] == 6);
+  CHECK(rows[0]["score"].is_number());
+  CHECK(rows[0]["spread"].get<double>() >= 0);
+  CHECK(rows[1].size() == 2);
+  CHECK(rows[1]["error"].get<std::string>().find(bench().bad) == std::string::npos);
+  CHECK(rows[2]["path"] == bench().a);
+}
+
+TEST_CASE("a score depends on neither threads nor company, and random crops on the seed") {
+  const auto score = [](Words words) {
+    words.insert(words.begin(), {"score", "--json", "--quiet"});
+    return bench().with_model(words).json().back();
+  };
+  const auto alone = score({bench().a, "--threads", "1"});
+  CHECK(score({bench().a, "--threads", "2"}) == alone);
+  CHECK(score({bench().b, bench().b, bench().b, bench().a}) == alone);
+  CHECK(score({bench().a, "--crops", "center"})["crops"] == 1);
+  const auto seeded = score({bench().a, "--crops", "random:3", "--seed", "1"});
+  CHECK(seeded["crops"] == 3);
+  CHECK(score({bench().a, "--crops", "random:3", "--seed", "1"}) == seeded);
+  CHECK(score({bench().a, "--crops", "random:3", "--seed", "2"}) != seeded);
+  CHECK(score({bench().a, "--max-pixels", "1000"}).contains("error"));
+}
+
+TEST_CASE("labels that are lower for better photos are turned round, unless raw") {
+  const auto score = [](const std::string& model, const Words& more) {
+    Words words{"score", "--json", bench().a, "--model", model};
+    words.insert(words.end(), more.begin(), more.end());
+    return bench().run(words);
+  };
+  const double plain = score(bench().model, {}).json()[0]["score"];
+  const auto turned = score(bench().dmos_model, {});
+  CHECK(turned.err.find("turned round") != std::string::npos);
+  CHECK(turned.json()[0]["score"].get<double>() == doctest::Approx(100 - plain).epsilon(1e-5));
+  const double raw = score(bench().dmos_model, {"--raw"}).json()[0]["score"];
+  CHECK(std::abs(raw - plain * 9 / 100) < 1e-3);
+}
+
+TEST_CASE("--sort puts the best first; folders and lists are walked") {
+  const TemporaryFolder folder;
+  fs::create_directories(folder.path / "deep");
+  fs::copy(bench().a, folder.path / "2.PNG");
+  fs::copy(bench().b, folder.path / "1.jpg");
+  fs::copy(bench().b, folder.path / ".hidden.jpg");
+  fs::copy(bench().a, folder.path / "deep/3.png");
+  write_file(folder / "notes.txt", "no photo");
+  const auto paths = [&](const Words& words, const std::string& input = "") {
+    Words all{"score", "--json"};
+    all.insert(all.end(), words.begin(), words.end());
+    Words found;
+    for (const auto& row : bench().with_model(all, input).json()) found.push_back(row["path"]);
+    return found;
+  };
+  CHECK(paths({folder.path}) == Words{folder / "1.jpg", folder / "2.PNG"});
+  CHECK(paths({"-r", folder.path}) == Words{folder / "1.jpg", folder / "2.PNG", folder / "deep/3.png"});
+  CHECK(paths({"-"}, bench().b + "\n\n" + bench().a) == Words{bench().b, bench().a});
+  const auto sorted =
+      bench().with_model({"score", "--sort", "--json", bench().a, bench().bad, bench().b}).json();
+  REQUIRE(sorted.size() == 3);
+  CHECK(sorted[0]["score"] >= sorted[1]["score"]);
+  CHECK(sorted[2].contains("error"));
+  fs::create_directory(folder.path / "empty");
+  CHECK(bench().with_model({"score", folder / "empty"}).code == 1);
+  const auto nothing = bench().with_model({"score", "-", "--quiet"}, "\n");
+  check_refused(nothing, 1, "-: no photos in the list on standard input");
+}
+
+// Folders inside folders, until the path is too long to be opened; nothing else keeps root out.
+void make_bottomless(const std::string& folder) {
+  const std::string name(200, 'd');
+  int at = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY);
+  for (int depth = 0; depth < 25; ++depth) {
+    REQUIRE(::mkdirat(at, name.c_str(), 0755) == 0);
+    const int next = ::openat(at, name.c_str(), O_RDONLY | O_DIRECTORY);
+    ::close(at);
+    REQUIRE(next >= 0);
+    at = next;
+  }
+  ::close(at);
+}
+
+TEST_CASE("a folder that cannot be read is reported, and the rest of the tree is scored") {
+  const TemporaryFolder folder;
+  fs::create_directories(folder.path / "deep");
+  fs::copy(bench().a, folder.path / "1.png");
+  fs::copy(bench().a, folder.path / "zoo.png");
+  make_bottomless(folder / "deep");
+  const auto outcome = bench().with_model({"score", "-r", "--json", "--quiet", folder.path});
+  CHECK(outcome.code == 1);
+  const auto rows = outcome.json();
+  REQUIRE(rows.size() == 3);
+  CHECK(rows[0]["path"] == folder / "1.png");
+  CHECK(rows[1]["path"].get<std::string>().starts_with(folder / "deep/d"));
+  CHECK(rows[1]["error"] == "File name too long");
+  CHECK(rows[2]["path"] == folder / "zoo.png");
+  CHECK(rows[2].contains("score"));
+  CHECK(outcome.talk().size() == 1);
+}
+
+TEST_CASE("-o writes each format with its header") {
+  const TemporaryFolder folder;
+  const auto write = [&](const std::string& name) {
+    const auto outcome = bench().with_model({"score", bench().a, bench().bad, "-o", folder / name});
+    CHECK(outcome.code == 1);
+    CHECK(outcome.out.empty());
+    CHECK(!fs::exists(folder / (name + ".part")));
+    return content(folder / name);
+  };
+  const auto json = nlohmann::json::parse(write("r.json"));
+  CHECK(json["header"]["model"] == "random");
+  CHECK(json["header"]["model_sha256"] == sha256_of_file(bench().model));
+  for (const char* key : {"version", "scale", "training_set", "crops", "seed"})
+    CHECK(json["header"].contains(key));
+  CHECK(json["results"].size() == 2);
+  const auto rows = lines_of(write("r.jsonl"));
+  REQUIRE(rows.size() == 2);
+  CHECK(nlohmann::json::parse(rows[0]) == json["results"][0]);
+  CHECK(nlohmann::json::parse(rows[1]) == json["results"][1]);
+  const std::string csv = write("r.csv");
+  CHECK(csv.starts_with("# tool: qfm\n"));
+  CHECK(csv.find("\npath,score,spread,width,height,crops,error\n" + bench().a + ",") != std::string::npos);
+}
+
+TEST_CASE("what cannot be written leaves the old file, and what was finished can be read") {
+  check_refused(bench().with_model({"score", bench().a, "-o", "/nowhere/x.json"}), 1, "/nowhere/x.json: ");
+  const auto full = bench().with_model({"score", bench().a, "--quiet"}, "", "/dev/full");
+  check_refused(full, 1, "standard output: ");
+  const TemporaryFolder folder;
+  const std::string old = folder / "old.jsonl";
+  write_file(old, "old");
+  std::string photos;
+  for (int i = 0; i < 40; ++i) photos += " '" + bench().a + "'";
+  // A limit on the size of files stands for a disk that fills.
+  const auto filled = bench().spawn({"sh", "-c",
+                                     "ulimit -f 2; exec '" QFM_PROGRAM "' score" + photos + " -o '" + old +
+                                         "' --device cpu --model '" + bench().model + "'"},
+                                    "", "");
+  check_refused(filled, 1, old + ": ");
+  CHECK(content(old) == "old");
+  const auto rows = lines_of(content(old + ".part"));
+  REQUIRE(rows.size() > 4);
+  for (size_t i = 0; i + 1 < rows.size(); ++i) CHECK(nlohmann::json::parse(rows[i])["path"] == bench().a);
+}
+
+}  // namespace
+}  // namespace qfm::test

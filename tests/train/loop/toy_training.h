@@ -1,0 +1,67 @@
+// A toy model, its optimizer and step on a device, and batches for it.
+#pragma once
+#include <optional>
+#include <string>
+
+#include "engine/profile.h"
+#include "tests/toy.h"
+#include "train/loop/train_step.h"
+
+namespace qfm::test {
+
+constexpr int64_t kBatch = 3;
+constexpr int64_t kTerms = 3 * 16 * 16;  // the toy model's longest sum: a patch embedded
+
+inline Batch toy_batch(uint32_t number, int64_t size = kBatch) {
+  Batch batch;
+  batch.pixels = Tensor({size, kToyCrop, kToyCrop, 3}, DType::U8), batch.labels = Tensor({size});
+  batch.labelled = size;
+  Rng rng(4, "toy batch", number);
+  for (uint8_t& x : batch.pixels.span<uint8_t>()) x = static_cast<uint8_t>(rng.below(256));
+  for (int64_t i = 0; i < size; ++i) batch.mirrored.push_back(static_cast<int32_t>(rng.below(2)));
+  for (float& y : batch.labels.span<float>()) y = 5 * rng.uniform();
+  return batch;
+}
+
+struct ToyTraining {
+  QfmIqm model;
+  Optimizer optimizer;
+  std::optional<Distillation> distillation;
+  TrainStep step;
+  ToyTraining(Device device, DType dtype, bool select = false, const MethodOptions& options = {},
+              const DistilOptions* teachers = nullptr)
+      : model(config(select), device, dtype, true),
+        optimizer(model.params),
+        distillation(taught(teachers)),
+        step(model, optimizer, options, distillation ? &*distillation : nullptr) {
+    model.init(3);
+  }
+  std::optional<Distillation> taught(const DistilOptions* teachers) {
+    if (!teachers) return std::nullopt;
+    return std::optional<Distillation>(std::in_place, model, toy_info(), *teachers, AdamWRule{});
+  }
+  static ModelConfig config(bool select) {
+    ModelConfig c = toy_config();
+    c.select = select;
+    return c;
+  }
+  StepResult run(uint32_t number) { return step(toy_batch(number), 0, 1e-3); }
+  std::string bits() const {
+    std::string all;
+    for (const Tensor& t : {model.params.master, optimizer.m, optimizer.v}) {
+      const Tensor host = t.to(cpu_device);
+      all.append(static_cast<const char*>(host.raw()), host.bytes());
+    }
+    return all;
+  }
+};
+
+struct Profiling {  // graphs are not captured while ops are timed
+  Profiling() { set_profiling(true); }
+  ~Profiling() {
+    set_profiling(false);
+    reset_profile();
+  }
+};
+
+}  // namespace qfm::test

@@ -1,0 +1,220 @@
+// Training with the method's switches: off they leave the baseline as it was, on they resume to the same bits
+// and leave nothing in the checkpoint.
+#include <cmath>
+#include <set>
+
+#include "engine/base/cpu.h"
+#include "engine/base/rng.h"
+#include "engine/base/threads.h"
+#include "layers/noise.h"
+#include "tests/scopes.h"
+#include "tests/train/run/runs.h"
+#include "train/loop/batch_stream.h"
+#include "train/objectives/distil.h"
+#include "train/objectives/matching.h"
+#include "train/predict/evaluate.h"
+#include "train/run/pseudo_labels.h"
+
+using namespace qfm;
+using namespace qfm::test;
+
+namespace {
+
+struct Curve {
+  std::vector<double> loss, norm;
+};
+Curve curve_of(const TrainConfig& config) {
+  Curve curve;
+  TrainHooks hooks;
+  hooks.progress = [&](const TrainProgress& p) {
+    curve.loss.push_back(p.loss), curve.norm.push_back(p.grad_norm);
+  };
+  train(config, hooks);
+  return curve;
+}
+
+}  // namespace
+
+TEST_CASE("with all switches off, 20 updates have the bits recorded before there were switches") {
+  const json recorded = json::parse(bytes_of(golden_path("baseline20.json")));
+  for (CpuPath path : {CpuPath::Plain, CpuPath::Avx2, CpuPath::Avx512}) {
+    if (!available(path)) continue;
+    CAPTURE(name_of(path));
+    const PathScope guard(path);
+    const TemporaryFolder folder;
+    TrainConfig config = toy_run(folder, "run");
+    config.epochs = 5, config.device = "cpu";
+    const Curve curve = curve_of(config);
+    CHECK(curve.loss == recorded[name_of(path)]["loss"].get<std::vector<double>>());
+    CHECK(curve.norm == recorded[name_of(path)]["grad_norm"].get<std::vector<double>>());
+  }
+}
+
+// ---- each switch
+// --------------------------------------------------------------------------------------------------
+
+namespace {
+
+struct Switch {
+  const char* name;
+  void (*turn)(TrainConfig&);
+};
+// Wide thresholds: the toy photos' features are much alike.
+void match_as(TrainConfig& config, const char* mode) {
+  config.match = mode, config.tau_q = 0.3, config.tau_s = 1, config.memory = 2;
+}
+constexpr int64_t kMore = 1000;  // steps that no toy run has
+const std::vector<Switch> kSwitches = {
+    {"select", [](TrainConfig& c) { c.select = true; }},
+    {"matched", [](TrainConfig& c) { match_as(c, "matched"); }},
+    {"random", [](TrainConfig& c) { match_as(c, "random"); }},
+    {"gaussian", [](TrainConfig& c) { match_as(c, "gaussian"); }},
+    {"adversarial", [](TrainConfig& c) { match_as(c, "matched"), c.adversarial = 3; }},
+    {"contrast", [](TrainConfig& c) { c.w_contrast = 0.5; }},
+    {"averaged", [](TrainConfig& c) { c.ema = 0.9, c.w_distil_feat = 1; }},
+    {"taught", taught},
+    {"everything",
+     [](TrainConfig& c) {
+       taught(c), match_as(c, "matched");
+       c.select = true, c.adversarial = 4, c.w_contrast = 0.1, c.ema = 0.9;
+     }},
+};
+
+}  // namespace
+
+TEST_CASE("each switch alone trains, changes the run, and resumes to the same bits") {
+  const TemporaryFolder folder;
+  const TrainConfig off = toy_run(folder, "off");
+  const Curve baseline = curve_of(off);
+  for (const Switch& one : kSwitches) {
+    CAPTURE(std::string(one.name));
+    TrainConfig whole = toy_run(folder, concat(one.name, "-whole"));
+    one.turn(whole);
+    train_until(whole, kMore);
+    const bool changed = bytes_of(whole.out + "/last.safetensors") != bytes_of(off.out + "/last.safetensors");
+    CHECK(changed);
+    for (const std::vector<int64_t>& stops : {std::vector<int64_t>{5, 6}, {8, 11}}) {
+      TrainConfig config = toy_run(folder, concat(one.name, stops[0]));
+      one.turn(config);
+      for (int64_t stop : stops) {
+        CHECK(train_until(config, stop).steps == stop);
+        config.resume = true;
+      }
+      CHECK(train_until(config, kMore).finished);
+      check_equal_runs(whole, config);
+    }
+  }
+}
+
+TEST_CASE("with every switch on, a run killed at any moment and resumed has the bits of one that was not") {
+  const TemporaryFolder folder;
+  set_threads(1);  // a child of fork has no other threads
+  TrainConfig whole = toy_run(folder, "whole"), config = toy_run(folder, "killed");
+  for (TrainConfig* one : {&whole, &config}) {
+    kSwitches.back().turn(*one);
+    one->threads = 1, one->epochs = 2;
+  }
+  train_until(whole, kMore);
+  check_killed_run(whole, config);
+  set_threads(0);
+}
+
+TEST_CASE("matching changes nothing in the first epoch: the memory only fills") {
+  const TemporaryFolder folder;
+  const Curve off = curve_of(toy_run(folder, "off"));
+  for (const char* mode : {"matched", "random", "gaussian"}) {
+    TrainConfig config = toy_run(folder, mode);
+    match_as(config, mode);
+    const Curve on = curve_of(config);
+    for (size_t i = 0; i < 4; ++i) CHECK(on.loss[i] == off.loss[i]);
+    CHECK(on.loss[4] > off.loss[4]);  // the consistency loss is added
+  }
+}
+
+TEST_CASE("an epoch reports its matches and gates") {
+  const TemporaryFolder folder;
+  TrainConfig config = toy_run(folder, "run");
+  config.select = true, match_as(config, "matched");
+  std::vector<EpochReport> epochs;
+  TrainHooks hooks;
+  hooks.epoch_done = [&](const EpochReport& e) { epochs.push_back(e); };
+  train(config, hooks);
+  REQUIRE(epochs.size() == 3);
+  CHECK_FALSE(epochs[0].match);
+  for (const EpochReport& e : epochs) {
+    REQUIRE(e.gates);
+    CHECK(e.gates->channels == 24);
+    CHECK(e.gates->mean == doctest::Approx(0.982).epsilon(0.01));  // sigmoid(4): the gate starts open
+    CHECK(e.gates->closed == 0);
+  }
+  REQUIRE(epochs[2].match);
+  CHECK(epochs[2].match->rate > 0.5);
+  CHECK(epochs[2].match->rate <= 1);
+  CHECK(epochs[2].match->score_distance.value() <= config.tau_q);
+  CHECK(epochs[2].match->cosine.value() <= config.tau_s);
+  CHECK(contains(timeless_log(config), "\"match\":{"));
+  CHECK(contains(timeless_log(config), "\"collapsed\":false"));
+}
+
+TEST_CASE("a gate that is closed is logged as collapsed, and told by its checkpoint") {
+  const TemporaryFolder folder;
+  TrainConfig config = toy_run(folder, "run");
+  ModelInfo info = toy_info();
+  info.config.select = true;
+  QfmIqm model(info.config, cpu_device, DType::F32, false);
+  model.init(5);
+  fill(model.select->fc2.bias, -4.0);
+  save_model(config.init, model, info);
+  config.epochs = 1, config.warmup = 0;
+  train(config);
+  CHECK(contains(timeless_log(config), "\"collapsed\":true"));
+  const auto loaded = load_model(config.out + "/last.safetensors", cpu_device, DType::F32, false);
+  const Tensor gate = loaded.model->select->neutral_gate();
+  for (float g : gate.span<float>()) CHECK(g < kClosedGate);
+}
+
+TEST_CASE(
+    "a checkpoint trained with everything holds the model only, and scores as the run's own validation did") {
+  const TemporaryFolder folder;
+  TrainConfig config = toy_run(folder, "run");
+  kSwitches.back().turn(config);
+  config.val = config.data;
+  std::optional<Agreement> validation;
+  TrainHooks hooks;
+  hooks.epoch_done = [&](const EpochReport& e) { validation = e.validation; };
+  train(config, hooks);
+
+  const std::string path = config.out + "/last.safetensors";
+  const SafeTensors file = SafeTensors::open(path);
+  for (const auto& [name, entry] : file.entries()) {
+    const bool of_model = name.starts_with("vit.") || name.starts_with("decoder.") ||
+                          name.starts_with("select.") || name == "queries" || name == "head.weight";
+    CHECK_MESSAGE(of_model, name);
+  }
+  const auto loaded = load_model(path, cpu_device, DType::F32, false);
+  std::vector<std::string> paths;
+  std::vector<double> labels;
+  for (int i = 0; i < 12; ++i)
+    paths.push_back(folder / concat("photo", i, ".png")), labels.push_back(10 + 5 * i);
+  const auto results = predict_photos(Predictor(*loaded.model, loaded.info), paths);
+  const auto agreement = agreement_with(results, labels, static_cast<uint64_t>(config.seed));
+  REQUIRE(validation);
+  REQUIRE(agreement);
+  CHECK(agreement->rmse == doctest::Approx(validation->rmse).epsilon(1e-6));
+  CHECK(agreement->srcc == validation->srcc);
+}
+
+TEST_CASE("switches that do not fit together are refused") {
+  const TemporaryFolder folder;
+  const auto refusal = [&](auto&& change) {
+    TrainConfig config = toy_run(folder, "run");
+    change(config);
+    return message_of([&] { validate(config); });
+  };
+  CHECK(contains(refusal([](auto& c) { c.select = true, c.labels = "raw"; }), "--labels raw"));
+  CHECK(contains(refusal([](auto& c) { c.adversarial = 4; }), "--adversarial"));
+  CHECK(contains(refusal([](auto& c) { c.unlabelled = "photos"; }), "--teacher"));
+  CHECK(contains(refusal([](auto& c) { c.teacher = "t.safetensors"; }), "nothing to teach"));
+  CHECK(contains(refusal([](auto& c) { c.w_distil_feat = 1; }), "--teacher or --ema"));
+  CHECK(contains(refusal([](auto& c) { c.match = "matched", c.epochs = 1, c.warmup = 0; }), "--epochs is 1"));
+}

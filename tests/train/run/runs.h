@@ -1,0 +1,113 @@
+// Training runs and how they are compared.
+#pragma once
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "engine/base/io.h"
+#include "engine/base/rng.h"
+#include "tests/toy.h"
+#include "train/run/run_folder.h"
+#include "train/run/trainer.h"
+
+namespace qfm::test {
+
+using nlohmann::json;
+
+inline std::string bytes_of(const std::string& path) {
+  const auto bytes = read_file(path);
+  return {bytes.begin(), bytes.end()};
+}
+
+// The log without what the clock says.
+inline std::string timeless_log(const TrainConfig& config) {
+  std::istringstream lines(bytes_of(config.out + "/log.jsonl"));
+  std::string line, kept;
+  while (std::getline(lines, line)) {
+    json entry = json::parse(line);
+    entry.erase("images_per_s"), entry.erase("seconds");
+    kept += entry.dump() + "\n";
+  }
+  return kept;
+}
+
+inline void check_equal_runs(const TrainConfig& a, const TrainConfig& b) {
+  for (const std::string file : {"/last.safetensors", "/best.safetensors"}) {
+    const bool same = bytes_of(a.out + file) == bytes_of(b.out + file);
+    CHECK_MESSAGE(same, b.out << file);
+  }
+  CHECK(timeless_log(a) == timeless_log(b));
+  const auto x = SafeTensors::open(a.out + "/state.safetensors"),
+             y = SafeTensors::open(b.out + "/state.safetensors");
+  REQUIRE(x.entries().size() == y.entries().size());
+  for (const auto& [name, entry] : x.entries()) CHECK_MESSAGE(x.bytes(name) == y.bytes(name), name);
+}
+
+// Runs until `steps` updates are done in all.
+inline TrainResult train_until(TrainConfig config, int64_t steps, double checkpoint_seconds = 300) {
+  int64_t done = 0;
+  TrainHooks hooks;
+  hooks.checkpoint_seconds = checkpoint_seconds;
+  hooks.command = config.resume ? "qfm train --resume" : "qfm train";
+  hooks.progress = [&](const TrainProgress& p) { done = p.step; };
+  hooks.should_stop = [&] { return done >= steps; };
+  return train(config, hooks);
+}
+
+// Runs `config` (one thread, one worker of its own) in processes that are killed after random times, until
+// one ends: then it must equal `whole`. No other thread of this process may compute.
+inline void check_killed_run(const TrainConfig& whole, TrainConfig config) {
+  Rng rng(1, "kill");
+  int kills = 0;
+  for (bool finished = false; !finished && kills < 400;) {
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      config.resume = std::filesystem::exists(config.out + "/config.json");
+      bool ok = false;
+      try {
+        ok = train_until(config, 1000, 0).finished;
+      } catch (...) {
+      }
+      ::_exit(ok ? 0 : 1);
+    }
+    ::usleep(1000 * (5 + rng.below(40 + 2 * static_cast<uint32_t>(
+                                                kills))));  // longer as time goes on: it will finish
+    ::kill(child, SIGKILL);
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    if (WIFEXITED(status)) {
+      REQUIRE(WEXITSTATUS(status) == 0);
+      finished = true;
+    } else {
+      ++kills;
+    }
+  }
+  MESSAGE(kills << " kills");
+  CHECK(kills > 0);
+  check_equal_runs(whole, config);
+  for (const auto& entry : std::filesystem::directory_iterator(config.out))
+    CHECK_FALSE(contains(entry.path().string(), ".tmp-"));
+}
+
+// A wider teacher, and a folder of six photos beside the labelled ones.
+inline void taught(TrainConfig& config) {
+  const std::string here = std::filesystem::path(config.data).parent_path();
+  config.teacher = here + "/teacher.safetensors", config.unlabelled = here + "/more";
+  config.w_distil_feat = 0.5, config.pseudo_ratio = 0.5, config.spread_quantile = 0.9;
+  if (std::filesystem::exists(config.unlabelled)) return;
+  std::filesystem::create_directories(config.unlabelled + "/deeper");
+  for (int i = 0; i < 6; ++i)
+    write_image(concat(config.unlabelled, i % 2 ? "/deeper/" : "/", i, ".png"), drawn(40 + i, 50, 90 + i));
+  ModelInfo info = toy_info();
+  info.config.vit.width = info.config.panel.width = 36;
+  info.config.select = true;
+  QfmIqm teacher(info.config, cpu_device, DType::F32, false);
+  teacher.init(8);
+  save_model(config.teacher, teacher, info);
+}
+
+}  // namespace qfm::test

@@ -1,0 +1,112 @@
+// The options that subcommands share.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+
+#include "engine/base/threads.h"
+#include "tools/cli/command.h"
+#include "tools/cli/console.h"
+#include "tools/cli/version.h"
+
+namespace qfm {
+namespace {
+
+constexpr const char* kShippedModel = "qfm-tiny.safetensors";
+
+Device checked_device(const CommonOptions& options) {
+  const std::string& name = options.device;
+  const bool numbered = name.starts_with("cuda:") && name.size() > 5 && name.size() < 9 &&
+                        name.find_first_not_of("0123456789", 5) == std::string::npos;
+  if (name != "auto" && name != "cpu" && name != "cuda" && !numbered)
+    throw UsageError("--device " + name + ": use auto, cpu, cuda or cuda:N");
+  const ChosenDevice chosen = choose_device(name);
+  if (!chosen.remark.empty()) note(options.quiet, "qfm: " + chosen.remark + "\n");
+  return chosen.device;
+}
+
+DType checked_dtype(const std::string& name) {
+  if (name == "f32") return DType::F32;
+  if (name == "bf16") return DType::BF16;
+  if (name == "int8") throw UsageError("--dtype int8: not built yet");
+  throw UsageError("--dtype " + name + ": use f32, bf16 or int8");
+}
+
+}  // namespace
+
+CLI::App* add_subcommand(CLI::App& parent, const std::string& name, const std::string& description,
+                         const std::string& example) {
+  CLI::App* app = parent.add_subcommand(name, description);
+  if (!example.empty()) app->footer("\nExample:\n  " + example);
+  app->set_version_flag("--version", version_text, "Print version, commit and backends, and exit");
+  return app;
+}
+
+void add_common_options(CLI::App& app, CommonOptions& options) {
+  app.add_option("--threads", options.threads, "Threads to use; 0: all cores this process may use")
+      ->check(CLI::Range(0, 1024).description(""))
+      ->type_name("N");
+  app.add_option("--seed", options.seed, "Seed of everything random (default 0)")
+      ->check([](const std::string& text) { return text.starts_with('-') ? "is negative" : ""; })
+      ->type_name("N");
+  app.add_flag("--quiet", options.quiet, "Print results and errors only");
+}
+
+void add_device_options(CLI::App& app, CommonOptions& options) {
+  app.add_option("--device", options.device, "auto, cpu or cuda[:n] (default auto)")->type_name("DEVICE");
+  app.add_option("--dtype", options.dtype, "Arithmetic: f32, bf16 or int8 (default f32)")->type_name("TYPE");
+}
+
+void add_model_option(CLI::App& app, CommonOptions& options) {
+  app.add_option("--model", options.model, "Checkpoint (default: QFM_MODEL, else the model shipped with qfm)")
+      ->type_name("FILE");
+}
+
+Placement apply(const CommonOptions& options) {
+  const DType dtype = checked_dtype(options.dtype);
+  const Device device = checked_device(options);
+  set_threads(options.threads);
+  return {device, dtype};
+}
+
+void add_planned(CLI::App& parent, const std::string& name, const RegisterAction& on) {
+  CLI::App* app = parent.add_subcommand(name, "Not built yet")->allow_extras()->group("");
+  const std::string words = parent.get_parent() ? parent.get_name() + " " + name : name;
+  on(app, [words]() -> int { throw UsageError(words + ": not built yet"); });
+}
+
+void refuse_pytorch(const std::string& path) {
+  const std::string extension = extension_of(path);
+  if (extension == ".pth" || extension == ".pt")
+    throw UsageError(path + ": reading PyTorch's .pth is not built yet");
+}
+
+std::string model_path(const CommonOptions& options) {
+  refuse_pytorch(options.model);
+  if (!options.model.empty()) return options.model;
+  if (const char* path = std::getenv("QFM_MODEL"); path && *path) return path;
+  std::error_code error;
+  const auto folder = std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
+  for (const char* place : {".", "models/pretrained", "../models/pretrained", "../share/qfm"}) {
+    const auto path = (folder / place / kShippedModel).lexically_normal();
+    if (std::filesystem::exists(path, error)) return path.string();
+  }
+  QFM_FAIL("no model: ", kShippedModel, " is neither beside ", folder.string(),
+           "/qfm nor in models/pretrained; give --model FILE or set QFM_MODEL");
+}
+
+std::string extension_of(const std::string& path) {
+  std::string extension = std::filesystem::path(path).extension().string();
+  std::transform(extension.begin(), extension.end(), extension.begin(),
+                 [](unsigned char c) { return c >= 'A' && c <= 'Z' ? c + 32 : c; });
+  return extension;
+}
+
+std::string checked_extension(const std::string& path, const std::string& allowed) {
+  const std::string extension = extension_of(path);
+  if (extension.size() > 1 && (" " + allowed + " ").find(" " + extension + " ") != std::string::npos)
+    return extension;
+  throw UsageError("-o " + path + ": the extension picks the format: " + allowed);
+}
+
+}  // namespace qfm

@@ -1,0 +1,26 @@
+// The options of commands that look at photos: which, how they are decoded, and where the model looks.
+#pragma once
+#include <CLI/App.hpp>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "train/image/decode.h"
+#include "train/predict/predict.h"
+
+namespace qfm {
+
+struct PhotoOptions {
+  std::vector<std::string> paths;
+  bool recursive = false, no_exif = false;
+  int64_t max_pixels = DecodeOptions{}.max_pixels;
+  std::string crops = "grid", resize;  // resize: "" = as the checkpoint says
+
+  DecodeOptions decode() const { return {.exif = !no_exif, .max_pixels = max_pixels}; }
+  // Throws UsageError.
+  PredictOptions predict(uint64_t seed) const;
+};
+void add_photo_options(CLI::App& app, PhotoOptions& options);  // all
+void add_view_options(CLI::App& app, PhotoOptions& options);   // without the paths
+
+}  // namespace qfm

@@ -1,0 +1,132 @@
+#include "tools/cli/results.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+
+#include "engine/base/error.h"
+#include "kernels/vendor/kernel_policy.h"
+#include "tools/cli/console.h"
+#include "train/data/csv_field.h"
+
+namespace qfm {
+namespace {
+
+std::string csv_line(const ScoredPhoto& r) {
+  if (!r.error.empty()) return csv_field(r.path) + ",,,,,," + csv_field(r.error) + "\n";
+  return csv_field(r.path) + format(",%.4f,%.4f,%lld,%lld,%lld,\n", r.score, r.spread,
+                                    static_cast<long long>(r.width), static_cast<long long>(r.height),
+                                    static_cast<long long>(r.crops));
+}
+
+}  // namespace
+
+double rounded(double value) { return std::round(value * 1e4) / 1e4; }
+
+Json as_json(const PhotoSize& size) { return size.fixed() ? Json(name_of(size)) : Json(size.side); }
+Json as_json(std::optional<double> figure) { return figure ? Json(*figure) : Json(nullptr); }
+
+void say_kernels(Json& header, Device device) {
+  if (device != cpu_device) header["kernels"] = choices_text();
+}
+
+std::string to_line(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+std::string csv_header(const Json& header) {
+  std::string text;
+  for (const auto& [key, value] : header.items())
+    text +=
+        "# " + key + ": " + (value.is_string() ? one_line(value.get<std::string>()) + "\n" : to_line(value));
+  return text;
+}
+
+std::string text_line(const ScoredPhoto& r) {
+  return format("%.2f  ±%.2f  %s\n", r.score, r.spread, r.path.c_str());
+}
+
+std::string json_line(const ScoredPhoto& r) {
+  if (!r.error.empty()) return to_line({{"path", r.path}, {"error", r.error}});
+  return to_line({{"path", r.path},
+                  {"score", rounded(r.score)},
+                  {"spread", rounded(r.spread)},
+                  {"width", r.width},
+                  {"height", r.height},
+                  {"crops", r.crops}});
+}
+
+PartFile::PartFile(std::string path)
+    : path_(std::move(path)),
+      fd_(::open((path_ + ".part").c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) {
+  check(fd_ >= 0);
+}
+
+PartFile::~PartFile() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+void PartFile::check(bool ok) const { QFM_CHECK(ok, path_, ": cannot be written: ", std::strerror(errno)); }
+
+void PartFile::write(std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t n = ::write(fd_, text.data(), text.size());
+    if (n < 0 && errno == EINTR) continue;
+    check(n > 0);
+    text.remove_prefix(static_cast<size_t>(n));
+  }
+}
+
+void PartFile::restart() { check(::ftruncate(fd_, 0) == 0 && ::lseek(fd_, 0, SEEK_SET) == 0); }
+
+void PartFile::commit() {
+  check(::fsync(fd_) == 0);
+  const int fd = fd_;
+  fd_ = -1;
+  check(::close(fd) == 0 && std::rename((path_ + ".part").c_str(), path_.c_str()) == 0);
+}
+
+ResultFile::ResultFile(const std::string& path, const std::string& extension, Json header)
+    : file_(path), extension_(extension), header_(std::move(header)) {
+  begin();
+}
+
+void ResultFile::begin() {
+  first_ = true;
+  if (extension_ == ".json") {
+    std::string header = to_line(header_);
+    header.pop_back();
+    file_.write("{\"header\": " + header + ",\n \"results\": [");
+  } else if (extension_ == ".csv") {
+    file_.write(csv_header(header_) + "path,score,spread,width,height,crops,error\n");
+  }
+}
+
+void ResultFile::add(const ScoredPhoto& result) {
+  if (extension_ == ".csv") return file_.write(csv_line(result));
+  std::string line = json_line(result);
+  if (extension_ == ".json") {
+    line.pop_back();
+    line.insert(0, first_ ? "\n  " : ",\n  ");
+    first_ = false;
+  }
+  file_.write(line);
+}
+
+void ResultFile::finish() {
+  if (extension_ == ".json") file_.write("\n ]}\n");
+  file_.commit();
+}
+
+void ResultFile::finish(const std::vector<ScoredPhoto>& ordered) {
+  file_.restart();
+  begin();
+  for (const auto& result : ordered) add(result);
+  finish();
+}
+
+}  // namespace qfm

@@ -1,0 +1,82 @@
+// What `qfm score` gives back, as text, JSON lines, JSON and CSV.
+#pragma once
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/memory/device.h"
+#include "models/preprocessing.h"
+
+namespace qfm {
+
+using Json = nlohmann::ordered_json;
+
+struct ScoredPhoto {
+  std::string path;
+  std::string error;             // empty: the rest is set
+  double quality = 0;            // 0-100, higher is better: what --sort goes by
+  double score = 0, spread = 0;  // as printed
+  int64_t width = 0, height = 0, crops = 0;
+};
+
+std::string text_line(const ScoredPhoto& result);  // "63.10  ±2.40  PATH\n"
+std::string json_line(
+    const ScoredPhoto& result);  // {"path": ..., "score": ...}\n or {"path": ..., "error": ...}\n
+// One line; bytes that are not UTF-8 become U+FFFD, for JSON has no place for them.
+std::string to_line(const Json& json);
+// "# key: value" lines, to stand above the table.
+std::string csv_header(const Json& header);
+// Four decimals: more than a score deserves, and short to print.
+double rounded(double value);
+
+// The shorter side, as a number (0: none), or "HEIGHTxWIDTH".
+Json as_json(const PhotoSize& size);
+// A figure that may be undefined: null then.
+Json as_json(std::optional<double> figure);
+
+// "kernels": own or vendor's (kernels/vendor/kernel_policy.h), which the bits of a GPU's results depend on. Nothing on the
+// CPU.
+void say_kernels(Json& header, Device device);
+
+// Writes FILE.part as results come, a whole line at a time, and renames it at the end: FILE is the old one or
+// complete, and what was finished when a run dies can be read in FILE.part.
+class PartFile {
+ public:
+  explicit PartFile(std::string path);  // throws Error "PATH: reason", as all of them do
+  ~PartFile();
+  PartFile(const PartFile&) = delete;
+  PartFile& operator=(const PartFile&) = delete;
+  void write(std::string_view text);
+  // Forgets what was written.
+  void restart();
+  void commit();
+
+ private:
+  void check(bool ok) const;
+  const std::string path_;
+  int fd_;
+};
+
+// -o FILE of `score`: .jsonl (a line a photo), .json ({"header": ..., "results": [...]}) or .csv (the header
+// as lines
+// "# key: value", then path,score,spread,width,height,crops,error).
+class ResultFile {
+ public:
+  ResultFile(const std::string& path, const std::string& extension, Json header);
+  void add(const ScoredPhoto& result);
+  void finish();
+  // The same in another order.
+  void finish(const std::vector<ScoredPhoto>& ordered);
+
+ private:
+  void begin();
+  PartFile file_;
+  const std::string extension_;
+  const Json header_;
+  bool first_ = true;
+};
+
+}  // namespace qfm

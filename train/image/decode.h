@@ -1,0 +1,34 @@
+// From the bytes of a file to an upright 8-bit RGB photo.
+//
+// JPEG (baseline and progressive), PNG, BMP, GIF (first frame), PNM (P5, P6) and TGA, told apart by their
+// first bytes, never by the file's name. What becomes of a file that is not 8-bit RGB:
+//   gray      copied to R, G and B
+//   palette   looked up; an index outside of the palette is an error
+//   16 bits   high byte
+//   alpha     composited over white: (c * a + 255 * (255 - a) + 127) / 255
+//   BMP       alpha by its mask only; pixels that run lengths skip have the palette's first colour
+//   GIF       transparent where the first frame leaves the screen free
+//   CMYK      R = K - round((255 - C) * K / 255) with C and K as Adobe stores them (255 = no ink)
+//   EXIF      turned upright by the orientation tag (JPEG and PNG)
+// Embedded colour profiles and gamma are not applied.
+#pragma once
+#include <span>
+#include <string>
+
+#include "train/image/image.h"
+
+namespace qfm {
+
+struct DecodeOptions {
+  bool exif = true;                  // turn upright by the EXIF orientation
+  int64_t max_pixels = 200'000'000;  // refuse larger photos, by their header, before anything is allocated
+};
+
+// Throws Error "PATH: reason": an unreadable or unknown file, one that ends too early ("truncated JPEG at
+// byte 5120"), corrupt data, more than max_pixels pixels. Never returns pixels that the file does not hold.
+Image decode_image(const std::string& path, const DecodeOptions& options = {});
+// The same for bytes in memory; `name` stands for the path in messages.
+Image decode_image(std::span<const uint8_t> bytes, const std::string& name,
+                   const DecodeOptions& options = {});
+
+}  // namespace qfm

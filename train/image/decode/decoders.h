@@ -1,0 +1,80 @@
+// Inside of decode_image: one decoder a format, and what they share.
+#pragma once
+#include <functional>
+#include <span>
+#include <string>
+
+#include "engine/base/error.h"
+#include "train/image/image.h"
+
+namespace qfm::decoders {
+
+// A whole file in memory.
+struct Source {
+  std::span<const uint8_t> bytes;
+  const std::string& name;
+  const char* format;  // "JPEG", for messages
+  int64_t max_pixels;
+
+  [[noreturn]] void truncated() const { QFM_FAIL(name, ": truncated ", format, " at byte ", bytes.size()); }
+  [[noreturn]] void corrupt(const std::string& why) const { QFM_FAIL(name, ": corrupt ", format, ": ", why); }
+  [[noreturn]] void unsupported(const std::string& what) const {
+    QFM_FAIL(name, ": ", what, " ", format, " files are not supported");
+  }
+  // Throws unless `count` bytes from `at` are there.
+  std::span<const uint8_t> part(size_t at, size_t count) const {
+    if (at > bytes.size() || count > bytes.size() - at) truncated();
+    return bytes.subspan(at, count);
+  }
+  uint32_t u8(size_t at) const { return part(at, 1)[0]; }
+  uint32_t be16(size_t at) const { return u8(at) << 8 | u8(at + 1); }
+  uint32_t be32(size_t at) const { return be16(at) << 16 | be16(at + 2); }
+  uint32_t le16(size_t at) const { return u8(at) | u8(at + 1) << 8; }
+  uint32_t le32(size_t at) const { return le16(at) | le16(at + 2) << 16; }
+
+  // Throws for an empty picture, one of more than max_pixels, or one that this many bytes cannot hold, one
+  // byte giving at most `pixels_per_byte`. To be called before any memory is taken for pixels.
+  void check_size(int64_t width, int64_t height, int64_t pixels_per_byte) const;
+};
+
+struct Decoded {
+  Image image;
+  int orientation = 1;  // EXIF, 1..8
+};
+
+Decoded decode_jpeg(const Source& source);
+Decoded decode_png(const Source& source);
+Decoded decode_bmp(const Source& source);
+Decoded decode_gif(const Source& source);
+Decoded decode_pnm(const Source& source);
+Decoded decode_tga(const Source& source);
+// Throws unless the first frame lies on the screen and its data gives every pixel a colour of the palette.
+void check_gif(const Source& source);
+bool looks_like_tga(
+    std::span<const uint8_t> bytes);  // TGA has no magic bytes: a header without contradictions
+
+// What is read from a JPEG file without decoding. Throws for a file without an end marker, unsupported kinds
+// (lossless, arithmetic, 12 bits), a wrong size, and more scans than any encoder writes (each one costs a
+// pass over all pixels).
+struct JpegHeader {
+  int width = 0, height = 0, components = 0;
+  int orientation = 1;
+  int adobe_transform = -1;  // of the Adobe marker; -1: there is none
+};
+JpegHeader read_jpeg_header(const Source& source);
+
+// Runs stb_image over the source and hands its pixels (rows top to bottom, `channels` bytes a pixel) to
+// `use`. Throws where stb refuses, where it reads past the end, and where its size is not the one that was
+// checked.
+void stb_decode(const Source& source, int width, int height, int channels,
+                const std::function<void(const uint8_t* pixels)>& use);
+// For tests: what stb gets from now on, on this thread, is filled with this byte; -1: not filled.
+void fill_stb_memory(int byte);
+// The usual `use`: three channels copied, or four composited over white.
+Image stb_image(const Source& source, int width, int height, bool alpha);
+
+constexpr uint8_t over_white(int colour, int alpha) {
+  return static_cast<uint8_t>((colour * alpha + 255 * (255 - alpha) + 127) / 255);
+}
+
+}  // namespace qfm::decoders

@@ -1,0 +1,82 @@
+// A walk over the markers of a JPEG file (ITU-T T.81, annex B), up to its end marker.
+#include <cstring>
+#include <numeric>
+
+#include "train/image/decode/decoders.h"
+#include "train/image/exif.h"
+
+namespace qfm::decoders {
+namespace {
+
+constexpr int most_scans = 100;  // progressive encoders write about ten
+
+bool starts_with(std::span<const uint8_t> bytes, const char* text, size_t size) {
+  return bytes.size() >= size && std::memcmp(bytes.data(), text, size) == 0;
+}
+
+void read_frame(const Source& source, uint32_t marker, std::span<const uint8_t> payload, JpegHeader& header) {
+  if (marker > 0xC2) source.unsupported("arithmetic-coded, lossless or hierarchical");
+  if (header.components != 0) source.corrupt("two frame headers");
+  if (payload.size() < 6) source.corrupt("short frame header");
+  if (payload[0] != 8) source.unsupported(std::to_string(payload[0]) + "-bit");
+  header.height = payload[1] << 8 | payload[2];
+  header.width = payload[3] << 8 | payload[4];
+  header.components = payload[5];
+  // Every block of 8x8 pixels takes at least one bit.
+  source.check_size(header.width, header.height, 512);
+  if (header.components != 1 && header.components != 3 && header.components != 4)
+    source.unsupported(std::to_string(header.components) + "-component");
+}
+
+// Of each Huffman table: class and index, sixteen counts of codes, and so many codes. stb does not check the
+// sum.
+void check_huffman_tables(const Source& source, std::span<const uint8_t> payload) {
+  while (!payload.empty()) {
+    if (payload.size() < 17) source.corrupt("short Huffman table");
+    const auto codes = std::accumulate(payload.begin() + 1, payload.begin() + 17, size_t{0});
+    if (codes > 256 || codes > payload.size() - 17) source.corrupt("bad Huffman table");
+    payload = payload.subspan(17 + codes);
+  }
+}
+
+void read_segment(const Source& source, uint32_t marker, std::span<const uint8_t> payload,
+                  JpegHeader& header) {
+  const bool frame = marker >= 0xC0 && marker <= 0xCF && marker != 0xC4 && marker != 0xC8 && marker != 0xCC;
+  if (frame) read_frame(source, marker, payload, header);
+  if (marker == 0xC4) check_huffman_tables(source, payload);
+  if (marker == 0xE1 && starts_with(payload, "Exif\0\0", 6))
+    header.orientation = exif_orientation(payload.subspan(6));
+  if (marker == 0xEE && starts_with(payload, "Adobe", 5) && payload.size() >= 12)
+    header.adobe_transform = payload[11];
+}
+
+}  // namespace
+
+JpegHeader read_jpeg_header(const Source& source) {
+  const auto bytes = source.bytes;
+  JpegHeader header;
+  size_t at = 2;
+  for (int scans = 0;;) {
+    // The next marker: 0xFF and a byte that is not 0 (stuffing), 0xFF (filling) or a restart. Walks entropy
+    // data, too.
+    const void* found = at < bytes.size() ? std::memchr(bytes.data() + at, 0xFF, bytes.size() - at) : nullptr;
+    if (!found) source.truncated();
+    at = static_cast<size_t>(static_cast<const uint8_t*>(found) - bytes.data()) + 1;
+    const uint32_t marker = source.u8(at);
+    if (marker == 0xFF) continue;
+    ++at;
+    if (marker == 0x00 || marker == 0x01 || (marker >= 0xD0 && marker <= 0xD7)) continue;
+    if (marker == 0xD8) source.corrupt("a second start marker");
+    if (marker == 0xD9) {
+      if (header.components == 0 || scans == 0) source.corrupt("no picture before the end marker");
+      return header;
+    }
+    const uint32_t length = source.be16(at);
+    if (length < 2) source.corrupt("segment without a length");
+    read_segment(source, marker, source.part(at + 2, length - 2), header);
+    if (marker == 0xDA && ++scans > most_scans) source.corrupt("more than 100 scans");
+    at += length;
+  }
+}
+
+}  // namespace qfm::decoders

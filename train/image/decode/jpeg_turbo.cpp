@@ -1,0 +1,150 @@
+// JPEG by libjpeg-turbo: slow integer DCT and fancy upsampling, its defaults and the reference for everybody
+// else. libjpeg reports by longjmp: between setjmp and the calls there are only plain values, and what it
+// allocates is its own.
+// clang-format off
+#include <cstddef>
+#include <cstdio>  // jpeglib.h needs these two, and jerror.h needs jpeglib.h
+#include <jpeglib.h>
+#include <jerror.h>
+// clang-format on
+
+#include <algorithm>
+#include <csetjmp>
+#include <cstdlib>
+#include <memory>
+
+#include "train/image/decode/decoders.h"
+#include "train/image/encode.h"
+
+namespace qfm {
+namespace {
+
+struct Errors : jpeg_error_mgr {
+  std::jmp_buf jump;
+  char message[JMSG_LENGTH_MAX] = "";
+};
+
+[[noreturn]] void on_error(j_common_ptr codec) {
+  auto* errors = static_cast<Errors*>(codec->err);
+  errors->format_message(codec, errors->message);
+  std::longjmp(errors->jump, 1);
+}
+
+// Warnings say that pixels were invented, so they are errors. The harmless ones: odd metadata, and bytes left
+// over between the last pixel and the end marker, which some cameras write.
+void on_message(j_common_ptr codec, int level) {
+  if (level >= 0) return;
+  const int code = codec->err->msg_code;
+  if (code == JWRN_ADOBE_XFORM || code == JWRN_JFIF_MAJOR || code == JWRN_BOGUS_ICC) return;
+  if (code == JWRN_EXTRANEOUS_DATA && codec->err->msg_parm.i[1] == JPEG_EOI) return;
+  on_error(codec);
+}
+
+jpeg_error_mgr* install(Errors& errors) {
+  jpeg_std_error(&errors);
+  errors.error_exit = on_error;
+  errors.emit_message = on_message;
+  return &errors;
+}
+
+void cmyk_to_rgb(const uint8_t* cmyk, uint8_t* rgb, int width, bool stored_inverted) {
+  const int flip = stored_inverted ? 0 : 255;
+  for (int x = 0; x < width; ++x, cmyk += 4, rgb += 3) {
+    const int paper = cmyk[3] ^ flip;  // 255 - K
+    for (int c = 0; c < 3; ++c) {
+      const int ink = 255 - (cmyk[c] ^ flip);
+      rgb[c] = static_cast<uint8_t>(paper - (ink * paper + 127) / 255);
+    }
+  }
+}
+
+void read_rows(jpeg_decompress_struct& codec, Image& image, bool stored_inverted) {
+  const bool cmyk = codec.out_color_space == JCS_CMYK;
+  JSAMPARRAY line = nullptr;
+  if (cmyk)
+    line = codec.mem->alloc_sarray(reinterpret_cast<j_common_ptr>(&codec), JPOOL_IMAGE,
+                                   codec.output_width * 4, 1);
+  while (codec.output_scanline < codec.output_height) {
+    const int y = static_cast<int>(codec.output_scanline);
+    if (cmyk) {
+      jpeg_read_scanlines(&codec, line, 1);
+      cmyk_to_rgb(line[0], image.row(y), image.width, stored_inverted);
+      continue;
+    }
+    JSAMPROW rows[4];
+    const int count = std::min(4, image.height - y);
+    for (int i = 0; i < count; ++i) rows[i] = image.row(y + i);
+    jpeg_read_scanlines(&codec, rows, static_cast<JDIMENSION>(count));
+  }
+}
+
+// False: errors.message says why. No object here has a destructor that longjmp could skip.
+bool decode_into(const decoders::Source& source, const decoders::JpegHeader& header, Image& image,
+                 Errors& errors) {
+  jpeg_decompress_struct codec{};
+  codec.err = install(errors);
+  if (setjmp(errors.jump)) {
+    jpeg_destroy_decompress(&codec);
+    return false;
+  }
+  jpeg_create_decompress(&codec);
+  jpeg_mem_src(&codec, source.bytes.data(), source.bytes.size());
+  jpeg_read_header(&codec, TRUE);
+  codec.out_color_space = codec.num_components == 4 ? JCS_CMYK : JCS_RGB;
+  jpeg_start_decompress(&codec);
+  if (static_cast<int>(codec.output_width) != image.width ||
+      static_cast<int>(codec.output_height) != image.height)
+    ERREXIT(&codec, JERR_CONVERSION_NOTIMPL);  // read_jpeg_header would have to be wrong
+  read_rows(codec, image, header.adobe_transform >= 0);
+  jpeg_finish_decompress(&codec);
+  jpeg_destroy_decompress(&codec);
+  return true;
+}
+
+bool encode_into(const Image& image, int quality, unsigned char*& data, unsigned long& size, Errors& errors) {
+  jpeg_compress_struct codec{};
+  codec.err = install(errors);
+  if (setjmp(errors.jump)) {
+    jpeg_destroy_compress(&codec);
+    return false;
+  }
+  jpeg_create_compress(&codec);
+  jpeg_mem_dest(&codec, &data, &size);
+  codec.image_width = static_cast<JDIMENSION>(image.width);
+  codec.image_height = static_cast<JDIMENSION>(image.height);
+  codec.input_components = 3;
+  codec.in_color_space = JCS_RGB;
+  jpeg_set_defaults(&codec);
+  jpeg_set_quality(&codec, quality, TRUE);
+  jpeg_start_compress(&codec, TRUE);
+  for (int y = 0; y < image.height; ++y) {
+    auto* row = const_cast<JSAMPROW>(image.row(y));
+    jpeg_write_scanlines(&codec, &row, 1);
+  }
+  jpeg_finish_compress(&codec);
+  jpeg_destroy_compress(&codec);
+  return true;
+}
+
+}  // namespace
+
+decoders::Decoded decoders::decode_jpeg(const Source& source) {
+  const JpegHeader header = read_jpeg_header(source);
+  Decoded out{Image(header.width, header.height), header.orientation};
+  Errors errors;
+  if (!decode_into(source, header, out.image, errors)) source.corrupt(errors.message);
+  return out;
+}
+
+std::vector<uint8_t> encode_jpeg(const Image& image, int quality) {
+  QFM_CHECK(quality >= 1 && quality <= 100, "JPEG quality is ", quality, ", expected 1..100");
+  unsigned char* data = nullptr;
+  unsigned long size = 0;
+  Errors errors;
+  const bool done = encode_into(image, quality, data, size, errors);
+  const std::unique_ptr<unsigned char, void (*)(void*)> owner(data, std::free);
+  QFM_CHECK(done, "JPEG encoder: ", errors.message);
+  return {data, data + size};
+}
+
+}  // namespace qfm

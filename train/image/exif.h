@@ -1,0 +1,17 @@
+// EXIF orientation: how the camera was held.
+#pragma once
+#include <span>
+
+#include "train/image/image.h"
+
+namespace qfm {
+
+// The orientation tag (0x0112) of the first directory in a TIFF block (what follows "Exif\0\0" in a JPEG
+// file, or the content of a PNG eXIf chunk). 1 (as stored) where there is none, or the block or the value
+// makes no sense.
+int exif_orientation(std::span<const uint8_t> tiff);
+
+// The upright picture of one stored with this orientation, 1..8. Sides swap for 5..8.
+Image upright(Image stored, int orientation);
+
+}  // namespace qfm

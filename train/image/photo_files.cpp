@@ -1,0 +1,56 @@
+#include "train/image/photo_files.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "engine/base/error.h"
+
+namespace qfm {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool is_photo(const fs::path& path) {
+  std::string extension = path.extension().string();
+  for (char& c : extension) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+  for (const char* known : {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".pnm", ".tga"})
+    if (extension == known) return true;
+  return false;
+}
+
+void walk(const fs::path& folder, bool recursive, std::vector<FolderEntry>& found) {
+  std::error_code failure, error;
+  fs::directory_iterator entry(folder, failure), end;
+  for (; !failure && entry != end; entry.increment(failure)) {
+    const fs::path& path = entry->path();
+    if (path.filename().string().starts_with('.')) continue;
+    if (entry->is_directory(error)) {
+      // A link to a folder may lead back here.
+      if (recursive && !entry->is_symlink(error)) walk(path, recursive, found);
+    } else if (is_photo(path)) {
+      found.push_back({path.string(), ""});
+    }
+  }
+  if (failure) found.push_back({folder.string(), failure.message()});
+}
+
+}  // namespace
+
+std::vector<FolderEntry> entries_in(const std::string& folder, bool recursive) {
+  std::vector<FolderEntry> found;
+  walk(folder, recursive, found);
+  std::sort(found.begin(), found.end(),
+            [](const FolderEntry& a, const FolderEntry& b) { return a.path < b.path; });
+  return found;
+}
+
+std::vector<std::string> photos_in(const std::string& folder, bool recursive) {
+  std::vector<std::string> paths;
+  for (auto& entry : entries_in(folder, recursive)) {
+    QFM_CHECK(entry.error.empty(), entry.path, ": ", entry.error);
+    paths.push_back(std::move(entry.path));
+  }
+  return paths;
+}
+
+}  // namespace qfm

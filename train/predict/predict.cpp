@@ -1,0 +1,157 @@
+#include "train/predict/predict.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "engine/base/notice.h"
+#include "kernels/vendor/kernel_policy.h"
+
+namespace qfm {
+namespace {
+
+constexpr size_t kMostCrops = 16;  // in one batch: bounds the memory of scoring
+
+// The windows of one photo as batches, in the type and on the device of a model. On CUDA the photo goes there
+// once, as it is, and a kernel cuts the crops from it.
+class CropBatches {
+ public:
+  CropBatches(const Image& photo, const std::vector<Window>& windows, int crop, const Normalisation& norm,
+              const ParamSet& params)
+      : photo_(photo), windows_(windows), crop_(crop), norm_(norm), params_(params) {
+    if (device() != cpu_device) there_ = bytes_on_cuda(photo.rgb.data(), photo.rgb.size());
+  }
+
+  // Windows [begin, end).
+  Tensor operator()(size_t begin, size_t end) const {
+    const uint8_t* pixels = there_.empty() ? photo_.rgb.data() : there_.data<uint8_t>();
+    std::vector<CropSource> sources;
+    for (size_t i = begin; i < end; ++i)
+      sources.push_back({pixels, photo_.width, photo_.height, windows_[i].left, windows_[i].top, 0});
+    const Tensor images({static_cast<int64_t>(end - begin), 3, crop_, crop_}, params_.compute(), device());
+    if (device() == cpu_device) {
+      cut_crops(images, sources.data(), norm_);
+    } else {
+      const Tensor copied = bytes_on_cuda(sources.data(), sources.size() * sizeof(CropSource));
+      cut_crops(images, static_cast<const CropSource*>(copied.raw()), norm_);
+    }
+    return images;
+  }
+
+ private:
+  Device device() const { return params_.master.device(); }
+
+  static Tensor bytes_on_cuda(const void* data, size_t bytes) {
+    const Tensor there({static_cast<int64_t>(bytes)}, DType::U8, cuda_device);
+    copy_bytes(cuda_device, there.raw(), cpu_device, data, bytes);
+    return there;
+  }
+
+  const Image& photo_;
+  const std::vector<Window>& windows_;
+  const int crop_;
+  const Normalisation norm_;
+  const ParamSet& params_;
+  Tensor there_;  // the photo's pixels on CUDA
+};
+
+// Our own kernels give each crop the same bits in any batch; a vendor's library picks its kernels by the
+// shape.
+std::string about_smaller_batches(size_t crops) {
+  return concat("memory ran out: scored in batches of ", crops,
+                " crops; with a vendor's products the last digits may differ (QFM_PREFER=own: they do not)");
+}
+
+Tensor on_cpu(const Var& x) { return x.value.to(cpu_device).to(DType::F32); }
+
+}  // namespace
+
+Normalisation normalisation(const ModelInfo& info) {
+  Normalisation norm;
+  std::copy(info.mean.begin(), info.mean.end(), norm.mean);
+  std::copy(info.std.begin(), info.std.end(), norm.std);
+  return norm;
+}
+
+Predictor::Predictor(const QfmIqm& model, const ModelInfo& info, PredictOptions options)
+    : model_(model), info_(info), options_(options), resize_(options.resize.value_or(info.resize)) {
+  if (model.params.master.device() != cpu_device)
+    forward_ = std::make_unique<CapturedForward<QfmIqm::Output>>(
+        [&model](const Tensor& images) { return model(images); });
+  const VitConfig& vit = model.config.vit;
+  QFM_CHECK(vit.image_height == info.crop && vit.image_width == info.crop, "the model takes ",
+            vit.image_width, " x ", vit.image_height, " pixels, its description says crops of ", info.crop);
+  const int64_t least = resize_.fixed() ? std::min(resize_.height, resize_.width) : resize_.side;
+  QFM_CHECK(least == 0 || (least >= info.crop && least <= 65536), "resize to ", name_of(resize_),
+            ": a side is not from ", info.crop, " (that of a crop) to 65536");
+}
+
+// run(images) for batches of the photo's crops, in order; returns the windows.
+template <class Run>
+std::vector<Window> Predictor::each_batch(Image photo, Run&& run) const {
+  const NoGrad inference;
+  const int crop = static_cast<int>(info_.crop);
+  photo = fit_for_crops(std::move(photo), resize_, crop);
+  auto windows =
+      crop_windows(options_.crops, photo.width, photo.height, crop, Rng(options_.seed, "score crops"));
+  const CropBatches batches(photo, windows, crop, normalisation(info_), model_.params);
+  size_t most = kMostCrops;
+  for (size_t begin = 0; begin < windows.size();) {
+    const size_t end = std::min(windows.size(), begin + most);
+    try {
+      const uint64_t before = vendor_calls();
+      run(batches(begin, end));
+      if (most < kMostCrops && vendor_calls() > before) notice(about_smaller_batches(most));
+      begin = end;
+    } catch (const OutOfMemory&) {  // the same crops in smaller batches
+      if (end - begin == 1) throw;
+      most = (end - begin) / 2;
+      if (forward_) forward_->clear();
+      release_cached(model_.params.master.device());
+    }
+  }
+  return windows;
+}
+
+Prediction Predictor::operator()(Image photo) const {
+  Prediction result;
+  result.width = photo.width, result.height = photo.height;
+  double sum = 0;
+  std::vector<double> judges;
+  const auto windows = each_batch(std::move(photo), [&](const Tensor& images) {
+    const auto output = forward_ ? (*forward_)(images) : model_(images);
+    const Tensor score = on_cpu(output.score), each = on_cpu(output.judges);
+    for (float s : score.span<float>()) sum += s;
+    judges.insert(judges.end(), each.span<float>().begin(), each.span<float>().end());
+  });
+  result.crops = static_cast<int64_t>(windows.size());
+  result.score = sum / static_cast<double>(result.crops);
+
+  double mean = 0, square = 0;
+  for (double j : judges) mean += j / static_cast<double>(judges.size());
+  for (double j : judges) square += (j - mean) * (j - mean);
+  result.spread = std::sqrt(square / static_cast<double>(judges.size()));
+  return result;
+}
+
+Predictor::Embedding Predictor::embed(Image photo) const {
+  std::vector<Vit::Features> parts;
+  auto windows = each_batch(std::move(photo), [&](const Tensor& images) {
+    const auto features = model_.vit(images);
+    parts.push_back({on_cpu(features.cls), on_cpu(features.patches)});
+  });
+  const int64_t crops = static_cast<int64_t>(windows.size()), width = model_.config.vit.width;
+  Embedding all{Tensor({crops, width}), Tensor({crops, model_.config.vit.patches(), width}),
+                std::move(windows)};
+  int64_t at = 0;
+  for (const auto& part : parts) {
+    const int64_t end = at + part.cls.dim(0);
+    all.cls.rows(at, end).copy_from(part.cls.value);
+    all.patches.rows(at, end).copy_from(part.patches.value);
+    at = end;
+  }
+  return all;
+}
+
+}  // namespace qfm

@@ -1,0 +1,65 @@
+// Scores photos: crops in, the opinion of the model's judges out.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "models/checkpoint.h"
+#include "train/image/transform.h"
+#include "train/predict/captured_forward.h"
+
+namespace qfm {
+
+// What train/image/transform.h needs, from the description of a model.
+Normalisation normalisation(const ModelInfo& info);
+
+struct PredictOptions {
+  Crops crops;
+  std::optional<PhotoSize> resize;  // absent: what the checkpoint says
+  uint64_t seed = 0;                // of random windows
+};
+
+struct Prediction {
+  double score =
+      0;  // mean over the crops, in the model's own output unit (ModelInfo::quality and raw convert)
+  double spread = 0;              // population standard deviation over all judges of all crops, same unit
+  int64_t width = 0, height = 0;  // of the photo as decoded (upright), pixels
+  int64_t crops = 0;
+};
+
+// A pure function of model, options and photo: the same bits whatever was scored before or on another thread,
+// and with our own kernels however many crops memory has room for at a time. A vendor's products depend on
+// that number: where it was not enough for the usual one, a notice (engine/base/notice.h) says so.
+// Random windows depend on the seed and the photo's size only. Keeps references to model and info.
+class Predictor {
+ public:
+  // Throws Error unless the model takes square crops of info.crop pixels, and for a resize below that.
+  Predictor(const QfmIqm& model, const ModelInfo& info, PredictOptions options = {});
+
+  // Runs the crops in batches of at most 16, of half as many and so on where memory ends. Throws OutOfMemory
+  // when one crop is too many. On CUDA by one thread at a time.
+  Prediction operator()(Image photo) const;
+
+  // What the decoder is given before any gate: after the backbone's final LayerNorm, F32 on the CPU.
+  struct Embedding {
+    Tensor cls;                   // (crops, D)
+    Tensor patches;               // (crops, N, D)
+    std::vector<Window> windows;  // of the photo after resizing
+  };
+  Embedding embed(Image photo) const;
+
+  const PredictOptions& options() const { return options_; }
+
+ private:
+  template <class Run>
+  std::vector<Window> each_batch(Image photo, Run&& run) const;
+
+  const QfmIqm& model_;
+  const ModelInfo& info_;
+  PredictOptions options_;
+  PhotoSize resize_;
+  std::unique_ptr<CapturedForward<QfmIqm::Output>> forward_;  // null: the model is on the CPU
+};
+
+}  // namespace qfm

@@ -1,0 +1,81 @@
+#include "train/run/run_data.h"
+
+#include <nlohmann/json.hpp>
+#include <tuple>
+
+#include "engine/base/error.h"
+#include "engine/base/prefetch.h"
+#include "engine/base/sha256.h"
+#include "engine/base/threads.h"
+#include "train/data/split.h"
+#include "train/image/decode.h"
+
+namespace qfm {
+
+RunData load_run_data(const TrainConfig& config) {
+  DatasetOptions options{config.root, config.fold, std::nullopt, config.lower_is_better};
+  if (!config.scale.empty()) options.scale = parse_range(config.scale);
+  options.split = config.split;
+  RunData data{load_dataset(config.data, options), {}};
+  options.split.clear();
+  if (!config.split.empty()) {
+    if (config.protocol == "paper" && config.val.empty()) data.validation = part_of(data.train, "test");
+    data.train = part_of(data.train, "train");
+  }
+  if (const auto fraction = val_fraction(config)) {
+    std::tie(data.train, data.validation) =
+        split_fraction(data.train, *fraction, static_cast<uint64_t>(config.seed));
+  } else if (!config.val.empty()) {
+    options.fold.clear();
+    data.validation = load_dataset(config.val, options);
+  }
+  const Range range = data.train.range;
+  QFM_CHECK(range.low < range.high, config.data, ": all labels are ", range.low, ": nothing can be learnt");
+  return data;
+}
+
+std::string digest_of(const RunData& data) {
+  nlohmann::json text;
+  for (const Dataset* set : {&data.train, &data.validation}) {
+    text.push_back({set->range.low, set->range.high, set->higher_is_better});
+    for (const Sample& s : set->samples) text.push_back({s.name, s.score, s.reference});
+  }
+  const std::string bytes = text.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return sha256({reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size()});
+}
+
+std::vector<std::string> paths_of(const Dataset& set) {
+  std::vector<std::string> paths;
+  for (const Sample& sample : set.samples) paths.push_back(sample.path);
+  return paths;
+}
+
+std::vector<double> targets_of(const Dataset& set, const Dataset& train, bool scaled) {
+  std::vector<double> values;
+  for (const Sample& sample : set.samples)
+    values.push_back(scaled ? train.scaled(sample.score) : sample.score);
+  return values;
+}
+
+void check_photos(const std::vector<std::string>& paths,
+                  const std::function<void(int64_t, int64_t)>& report) {
+  const auto count = static_cast<int64_t>(paths.size());
+  Prefetch<std::string> reasons(0, count, threads(), 4 * threads(), [&](int64_t i) -> std::string {
+    try {
+      decode_image(paths[static_cast<size_t>(i)]);
+      return "";
+    } catch (const Error& error) {
+      return error.what();
+    }
+  });
+  std::string first;
+  int64_t bad = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const std::string reason = reasons.next();
+    if (!reason.empty() && bad++ == 0) first = reason;
+    if (report) report(i + 1, count);
+  }
+  QFM_CHECK(bad == 0, first, bad > 1 ? concat(" (and ", bad - 1, " more bad photos of ", count, ")") : "");
+}
+
+}  // namespace qfm

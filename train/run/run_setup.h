@@ -1,0 +1,34 @@
+// From the flags of a run to what its parts are made of.
+#pragma once
+#include <optional>
+#include <string>
+
+#include "models/checkpoint.h"
+#include "train/data/dataset.h"
+#include "train/loop/batch_stream.h"
+#include "train/loop/train_step.h"
+#include "train/objectives/distil.h"
+#include "train/run/config.h"
+#include "train/run/pseudo_labels.h"
+
+namespace qfm {
+
+// Architecture and preprocessing: of our checkpoint, or fitting timm's, or as asked for. A checkpoint without
+// a feature selection head gets one where --select asks for it; one that has it keeps it.
+ModelInfo starting_info(const TrainConfig& config);
+// What the run learns from, for its checkpoints.
+void describe(ModelInfo& info, const TrainConfig& config, const Dataset& train);
+
+LoaderOptions loader_options(const TrainConfig& config, const ModelInfo& info);
+// batch: rows of every batch.
+MethodOptions method_options(const TrainConfig& config, const Dataset& train, int64_t batch);
+DistilOptions distil_options(const TrainConfig& config);
+
+// The photos of --unlabelled with the teacher's labels; none without it. Makes the folder --out, where the
+// labels are kept unless --label-cache says otherwise.
+PseudoLabels label_unlabelled(const TrainConfig& config,
+                              const std::function<void(int64_t, int64_t)>& progress);
+LabelledPhotos labelled_photos(const Dataset& set, bool scaled);
+LabelledPhotos labelled_photos(const PseudoLabels& labels, const Dataset& set, bool scaled);
+
+}  // namespace qfm

@@ -1,0 +1,290 @@
+#include "train/run/trainer.h"
+
+#include <chrono>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "engine/base/sha256.h"
+#include "engine/base/threads.h"
+#include "kernels/vendor/kernel_policy.h"
+#include "train/optim/schedule.h"
+#include "train/predict/evaluate.h"
+#include "train/run/run_data.h"
+#include "train/run/run_folder.h"
+#include "train/run/run_setup.h"
+
+namespace qfm {
+namespace {
+
+using nlohmann::ordered_json;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// ---- the run
+// ------------------------------------------------------------------------------------------------------
+
+class Run {
+ public:
+  Run(const TrainConfig& config, const TrainHooks& hooks);
+  TrainResult go();
+
+ private:
+  void open_folder();
+  bool run_epoch();  // false: asked to stop
+  void step();
+  void close_epoch();
+  EpochReport validate_epoch() const;
+  NamedTensors extra_state() const;
+  void save();
+
+  const TrainConfig& config_;
+  const TrainHooks& hooks_;
+  const RunData data_;
+  ModelInfo info_;
+  QfmIqm model_;
+  Optimizer optimizer_;
+  const PseudoLabels pseudo_;
+  BatchStream batches_;
+  std::optional<Distillation> distillation_;
+  std::optional<TrainStep> train_step_;
+  std::optional<Batch> next_;  // on CUDA: of the next step, on its way to the device
+  const int64_t per_epoch_, steps_;
+  const Schedule schedule_;
+  std::vector<double> validation_targets_;
+  RunState state_;
+  TrainResult result_;
+  std::unique_ptr<RunFolder> folder_;
+  Clock::time_point start_ = Clock::now(), saved_ = start_;
+  double saving_ = 0;          // seconds that the last save took
+  int64_t first_step_ = 0;     // of this call
+  double seconds_before_ = 0;  // of earlier calls
+};
+
+DType compute_type(const TrainConfig& config) { return config.dtype == "bf16" ? DType::BF16 : DType::F32; }
+
+Run::Run(const TrainConfig& config, const TrainHooks& hooks)
+    : config_(config),
+      hooks_(hooks),
+      data_(load_run_data(config)),
+      info_(starting_info(config)),
+      model_(info_.config, choose_device(config.device).device, compute_type(config), true),
+      optimizer_(model_.params, {.weight_decay = config.weight_decay, .clip = config.clip}),
+      pseudo_(label_unlabelled(config, hooks.labelling)),
+      batches_(labelled_photos(data_.train, config.labels == "scaled"),
+               labelled_photos(pseudo_, data_.train, config.labels == "scaled"), config.pseudo_ratio,
+               loader_options(config, info_)),
+      per_epoch_(batches_.batches_per_epoch()),
+      steps_(per_epoch_ * config.epochs),
+      schedule_{schedule_named(config.schedule), config.lr, config.epochs, per_epoch_, warmup_of(config)},
+      validation_targets_(targets_of(data_.validation, data_.train, config.labels == "scaled")) {
+  describe(info_, config, data_.train);
+  info_.name = hooks.name, info_.command = hooks.command, info_.version = hooks.version;
+  model_.init(static_cast<uint64_t>(config.seed));
+  if (!config.init.empty()) init_from(model_, config.init);
+  if (config.ema > 0 || config.w_distil_feat > 0)
+    distillation_.emplace(model_, info_, distil_options(config), optimizer_.rule);
+  train_step_.emplace(model_, optimizer_, method_options(config, data_.train, batches_.batch_size()),
+                      distillation_ ? &*distillation_ : nullptr);
+  auto photos = batches_.paths();
+  for (const Sample& sample : data_.validation.samples) photos.push_back(sample.path);
+  check_photos(photos, hooks.checking);
+  open_folder();
+}
+
+ordered_json to_json(const PseudoLabels& labels) {
+  return {{"event", "pseudo_labels"},  {"photos", labels.photos},    {"unreadable", labels.unreadable},
+          {"dropped", labels.dropped}, {"kept", labels.kept.size()}, {"spread_limit", labels.spread_limit}};
+}
+
+void Run::open_folder() {
+  const std::string teacher = config_.teacher.empty() ? "" : sha256_of_file(config_.teacher);
+  folder_ = std::make_unique<RunFolder>(config_);
+  if (!config_.resume) {
+    state_.command = info_.command;
+    state_.labelled = digest_of(data_), state_.unlabelled = pseudo_.digest, state_.teacher = teacher;
+    if (pseudo_.photos > 0) folder_->log(to_json(pseudo_).dump());
+    save();
+    return folder_->commit(config_);
+  }
+  folder_->restore(state_, model_.params, optimizer_, extra_state());
+  QFM_CHECK(state_.labelled.empty() || state_.labelled == digest_of(data_), config_.data,
+            ": other photos or labels than the run began with; it cannot go on with them");
+  QFM_CHECK(state_.unlabelled == pseudo_.digest, config_.unlabelled,
+            ": other photos or labels than the run began with; it cannot go on with them");
+  QFM_CHECK(state_.teacher.empty() || state_.teacher == teacher, config_.teacher,
+            ": another teacher than the run began with; it cannot go on with it");
+  if (distillation_) distillation_->restored(state_.steps);
+  info_.command = state_.command;
+  seconds_before_ = state_.seconds;
+  QFM_CHECK(state_.epochs >= 0 && state_.epochs <= config_.epochs &&
+                state_.steps >= state_.epochs * per_epoch_ &&
+                state_.steps <= (state_.epochs + 1) * per_epoch_ && state_.steps <= steps_,
+            folder_->file("state.safetensors"), ": step ", state_.steps, " of epoch ", state_.epochs + 1,
+            " is not of this run");
+}
+
+TrainResult Run::go() {
+  start_ = saved_ = Clock::now();
+  first_step_ = state_.steps;
+  if (model_.params.master.device() != cpu_device)  // own kernels or the vendor's: the bits depend on it
+    folder_->log(ordered_json{{"event", "kernels"}, {"kernels", choices_text()}}.dump());
+  batches_.start(state_.steps, steps_);
+  bool going = true;
+  while (going && state_.epochs < config_.epochs) {
+    going = run_epoch();
+    if (going) close_epoch();
+    save();
+  }
+  result_.steps = state_.steps;
+  result_.finished = state_.epochs == config_.epochs;
+  result_.split_sha256 = data_.train.split_sha256;
+  if (result_.finished) save_model(folder_->file("model.safetensors"), model_, info_, StoreAs::F16);
+  return result_;
+}
+
+bool Run::run_epoch() {
+  while (state_.steps < (state_.epochs + 1) * per_epoch_) {
+    step();
+    if (hooks_.should_stop && hooks_.should_stop()) return false;
+    if (seconds_since(saved_) >= std::max(hooks_.checkpoint_seconds, 50 * saving_)) save();
+  }
+  return true;
+}
+
+std::string names_of(const Batch& batch, const std::vector<std::string>& paths) {
+  std::string text;
+  std::set<int64_t> named;
+  for (int64_t photo : batch.photos)
+    if (named.insert(photo).second) text += (text.empty() ? "" : ", ") + paths[static_cast<size_t>(photo)];
+  return text;
+}
+
+void Run::step() {
+  const auto start = Clock::now();
+  const double lr = schedule_.rate(state_.steps);
+  const Batch batch = next_ ? *std::exchange(next_, std::nullopt) : batches_.next();
+  const auto stage_next = [&] {
+    if (state_.steps + 1 == steps_) return;
+    next_ = batches_.next();
+    train_step_->stage(*next_, static_cast<uint32_t>((state_.steps + 1) / per_epoch_));
+  };
+  StepResult done;
+  try {
+    done = (*train_step_)(batch, static_cast<uint32_t>(state_.epochs), lr, stage_next);
+  } catch (const OutOfMemory& error) {
+    throw OutOfMemory(concat(error.what(), ": a smaller --batch needs less"), __FILE__, __LINE__);
+  } catch (const Error& error) {
+    QFM_FAIL("step ", state_.steps + 1, ": ", error.what(),
+             "; photos of the batch: ", names_of(batch, batches_.paths()));
+  }
+  ++state_.steps;
+  state_.loss_sum += done.loss;
+  state_.seconds = seconds_before_ + seconds_since(start_);
+  const double speed = static_cast<double>(batch.photos.size()) / seconds_since(start);
+  folder_->log(ordered_json{
+      {"event", "step"},
+      {"step", state_.steps},
+      {"epoch", state_.epochs + 1},
+      {"loss", done.loss},
+      {"lr", lr},
+      {"grad_norm", done.grad_norm},
+      {"images_per_s",
+       speed}}.dump());
+  if (!hooks_.progress) return;
+  const double each = seconds_since(start_) / static_cast<double>(state_.steps - first_step_);
+  hooks_.progress({state_.steps, steps_, state_.epochs + 1, config_.epochs, done.loss, lr, done.grad_norm,
+                   speed, each * static_cast<double>(steps_ - state_.steps)});
+}
+
+EpochReport Run::validate_epoch() const {
+  EpochReport report{state_.epochs + 1, config_.epochs, state_.loss_sum / static_cast<double>(per_epoch_),
+                     state_.seconds, std::nullopt};
+  if (data_.validation.samples.empty()) return report;
+  const auto results = predict_photos(Predictor(model_, info_), paths_of(data_.validation),
+                                      {.decode = {}, .workers = static_cast<int>(config_.workers)});
+  for (const auto& result : results) QFM_CHECK(result.prediction, result.error);
+  report.validation = agreement_with(results, validation_targets_, static_cast<uint64_t>(config_.seed));
+  // A model whose scores are all equal has no SRCC: anything is better.
+  const double srcc = report.validation && report.validation->srcc ? *report.validation->srcc : -1;
+  report.best = state_.best_epoch < 0 || srcc > state_.best_srcc;
+  return report;
+}
+
+ordered_json to_json(const EpochReport& report, int64_t step) {
+  const auto optional = [](const auto& value) { return value ? ordered_json(*value) : ordered_json(); };
+  ordered_json line{{"event", "epoch"}, {"epoch", report.epoch}, {"step", step}, {"loss", report.loss}};
+  line["seconds"] = report.seconds;
+  if (report.gates)
+    line["gate"] = {{"mean", report.gates->mean},
+                    {"closed", report.gates->closed},
+                    {"channels", report.gates->channels},
+                    {"collapsed", report.gates->mean < kClosedGate}};
+  if (report.match)
+    line["match"] = {{"rate", report.match->rate},
+                     {"score_distance", optional(report.match->score_distance)},
+                     {"cosine", optional(report.match->cosine)}};
+  if (!report.validation) return line;
+  const Agreement& a = *report.validation;
+  line["val"] = {{"photos", a.n},
+                 {"srcc", optional(a.srcc)},
+                 {"plcc", optional(a.plcc)},
+                 {"krcc", optional(a.krcc)},
+                 {"rmse", a.rmse},
+                 {"plcc_mapped", a.mapped ? optional(a.mapped->plcc) : ordered_json()},
+                 {"rmse_mapped", a.mapped ? ordered_json(a.mapped->rmse) : ordered_json()}};
+  line["best"] = report.best;
+  return line;
+}
+
+void Run::close_epoch() {
+  EpochReport report = validate_epoch();
+  report.match = train_step_->take_match(), report.gates = train_step_->take_gates();
+  if (report.best) {
+    state_.best_epoch = state_.epochs;
+    state_.best_srcc = report.validation && report.validation->srcc ? *report.validation->srcc : -1;
+    save_model(folder_->file("best.safetensors"), model_, info_);
+    result_.best = report;
+  }
+  ordered_json line = to_json(report, state_.steps);
+  if (!data_.train.split_sha256.empty()) line["split_sha256"] = data_.train.split_sha256;
+  if (info_.truncated_schedule) line["schedule"] = "truncated";
+  folder_->log(line.dump());
+  ++state_.epochs;
+  state_.loss_sum = 0;
+  result_.last = report;
+  if (hooks_.epoch_done) hooks_.epoch_done(report);
+}
+
+NamedTensors Run::extra_state() const {
+  NamedTensors tensors = train_step_->state();
+  if (distillation_)
+    for (auto& named : distillation_->state()) tensors.push_back(std::move(named));
+  return tensors;
+}
+
+// The state last: the models of what it has behind it are then on disk.
+void Run::save() {
+  const auto begin = Clock::now();
+  state_.seconds = seconds_before_ + seconds_since(start_);
+  save_model(folder_->file("last.safetensors"), model_, info_);
+  if (distillation_ && distillation_->averaged())
+    save_model(folder_->file("ema.safetensors"), *distillation_->averaged(), info_);
+  folder_->save(state_, model_.params, optimizer_, extra_state());
+  saving_ = seconds_since(begin), saved_ = Clock::now();
+}
+
+}  // namespace
+
+TrainResult train(const TrainConfig& config, const TrainHooks& hooks) {
+  validate(config);
+  if (config.threads != 0 && config.threads != threads()) set_threads(static_cast<int>(config.threads));
+  return Run(config, hooks).go();
+}
+
+}  // namespace qfm
