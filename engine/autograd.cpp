@@ -39,7 +39,7 @@ Tensor sum(const Tensor& a, const Tensor& b, const Tensor& out) {
 }
 
 // A gradient may be shared with another branch, so it is added in place only when nobody else holds it.
-void gather(Node& node, Tensor grad) {
+void accumulate_grad(Node& node, Tensor grad) {
   if (node.grad.empty()) {
     node.grad = std::move(grad);
   } else if (node.is_parameter || node.grad.sole_owner()) {
@@ -101,7 +101,7 @@ Tensor Var::grad() const { return node_ ? node_->grad : Tensor(); }
 NoGrad::NoGrad() { ++no_grad_depth; }
 NoGrad::~NoGrad() { --no_grad_depth; }
 
-bool recording(std::initializer_list<const Var*> inputs) {
+bool needs_graph(std::initializer_list<const Var*> inputs) {
   if (no_grad_depth > 0) return false;
   for (const Var* v : inputs)
     if (v->needs_grad()) return true;
@@ -141,7 +141,7 @@ void backward(const Var& root, Tensor dy) {
   QFM_CHECK(dy.shape() == root.shape() && dy.dtype() == root.node_->grad_dtype, "backward: gradient ",
             dy.shape(), " ", name_of(dy.dtype()), " for a root ", root.shape(), " ",
             name_of(root.node_->grad_dtype));
-  gather(*root.node_, std::move(dy));
+  accumulate_grad(*root.node_, std::move(dy));
 
   std::map<uint64_t, std::shared_ptr<Node>> pending{{root.node_->id, root.node_}};
   while (!pending.empty()) {
@@ -160,7 +160,7 @@ void backward(const Var& root, Tensor dy) {
       if (!input) continue;
       if (!node->is_second) {
         check(*node, *input, i, grads[i]);
-        gather(*input, std::move(grads[i]));
+        accumulate_grad(*input, std::move(grads[i]));
       }
       pending.emplace(input->id, input);
     }

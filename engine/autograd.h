@@ -56,7 +56,7 @@ class NoGrad {
 };
 // History is wanted: not under NoGrad, and some input needs a gradient. An op that saves something only for
 // its backward asks this first.
-bool recording(std::initializer_list<const Var*> inputs);
+bool needs_graph(std::initializer_list<const Var*> inputs);
 
 // y with a history: `backward` will be called at most once, then dropped with all that it captured.
 Var record(const char* name, Tensor y, std::vector<Var> inputs, Backward backward);

@@ -30,8 +30,8 @@ Var layernorm(const Var& x, const Var& w, const Var& b, double eps) {
                 });
 }
 
-SumAndNorm residual_layernorm(const Var& x, const Var& gamma, const Var& residual, const Var& w, const Var& b,
-                              double eps) {
+ResidualNorm residual_layernorm(const Var& x, const Var& gamma, const Var& residual, const Var& w,
+                                const Var& b, double eps) {
   const auto m = as_matrix(residual.value);
   const bool has_x = !x.value.empty(), scaled = !gamma.value.empty();
   QFM_CHECK(w.shape() == Shape{m.cols} && b.shape() == Shape{m.cols}, "residual_layernorm: residual is ",

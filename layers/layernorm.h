@@ -15,11 +15,11 @@ Var layernorm(const Var& x, const Var& w, const Var& b, double eps);
 // (..., C), gamma (C). Without a gamma (an empty Var) sum = residual + x; without an x it is the residual
 // itself, and what is saved is a pass in the backward, where both uses of the stream meet. Same values and
 // gradients as layerscale (or a plain sum) and layernorm in turn.
-struct SumAndNorm {
+struct ResidualNorm {
   Var sum, y;
 };
-SumAndNorm residual_layernorm(const Var& x, const Var& gamma, const Var& residual, const Var& w, const Var& b,
-                              double eps);
+ResidualNorm residual_layernorm(const Var& x, const Var& gamma, const Var& residual, const Var& w,
+                                const Var& b, double eps);
 
 struct LayerNorm {
   LayerNorm(ParamSet& params, const std::string& name, int64_t width, double eps)
@@ -27,7 +27,7 @@ struct LayerNorm {
         bias(params.add(name + ".bias", {width}, false)),
         eps(eps) {}
   Var operator()(const Var& x) const { return layernorm(x, weight, bias, eps); }
-  SumAndNorm operator()(const Var& x, const Var& gamma, const Var& residual) const {
+  ResidualNorm operator()(const Var& x, const Var& gamma, const Var& residual) const {
     return residual_layernorm(x, gamma, residual, weight, bias, eps);
   }
   void init() const { fill(weight, 1.0), fill(bias, 0.0); }

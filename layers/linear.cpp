@@ -34,7 +34,8 @@ PackedWeight PackedWeight::of(const Tensor& w) {
   return packed;
 }
 
-Tensor affine(const Tensor& x, const Tensor& w, const AffineFusion& fusion, const PackedWeight* packed) {
+Tensor linear_forward(const Tensor& x, const Tensor& w, const AffineFusion& fusion,
+                      const PackedWeight* packed) {
   const auto m = as_matrix(x);
   QFM_CHECK(w.rank() == 2 && w.dim(1) == m.cols, "linear: x is ", x.shape(), ", w is ", w.shape());
   QFM_CHECK(!packed || x.device() == cpu_device, "linear: a packed weight is of the CPU only");
@@ -54,7 +55,7 @@ Tensor affine(const Tensor& x, const Tensor& w, const AffineFusion& fusion, cons
   return y;
 }
 
-Tensor affine_dx(const Tensor& dy, const Tensor& w, const Shape& x_shape, const Tensor& gelu_input) {
+Tensor linear_dx(const Tensor& dy, const Tensor& w, const Shape& x_shape, const Tensor& gelu_input) {
   const auto m = as_matrix(dy);
   const GemmShape shape{m.rows, w.dim(1), m.cols, false, false};
   Tensor dx = like(dy, x_shape);
@@ -67,7 +68,7 @@ Tensor affine_dx(const Tensor& dy, const Tensor& w, const Shape& x_shape, const 
   return dx;
 }
 
-AffineGrads affine_dw(const Tensor& dy, const Tensor& x, bool with_bias) {
+AffineGrads linear_dw(const Tensor& dy, const Tensor& x, bool with_bias) {
   const auto g = as_matrix(dy), m = as_matrix(x);
   const GemmShape shape{g.cols, m.cols, m.rows, true, false};
   const Tensor dw = acc_like(x, {g.cols, m.cols}), db = with_bias ? acc_like(x, {g.cols}) : Tensor();
@@ -80,7 +81,7 @@ AffineGrads affine_dw(const Tensor& dy, const Tensor& x, bool with_bias) {
   return {dw, db};
 }
 
-Tensor affine_db(const Tensor& dy) {
+Tensor linear_db(const Tensor& dy) {
   const auto m = as_matrix(dy);
   Tensor db = acc_like(dy, {m.cols});
   dispatch({"linear.db", 0, static_cast<double>(dy.bytes())}, dy, [&](auto dev, auto t) {
@@ -95,14 +96,14 @@ Var linear(const Var& x, const Var& w, const Var& b, const Var& residual, const 
             b.shape());
   QFM_CHECK(residual.value.empty() || residual.shape() == with_last(x.shape(), w.dim(0)), "linear: x is ",
             x.shape(), ", w is ", w.shape(), ", residual is ", residual.shape());
-  const Tensor y = affine(x.value, w.value, {b.value, {}, residual.value}, packed);
+  const Tensor y = linear_forward(x.value, w.value, {b.value, {}, residual.value}, packed);
   return record("linear", y, {x, w, b, residual},
                 [xv = x.value, wv = w.value, x_needs = x.needs_grad(), w_needs = w.needs_grad(),
                  b_needs = b.needs_grad(), r_needs = residual.needs_grad()](const Tensor& dy) -> Grads {
                   AffineGrads d;
-                  if (w_needs) d = affine_dw(dy, xv, b_needs);
-                  else if (b_needs) d.bias = affine_db(dy);
-                  return {x_needs ? affine_dx(dy, wv, xv.shape()) : Tensor(), d.weight, d.bias,
+                  if (w_needs) d = linear_dw(dy, xv, b_needs);
+                  else if (b_needs) d.bias = linear_db(dy);
+                  return {x_needs ? linear_dx(dy, wv, xv.shape()) : Tensor(), d.weight, d.bias,
                           r_needs ? dy : Tensor()};
                 });
 }

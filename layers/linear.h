@@ -1,4 +1,4 @@
-// Linear: y = x W^T + b, and the affine building block that mlp shares.
+// Linear: y = x W^T + b, and the linear_forward building block that mlp shares.
 #pragma once
 #include <string>
 
@@ -12,7 +12,7 @@ namespace qfm {
 // weight on CUDA, which needs none.
 struct PackedWeight {
   Tensor data;
-  CpuPath path = CpuPath::Plain;
+  CpuIsa path = CpuIsa::Plain;
   static PackedWeight of(const Tensor& w);
 };
 
@@ -22,17 +22,17 @@ struct AffineFusion {
   bool gelu = false;
 };
 // x (..., K), w (N, K) -> (..., N), no history.
-Tensor affine(const Tensor& x, const Tensor& w, const AffineFusion& fusion = {},
-              const PackedWeight* packed = nullptr);
-// The gradients of an affine map, dy (..., N): dx like x; dW (N, K) and, if asked for, db (N) in the
+Tensor linear_forward(const Tensor& x, const Tensor& w, const AffineFusion& fusion = {},
+                      const PackedWeight* packed = nullptr);
+// The gradients of an linear_forward map, dy (..., N): dx like x; dW (N, K) and, if asked for, db (N) in the
 // accumulation type. gelu_input: the product with W is followed by times GELU'(gelu_input), which is shaped
 // like x.
-Tensor affine_dx(const Tensor& dy, const Tensor& w, const Shape& x_shape, const Tensor& gelu_input = {});
+Tensor linear_dx(const Tensor& dy, const Tensor& w, const Shape& x_shape, const Tensor& gelu_input = {});
 struct AffineGrads {
   Tensor weight, bias;
 };
-AffineGrads affine_dw(const Tensor& dy, const Tensor& x, bool with_bias);
-Tensor affine_db(const Tensor& dy);  // alone
+AffineGrads linear_dw(const Tensor& dy, const Tensor& x, bool with_bias);
+Tensor linear_db(const Tensor& dy);  // alone
 
 // x (..., K), w (N, K), b (N) or an empty Var, residual (..., N) or an empty Var: y = x W^T + b + residual.
 // Throws Error on shapes that do not fit.

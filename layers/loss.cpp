@@ -6,7 +6,7 @@
 
 namespace qfm {
 
-Var loss_with_gradient(const char* name, const Tensor& loss, const Var& x, const Tensor& grad) {
+Var record_loss(const char* name, const Tensor& loss, const Var& x, const Tensor& grad) {
   return record(name, loss, {x}, [name, grad](const Tensor& dy) -> Grads {
     const Tensor dx = like(grad);
     dispatch({name, 0, 2.0 * static_cast<double>(grad.bytes())}, grad, [&](auto dev, auto t) {
@@ -30,7 +30,7 @@ Var mean_loss(const char* name, const Var& prediction, const Tensor& target, Ker
     using T = decltype(t);
     kernel(dev, ptr<acc<T>>(loss), ptr<T>(grad), ptr<const T>(p), ptr<const T>(target), p.numel());
   });
-  return loss_with_gradient(name, loss, prediction, grad);
+  return record_loss(name, loss, prediction, grad);
 }
 
 }  // namespace

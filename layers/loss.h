@@ -5,7 +5,7 @@
 namespace qfm {
 
 // A loss (1) whose kernel gave d loss / d x at once: the backward only scales that by the upstream gradient.
-Var loss_with_gradient(const char* name, const Tensor& loss, const Var& x, const Tensor& grad);
+Var record_loss(const char* name, const Tensor& loss, const Var& x, const Tensor& grad);
 
 // Mean over all elements of d^2 / (2 beta) where |d| < beta, |d| - beta / 2 elsewhere, d = prediction -
 // target. Equal shapes; no gradient to the target.

@@ -73,13 +73,13 @@ Tensor gather_tokens(const Tensor& x, const Tensor& from, const Tensor& order) {
   return y;
 }
 
-void keep_stronger(const Tensor& strength, const Tensor& change, const Tensor& trial, const Tensor& score,
-                   const Tensor& clean) {
-  dispatch({"keep_stronger"}, score, [&](auto dev, auto t) {
+void keep_worst_case(const Tensor& strength, const Tensor& change, const Tensor& trial, const Tensor& score,
+                     const Tensor& clean) {
+  dispatch({"keep_worst_case"}, score, [&](auto dev, auto t) {
     using T = decltype(t);
     using A = acc<T>;
-    keep_stronger<T>(dev, ptr<A>(strength), ptr<A>(change), ptr<const A>(trial), ptr<const T>(score),
-                     ptr<const T>(clean), score.numel());
+    keep_worst_case<T>(dev, ptr<A>(strength), ptr<A>(change), ptr<const A>(trial), ptr<const T>(score),
+                       ptr<const T>(clean), score.numel());
   });
 }
 

@@ -21,8 +21,8 @@ Tensor noise_factor(const Tensor& strength, const Tensor& norms, const Tensor& n
 // (B, N), I32.
 Tensor gather_tokens(const Tensor& x, const Tensor& from, const Tensor& order);
 // Where a trial moves the score further than any before, it is kept. score, clean (B) in the features' dtype.
-void keep_stronger(const Tensor& strength, const Tensor& change, const Tensor& trial, const Tensor& score,
-                   const Tensor& clean);
+void keep_worst_case(const Tensor& strength, const Tensor& change, const Tensor& trial, const Tensor& score,
+                     const Tensor& clean);
 // Biased variance of factor_b noise_b in each channel over tokens and weighted images: (D).
 Tensor noise_variance(const Tensor& noise, const Tensor& factor, const Tensor& weight);
 

@@ -21,7 +21,7 @@ Var weighted_smooth_l1(const Var& prediction, const Tensor& target, const Tensor
     weighted_smooth_l1<T>(dev, ptr<acc<T>>(loss), ptr<T>(grad), ptr<const T>(p), ptr<const T>(target),
                           ptr<const acc<T>>(weight), beta, p.numel());
   });
-  return loss_with_gradient("weighted_smooth_l1", loss, prediction, grad);
+  return record_loss("weighted_smooth_l1", loss, prediction, grad);
 }
 
 Var cosine_distance(const Var& a, const Tensor& c, const Tensor& weight, double eps) {
@@ -34,7 +34,7 @@ Var cosine_distance(const Var& a, const Tensor& c, const Tensor& weight, double 
     cosine_distance<T>(dev, ptr<acc<T>>(loss), ptr<T>(grad), ptr<const T>(x), ptr<const T>(c),
                        ptr<const acc<T>>(weight), x.dim(0), x.rank() == 3 ? x.dim(1) : 1, x.dim(-1), eps);
   });
-  return loss_with_gradient("cosine_distance", loss, a, grad);
+  return record_loss("cosine_distance", loss, a, grad);
 }
 
 Var selection_loss(const Var& gates, const Tensor& variance) {
@@ -47,7 +47,7 @@ Var selection_loss(const Var& gates, const Tensor& variance) {
     selection_loss<T>(dev, ptr<acc<T>>(loss), ptr<T>(grad), ptr<const T>(g), ptr<const acc<T>>(variance),
                       g.dim(0), g.dim(1));
   });
-  return loss_with_gradient("selection_loss", loss, gates, grad);
+  return record_loss("selection_loss", loss, gates, grad);
 }
 
 namespace {
@@ -68,7 +68,7 @@ Var cross_entropy_of_similarities(const char* name, const Var& h, const Tensor& 
     similarity_cross_entropy<T>(dev, ptr<A>(loss), ptr<T>(grad), ptr<A>(work), ptr<const T>(u.value),
                                 ptr<const A>(target), temperature, n, u.dim(1));
   });
-  return loss_with_gradient(name, loss, u, grad);
+  return record_loss(name, loss, u, grad);
 }
 
 }  // namespace
@@ -104,12 +104,12 @@ Tensor contrast_targets(const std::vector<double>& scores, double tau) {
   return Tensor::from(targets, {static_cast<int64_t>(n), static_cast<int64_t>(n)});
 }
 
-Var weighted_total(const std::vector<std::pair<Var, double>>& losses) {
-  QFM_CHECK(!losses.empty(), "weighted_total: no losses");
+Var weighted_sum(const std::vector<std::pair<Var, double>>& losses) {
+  QFM_CHECK(!losses.empty(), "weighted_sum: no losses");
   if (losses.size() == 1 && losses[0].second == 1) return losses[0].first;
   const auto scaled = [](const Tensor& x, double weight) {
     const Tensor y = like(x);
-    dispatch({"weighted_total"}, x, [&](auto dev, auto t) {
+    dispatch({"weighted_sum"}, x, [&](auto dev, auto t) {
       using T = decltype(t);
       scale<T>(dev, ptr<T>(y), ptr<const T>(x), weight, 1);
     });
@@ -125,12 +125,12 @@ Var weighted_total(const std::vector<std::pair<Var, double>>& losses) {
       sum = part;
       continue;
     }
-    dispatch({"weighted_total"}, sum, [&](auto dev, auto t) {
+    dispatch({"weighted_sum"}, sum, [&](auto dev, auto t) {
       using T = decltype(t);
       add<T>(dev, ptr<T>(sum), ptr<const T>(sum), ptr<const T>(part), 1);
     });
   }
-  return record("weighted_total", sum, inputs, [weights, scaled](const Tensor& dy) -> Grads {
+  return record("weighted_sum", sum, inputs, [weights, scaled](const Tensor& dy) -> Grads {
     Grads grads;
     for (double weight : weights) grads.push_back(scaled(dy, weight));
     return grads;

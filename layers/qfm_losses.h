@@ -29,6 +29,6 @@ Var score_contrast(const Var& h, const Tensor& targets, double temperature);
 Tensor contrast_targets(const std::vector<double>& scores, double tau);
 
 // sum_k weight_k loss_k of scalars. One loss of weight 1 is returned as it is.
-Var weighted_total(const std::vector<std::pair<Var, double>>& losses);
+Var weighted_sum(const std::vector<std::pair<Var, double>>& losses);
 
 }  // namespace qfm

@@ -12,7 +12,7 @@ using nlohmann::ordered_json;
 
 ordered_json to_json(const ModelInfo& info) {
   const VitConfig& v = info.config.vit;
-  const PanelConfig& p = info.config.panel;
+  const QueryDecoderConfig& p = info.config.panel;
   ordered_json j{{"format", 1},
                  {"name", info.name},
                  {"arch", info.config.arch},
@@ -51,7 +51,7 @@ ModelInfo from_json(const ordered_json& j) {
   ModelInfo info;
   QFM_CHECK(j.at("format") == 1, "checkpoint format ", j.at("format").dump(), ", this program reads 1");
   VitConfig& v = info.config.vit;
-  PanelConfig& p = info.config.panel;
+  QueryDecoderConfig& p = info.config.panel;
   info.name = j.at("name"), info.config.arch = j.at("arch");
   const auto& vit = j.at("vit");
   v.image_height = vit.at("image_height"), v.image_width = vit.at("image_width"), v.patch = vit.at("patch");

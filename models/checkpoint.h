@@ -15,7 +15,7 @@ namespace qfm {
 struct ModelInfo {
   ModelConfig config;
   int64_t crop = 224;  // side of the square crops, pixels
-  PhotoSize resize;    // of photos, before crops are cut
+  Resize resize;       // of photos, before crops are cut
   std::array<double, 3> mean{0.485, 0.456, 0.406}, std{0.229, 0.224, 0.225};  // of RGB in 0..1
   bool labels_scaled = true;               // outputs on 0-100; false: in the labels' own unit
   double label_low = 0, label_high = 100;  // declared range of the labels
@@ -59,7 +59,7 @@ ModelConfig timm_config(const SafeTensors& file);
 // out), or the whole model from one of ours. Strict like load_model, but for a position embedding of another
 // grid, which is interpolated, and a checkpoint without a feature selection head, which leaves the model's as
 // it is.
-void init_from(QfmIqm& model, const std::string& path);
+void load_pretrained(QfmIqm& model, const std::string& path);
 
 // (1, [1 +] gh*gw, D) -> the same for a grid of `rows` x `cols`: antialiased bicubic (a = -0.5), as timm's
 // resample_abs_pos_embed does; a CLS row stays. F32 on the CPU. Throws Error when the old grid is not square.

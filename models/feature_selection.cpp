@@ -14,7 +14,7 @@ Var FeatureSelection::operator()(const Var& patches) const {
   return sigmoid(fc2(gelu(fc1(norm(mean_tokens(patches))))));
 }
 
-Tensor FeatureSelection::neutral_gate() const {
+Tensor FeatureSelection::gate_at_mean() const {
   const NoGrad inference;
   const int64_t width = norm.bias.shape()[0];
   const Var gates = sigmoid(fc2(gelu(fc1(Var(norm.bias.value().reshape({1, width}))))));

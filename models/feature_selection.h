@@ -18,7 +18,7 @@ struct FeatureSelection {
   void freeze();
   // The gate of a photo whose normalised mean feature is the average one (all 0 before the norm's weight and
   // bias): what the head does whatever it sees. (D), F32 on the CPU.
-  Tensor neutral_gate() const;
+  Tensor gate_at_mean() const;
 
   LayerNorm norm;   // select.norm, eps 1e-6
   Linear fc1, fc2;  // select.fc1 D -> D/4, select.fc2 D/4 -> D

@@ -61,7 +61,7 @@ ModelConfig timm_config(const SafeTensors& file) {
   QFM_FAIL(file.path(), ": no known architecture has width ", width);
 }
 
-void init_from(QfmIqm& model, const std::string& path) {
+void load_pretrained(QfmIqm& model, const std::string& path) {
   const SafeTensors file = SafeTensors::open(path);
   if (file.metadata().count("qfm")) {
     auto instead = resampled(model, file, "vit.pos_embed");

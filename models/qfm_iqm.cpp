@@ -36,7 +36,7 @@ QfmIqm::Output QfmIqm::operator()(const Var& images) const {
     out.gate = (*select)(f.patches);
     out.cls = gate(f.cls, out.gate), out.patches = gate(f.patches, out.gate);
   }
-  const PanelDecoder::Output panel = decoder(out.cls, out.patches);
+  const QueryDecoder::Output panel = decoder(out.cls, out.patches);
   out.tokens = panel.tokens, out.judges = panel.judges, out.score = panel.score;
   return out;
 }

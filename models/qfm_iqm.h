@@ -14,7 +14,7 @@ namespace qfm {
 struct ModelConfig {
   std::string arch = "vit-tiny";
   VitConfig vit;
-  PanelConfig panel;
+  QueryDecoderConfig panel;
   bool select = false;  // the channel gate of method.md 2
 };
 
@@ -49,7 +49,7 @@ class QfmIqm {
   ParamSet params;  // before the modules that add to it
   Vit vit;
   std::optional<FeatureSelection> select;
-  PanelDecoder decoder;
+  QueryDecoder decoder;
 };
 
 }  // namespace qfm

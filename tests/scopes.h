@@ -12,8 +12,8 @@
 namespace qfm::test {
 
 struct PathScope {
-  CpuPath before = cpu_path();
-  explicit PathScope(CpuPath path) { set_cpu_path(path); }
+  CpuIsa before = cpu_path();
+  explicit PathScope(CpuIsa path) { set_cpu_path(path); }
   ~PathScope() { set_cpu_path(before); }
 };
 struct ThreadScope {
@@ -33,13 +33,13 @@ struct Notes {
 };
 
 struct DecidingScope {
-  Deciding before = deciding();
-  explicit DecidingScope(Deciding by) { set_deciding(std::move(by)); }
-  ~DecidingScope() { set_deciding(before); }
+  KernelPolicy before = policy();
+  explicit DecidingScope(KernelPolicy by) { set_policy(std::move(by)); }
+  ~DecidingScope() { set_policy(before); }
 };
 // For promises that only our own kernels make: the same bits in a batch of another size.
 struct OwnKernels : DecidingScope {
-  OwnKernels() : DecidingScope({Deciding::Prefer::Own, {}, ""}) {}
+  OwnKernels() : DecidingScope({KernelPolicy::Prefer::Own, {}, ""}) {}
 };
 
 }  // namespace qfm::test

@@ -8,16 +8,16 @@
 namespace qfm {
 namespace {
 
-CpuPath best_simd() {
-  if (available(CpuPath::Avx512)) return CpuPath::Avx512;
-  if (available(CpuPath::Avx2)) return CpuPath::Avx2;
-  return CpuPath::Plain;
+CpuIsa best_simd() {
+  if (available(CpuIsa::Avx512)) return CpuIsa::Avx512;
+  if (available(CpuIsa::Avx2)) return CpuIsa::Avx2;
+  return CpuIsa::Plain;
 }
 
-CpuPath choose() {
+CpuIsa choose() {
   const char* wanted = std::getenv("QFM_CPU");
   if (!wanted || !*wanted) return best_simd();
-  for (CpuPath p : {CpuPath::Plain, CpuPath::Avx2, CpuPath::Avx512, CpuPath::Onednn})
+  for (CpuIsa p : {CpuIsa::Plain, CpuIsa::Avx2, CpuIsa::Avx512, CpuIsa::Onednn})
     if (std::strcmp(wanted, name_of(p)) == 0) {
       QFM_CHECK(available(p), "QFM_CPU=", wanted, ": not available on this processor or in this build");
       return p;
@@ -25,24 +25,24 @@ CpuPath choose() {
   QFM_FAIL("QFM_CPU=", wanted, ": expected plain, avx2, avx512 or onednn");
 }
 
-CpuPath& current() {
-  static CpuPath path = choose();
+CpuIsa& current() {
+  static CpuIsa path = choose();
   return path;
 }
 
 }  // namespace
 
-bool available(CpuPath path) {
+bool available(CpuIsa path) {
   __builtin_cpu_init();
   switch (path) {
-    case CpuPath::Plain:
+    case CpuIsa::Plain:
       return true;
-    case CpuPath::Avx2:
+    case CpuIsa::Avx2:
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    case CpuPath::Avx512:
+    case CpuIsa::Avx512:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    case CpuPath::Onednn:
+    case CpuIsa::Onednn:
 #ifdef QFM_WITH_ONEDNN
       return true;
 #else
@@ -52,25 +52,25 @@ bool available(CpuPath path) {
   return false;
 }
 
-const char* name_of(CpuPath path) {
+const char* name_of(CpuIsa path) {
   switch (path) {
-    case CpuPath::Plain:
+    case CpuIsa::Plain:
       return "plain";
-    case CpuPath::Avx2:
+    case CpuIsa::Avx2:
       return "avx2";
-    case CpuPath::Avx512:
+    case CpuIsa::Avx512:
       return "avx512";
-    case CpuPath::Onednn:
+    case CpuIsa::Onednn:
       return "onednn";
   }
   return "?";
 }
 
-CpuPath cpu_path() { return current(); }
-void set_cpu_path(CpuPath path) {
+CpuIsa cpu_path() { return current(); }
+void set_cpu_path(CpuIsa path) {
   QFM_CHECK(available(path), "cpu path ", name_of(path), ": not available");
   current() = path;
 }
-CpuPath simd_path() { return current() == CpuPath::Onednn ? best_simd() : current(); }
+CpuIsa simd_path() { return current() == CpuIsa::Onednn ? best_simd() : current(); }
 
 }  // namespace qfm

@@ -41,11 +41,11 @@ bool rows_in_packs(const AttentionShape& s, const Views&... views) {
 // Which kernels serve: a warp for a row where tiles would be mostly padding or do not take the head size,
 // tensor cores for bf16 that cp.async can copy, FMA tiles for the rest. The batch has no say: a row keeps its
 // bits.
-enum class Way { Rows, TensorCores, Fma };
+enum class Variant { Rows, TensorCores, Fma };
 template <class T, class... Views>
-Way way(const AttentionShape& s, const Views&... views) {
-  if (s.queries < 12 || s.head_dim > 64) return Way::Rows;
-  return std::is_same_v<T, bf16> && rows_in_packs<T>(s, views...) ? Way::TensorCores : Way::Fma;
+Variant select_variant(const AttentionShape& s, const Views&... views) {
+  if (s.queries < 12 || s.head_dim > 64) return Variant::Rows;
+  return std::is_same_v<T, bf16> && rows_in_packs<T>(s, views...) ? Variant::TensorCores : Variant::Fma;
 }
 
 // run(Lanes<D>{}) with the head size of a tile, 32 or 64.
@@ -108,12 +108,12 @@ void attention_forward_own(Cuda cuda, AttentionShape s, Heads<T> o, acc<T>* lse,
   if (s.batch * s.queries == 0) return;
   const auto scale = static_cast<float>(s.scale());
   const int64_t heads = s.batch * s.heads;
-  const Way by = way<T>(s, o, q, k, v);
+  const Variant variant = select_variant<T>(s, o, q, k, v);
   if constexpr (std::is_same_v<T, bf16>)
-    if (by == Way::TensorCores)
+    if (variant == Variant::TensorCores)
       return with_head_size(
           s, [&]<int D>(Lanes<D>) { forward_on_tensor_cores<D>(cuda, s, scale, o, lse, q, k, v); });
-  if (by == Way::Fma) {
+  if (variant == Variant::Fma) {
     with_head_size(s, [&]<int D>(Lanes<D>) {
       const int64_t parts = ceil_div(s.queries, kFmaRows);
       launch<attention_forward_fma<T, D>>(heads * parts, kFmaThreads, kFmaForwardBytes<D>, cuda.stream, s, o,
@@ -140,13 +140,13 @@ void attention_backward_own(Cuda cuda, AttentionShape s, Heads<T> dq, Heads<T> d
   if (s.batch == 0) return;
   const auto scale = static_cast<float>(s.scale());
   const int64_t heads = s.batch * s.heads;
-  const Way by = way<T>(s, dq, dk, dv, d_o, q, k, v, o);
+  const Variant variant = select_variant<T>(s, dq, dk, dv, d_o, q, k, v, o);
   if constexpr (std::is_same_v<T, bf16>)
-    if (by == Way::TensorCores)
+    if (variant == Variant::TensorCores)
       return with_head_size(s, [&]<int D>(Lanes<D>) {
         backward_on_tensor_cores<D>(cuda, s, scale, dq, dk, dv, d_o, q, k, v, o, lse);
       });
-  if (by == Way::Fma) {
+  if (variant == Variant::Fma) {
     with_head_size(s, [&]<int D>(Lanes<D>) {
       const int64_t key_parts = ceil_div(s.keys, kFmaRows), query_parts = ceil_div(s.queries, kFmaRows);
       launch<attention_dkv_fma<T, D>>(heads * key_parts, kFmaThreads, kFmaBackwardBytes<D>, cuda.stream, s,

@@ -132,7 +132,7 @@ Strides packed(const AttentionShape& s) {
 }
 
 GraphReport report(const Graph& graph, const char* what, const std::string& device_json) {
-  const Suggestions suggestions(graph, device_from_json(device_json), what);
+  const EngineConfigs suggestions(graph, device_from_json(device_json), what);
   return {graph.operations().size(), suggestions.size(), suggestions.deterministic()};
 }
 
@@ -142,8 +142,8 @@ bool attention_forward_by(Cuda cuda, const AttentionShape& s, Heads<bf16> o, flo
                           Heads<const bf16> k, Heads<const bf16> v) {
   const Strides ld{q.ld, k.ld, v.ld, o.ld};
   if (!aligned({o.data, lse, q.data, k.data, v.data}) || !covers(s, ld)) return false;
-  const auto& [g, plan] = *built<ForwardGraph>(key_of(s, ld, lse), "attention forward",
-                                               [&] { return ForwardGraph(s, ld, lse != nullptr); });
+  const auto& [g, plan] = *cached_plan<ForwardGraph>(key_of(s, ld, lse), "attention forward",
+                                                     [&] { return ForwardGraph(s, ld, lse != nullptr); });
   if (!plan) return false;
   const auto scale = static_cast<float>(s.scale());
   std::vector<Plan::Argument> arguments{
@@ -158,8 +158,8 @@ bool attention_backward_by(Cuda cuda, const AttentionShape& s, Heads<bf16> dq, H
   const Strides ld{q.ld, k.ld, v.ld, o.ld, dq.ld, dk.ld, dv.ld, d_o.ld};
   if (!aligned({dq.data, dk.data, dv.data, d_o.data, q.data, k.data, v.data, o.data, lse}) || !covers(s, ld))
     return false;
-  const auto& [g, plan] =
-      *built<BackwardGraph>(key_of(s, ld, true), "attention backward", [&] { return BackwardGraph(s, ld); });
+  const auto& [g, plan] = *cached_plan<BackwardGraph>(key_of(s, ld, true), "attention backward",
+                                                      [&] { return BackwardGraph(s, ld); });
   if (!plan) return false;
   const float scale = static_cast<float>(s.scale()), one = 1;
   const DeviceScratch row_sums(static_cast<size_t>(s.batch * s.heads * s.queries) * sizeof(float));

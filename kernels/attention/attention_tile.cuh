@@ -37,15 +37,17 @@ constexpr int kTileRow = D + 8;  // elements from a row of a tile to the next
 QFM_HD constexpr int whole_blocks(int64_t tokens) { return static_cast<int>((tokens + 15) / 16 * 16); }
 
 // Who shares a task: thread `rank` of `size`.
-struct Team {
+struct ThreadGroup {
   int rank, size;
 };
-__device__ inline Team whole_block() { return {static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x)}; }
-__device__ inline Team whole_warp() { return {lane_id(), 32}; }
+__device__ inline ThreadGroup whole_block() {
+  return {static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x)};
+}
+__device__ inline ThreadGroup whole_warp() { return {lane_id(), 32}; }
 
 // Starts copies of rows [first, end) of a head, d columns, to a tile of `rows` rows.
 template <int D>
-__device__ void stage_rows(Team team, bf16* tile, int rows, Heads<const bf16> from, int first, int end,
+__device__ void stage_rows(ThreadGroup team, bf16* tile, int rows, Heads<const bf16> from, int first, int end,
                            int d) {
   constexpr int packs = D / 8;  // of 16 bytes
 #pragma unroll 1                // unrolled, its addresses would take the registers that scores need

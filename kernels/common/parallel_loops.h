@@ -32,7 +32,7 @@ constexpr int64_t reduce_chunks(int64_t rows) { return (rows + kReduceRows - 1) 
 
 // f(slot, begin, end) adds the rows [begin, end) to its own zeroed slot of `width` values.
 template <class A, class F>
-void fill_slots(A* slots, int64_t width, int64_t rows, F&& f) {
+void partial_sums(A* slots, int64_t width, int64_t rows, F&& f) {
   for_ranges(rows, kReduceRows, [&](int64_t begin, int64_t end) {
     A* slot = slots + begin / kReduceRows * width;
     std::fill(slot, slot + width, A{0});
@@ -75,21 +75,21 @@ constexpr bool any_double = (std::is_same_v<T, double> || ...);
 }  // namespace qfm
 
 // Declares functions of X_simd.cpp, once for each instruction set it is compiled for.
-#define QFM_EACH_ISA(...) \
-  namespace qfm::avx2 {   \
-  __VA_ARGS__             \
-  }                       \
-  namespace qfm::avx512 { \
-  __VA_ARGS__             \
+#define QFM_DECLARE_ISA(...) \
+  namespace qfm::avx2 {      \
+  __VA_ARGS__                \
+  }                          \
+  namespace qfm::avx512 {    \
+  __VA_ARGS__                \
   }
 
 // f<...> as the current path has it: of namespace avx512, avx2 or plain. double, the type of gradient checks,
 // is only plain.
-#define QFM_CODE(f, ...)                                                  \
-  [] {                                                                    \
-    if constexpr (!qfm::any_double<__VA_ARGS__>) {                        \
-      if (simd_path() == CpuPath::Avx512) return &avx512::f<__VA_ARGS__>; \
-      if (simd_path() == CpuPath::Avx2) return &avx2::f<__VA_ARGS__>;     \
-    }                                                                     \
-    return &plain::f<__VA_ARGS__>;                                        \
+#define QFM_BEST_ISA(f, ...)                                             \
+  [] {                                                                   \
+    if constexpr (!qfm::any_double<__VA_ARGS__>) {                       \
+      if (simd_path() == CpuIsa::Avx512) return &avx512::f<__VA_ARGS__>; \
+      if (simd_path() == CpuIsa::Avx2) return &avx2::f<__VA_ARGS__>;     \
+    }                                                                    \
+    return &plain::f<__VA_ARGS__>;                                       \
   }()

@@ -60,13 +60,14 @@ struct Product {
 };
 
 template <class Tile, bool a_along_k, bool b_along_k, bool in_packs>
-void start(Cuda cuda, const GemmCut& cut, const Product<bf16>& p, const GemmOutput<bf16>& to, float* sum_a) {
+void start(Cuda cuda, const GemmTiling& cut, const Product<bf16>& p, const GemmOutput<bf16>& to,
+           float* sum_a) {
   launch<gemm_mma_kernel<Tile, a_along_k, b_along_k, in_packs>>(
       dim3(cut.tiles_m * cut.tiles_n, cut.parts), Tile::kThreads, kMmaSharedBytes<Tile, a_along_k, b_along_k>,
       cuda.stream, to, p.a, p.b, p.k, cut, sum_a);
 }
 template <class Tile, bool a_along_k, bool b_along_k, bool in_packs>
-void start(Cuda cuda, const GemmCut& cut, const Product<float>& p, const GemmOutput<float>& to,
+void start(Cuda cuda, const GemmTiling& cut, const Product<float>& p, const GemmOutput<float>& to,
            float* sum_a) {
   launch<gemm_f32_kernel<Tile, a_along_k, b_along_k, in_packs>>(dim3(cut.tiles_m * cut.tiles_n, cut.parts),
                                                                 Tile::kThreads, kF32SharedBytes<Tile>,
@@ -75,7 +76,7 @@ void start(Cuda cuda, const GemmCut& cut, const Product<float>& p, const GemmOut
 
 // The layouts of a Linear layer.
 template <class Tile, class T>
-void start_in_packs(Cuda cuda, const GemmCut& cut, const Product<T>& p, const GemmOutput<T>& to,
+void start_in_packs(Cuda cuda, const GemmTiling& cut, const Product<T>& p, const GemmOutput<T>& to,
                     float* sum_a) {
   if (!p.a.along_k) start<Tile, false, false, true>(cuda, cut, p, to, sum_a);
   else if (p.b.along_k) start<Tile, true, true, true>(cuda, cut, p, to, sum_a);
@@ -115,7 +116,7 @@ __global__ void __launch_bounds__(256)
 
 // Runs start(output, sum_a) for all parts of k, then adds them up.
 template <class T, class Out, class Start>
-void run_parts(Cuda cuda, const GemmShape& s, const GemmCut& cut, Out* c, const GemmEpilogue<T>& e,
+void run_parts(Cuda cuda, const GemmShape& s, const GemmTiling& cut, Out* c, const GemmEpilogue<T>& e,
                Start&& start) {
   if (cut.parts == 1) return start(gemm_output(s, c, e), e.sum_a);
   const int64_t size = s.m * s.n;
@@ -144,7 +145,7 @@ void gemm_own(Cuda cuda, GemmShape s, Out* c, const T* a, const T* b, const Gemm
   QFM_CHECK(!e.sum_a || s.trans_a, "gemm: sum_a is for a transposed A only");
   using Large = typename Tiles<T>::Large;
   using Small = typename Tiles<T>::Small;
-  const GemmCut large = gemm_cut<Large>(s, e.sum_a), small = gemm_cut<Small>(s, e.sum_a);
+  const GemmTiling large = gemm_tiling<Large>(s, e.sum_a), small = gemm_tiling<Small>(s, e.sum_a);
   if (small.blocks() == 0) return;
   const Product<T> p{
       {a, s.m, s.trans_a ? s.m : s.k, !s.trans_a}, {b, s.n, s.trans_b ? s.k : s.n, s.trans_b}, s.k};

@@ -10,9 +10,9 @@ namespace qfm::cublas {
 inline bool by_rule(const GemmFusion& fusion) { return !fusion.gelu && !fusion.times_gelu_grad; }
 
 #ifdef QFM_WITH_CUBLAS
-// The product of gemm.h, if the table of choices (kernels/vendor/kernel_policy.h) or, without one, the rule says cuBLASLt.
-// False: our own kernel is to serve, also where the library is absent, has no algorithm or has failed
-// (kernels/vendor/vendor_case.h). The same bits for the same arguments on the same device and library.
+// The product of gemm.h, if the table of choices (kernels/vendor/kernel_policy.h) or, without one, the rule
+// says cuBLASLt. False: our own kernel is to serve, also where the library is absent, has no algorithm or has
+// failed (kernels/vendor/vendor_case.h). The same bits for the same arguments on the same device and library.
 template <class T, class Out>
 bool gemm(Cuda cuda, const GemmShape& shape, Out* c, const T* a, const T* b, const GemmEpilogue<T>& epilogue);
 
@@ -27,7 +27,7 @@ bool gemm_by(Cuda cuda, int algorithm, const GemmShape& shape, Out* c, const T* 
 bool gemm_bias_gelu_tanh(Cuda cuda, const GemmShape& shape, bf16* c, const bf16* a, const bf16* b,
                          const bf16* bias);
 
-// Suggestions that are asked for.
+// EngineConfigs that are asked for.
 inline constexpr int kMostAlgorithms = 8;
 #else
 template <class T, class Out>

@@ -71,13 +71,13 @@ __device__ void multiply_slot(float (&sum)[own][own], const float* slot_a, const
 // Part y of k goes to the y-th C and the y-th sum_a.
 template <class Tile, bool a_along_k, bool b_along_k, bool in_packs>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSm)
-    gemm_f32_kernel(GemmOutput<float> to, GemmOperand<float> a, GemmOperand<float> b, int64_t k, GemmCut cut,
-                    float* sum_a) {
+    gemm_f32_kernel(GemmOutput<float> to, GemmOperand<float> a, GemmOperand<float> b, int64_t k,
+                    GemmTiling cut, float* sum_a) {
   constexpr int kOwn = Tile::kOwn;
   using SlotA = F32Slot<Tile::kM, Tile::kDepth, kOwn, a_along_k>;
   using SlotB = F32Slot<Tile::kN, Tile::kDepth, kOwn, b_along_k>;
   DYN_SHARED(float, slots);
-  const GemmPlace at = gemm_place<Tile>(k, cut);
+  const GemmPlace at = tile_coord<Tile>(k, cut);
   const int across = threadIdx.x % Tile::kAcross, down = threadIdx.x / Tile::kAcross;
   const bool sums_a = !(in_packs && a_along_k) && sum_a && at.column == 0 && threadIdx.x < Tile::kM;
 

@@ -99,12 +99,12 @@ __device__ void store_sums(float* tile, const MmaSums<Tile>& sums, int warp_row,
 // Part y of k goes to the y-th C and the y-th sum_a.
 template <class Tile, bool a_along_k, bool b_along_k, bool in_packs>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSm)
-    gemm_mma_kernel(GemmOutput<bf16> to, GemmOperand<bf16> a, GemmOperand<bf16> b, int64_t k, GemmCut cut,
+    gemm_mma_kernel(GemmOutput<bf16> to, GemmOperand<bf16> a, GemmOperand<bf16> b, int64_t k, GemmTiling cut,
                     float* sum_a) {
   using SlotA = MmaSlot<Tile::kM, Tile::kDepth, a_along_k>;
   using SlotB = MmaSlot<Tile::kN, Tile::kDepth, b_along_k>;
   DYN_SHARED(bf16, slots);
-  const GemmPlace at = gemm_place<Tile>(k, cut);
+  const GemmPlace at = tile_coord<Tile>(k, cut);
   const int warp_row = warp_id() / Tile::kWarpsN * Tile::kWarpM;
   const int warp_column = warp_id() % Tile::kWarpsN * Tile::kWarpN;
   // A kernel for whole packs meets A along k only where no sums of it are wanted.

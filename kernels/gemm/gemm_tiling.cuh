@@ -12,7 +12,7 @@ namespace qfm {
 constexpr int64_t kGemmSms = 132;
 
 // C in tiles, and k in `parts` parts, each `depth` long (the last one shorter).
-struct GemmCut {
+struct GemmTiling {
   int64_t tiles_m, tiles_n, parts, depth;
   int64_t blocks() const { return tiles_m * tiles_n * parts; }
 };
@@ -21,10 +21,10 @@ struct GemmCut {
 // so that C is small and k long, and no row of C belongs to one image. It gets as many parts as the GPU can
 // hold blocks at a time, none shorter than kMinDepth.
 template <class Tile>
-GemmCut gemm_cut(const GemmShape& s, bool sums_a) {
+GemmTiling gemm_tiling(const GemmShape& s, bool sums_a) {
   constexpr int64_t kMinDepth = 256;
   const auto ceil_div = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
-  GemmCut cut{ceil_div(s.m, Tile::kM), ceil_div(s.n, Tile::kN), 1, s.k};
+  GemmTiling cut{ceil_div(s.m, Tile::kM), ceil_div(s.n, Tile::kN), 1, s.k};
   if (sums_a) cut.tiles_n = std::max<int64_t>(1, cut.tiles_n);  // the sums are wanted even where C is empty
   if (!s.trans_a || cut.blocks() == 0) return cut;
   const int64_t wanted = std::min(kGemmSms * Tile::kBlocksPerSm / cut.blocks(), s.k / kMinDepth);
@@ -43,7 +43,7 @@ struct GemmPlace {
 // blockIdx.x counts tiles, along a row of C first, so that blocks that run together share rows of A;
 // blockIdx.y counts parts.
 template <class Tile>
-__device__ GemmPlace gemm_place(int64_t k, const GemmCut& cut) {
+__device__ GemmPlace tile_coord(int64_t k, const GemmTiling& cut) {
   const unsigned tiles_n = static_cast<unsigned>(cut.tiles_n);
   GemmPlace at;
   at.row = int64_t{blockIdx.x / tiles_n} * Tile::kM;

@@ -47,8 +47,8 @@ bool patch_embed_by(Cuda cuda, const PatchShape& s, int64_t width, bf16* y, cons
       !handle())
     return false;
   const auto& [g, plan] =
-      *built<PatchGraph>(std::tuple(s.batch, s.channels, s.height, s.width, s.patch, width), kWhat,
-                         [&] { return PatchGraph(s, width); });
+      *cached_plan<PatchGraph>(std::tuple(s.batch, s.channels, s.height, s.width, s.patch, width), kWhat,
+                               [&] { return PatchGraph(s, width); });
   if (!plan) return false;
   const Plan::Argument arguments[] = {{g.images, images}, {g.w, w}, {g.b, b}, {g.y, y}};
   return served_by_vendor([&] { return key_of(s, width); },
@@ -65,7 +65,7 @@ bool patch_embed(Cuda cuda, const PatchShape& s, int64_t width, bf16* y, const b
 }
 
 size_t build_patch_embed(const PatchShape& s, int64_t width, const std::string& device_json) {
-  return Suggestions(PatchGraph(s, width).graph, device_from_json(device_json), kWhat).deterministic();
+  return EngineConfigs(PatchGraph(s, width).graph, device_from_json(device_json), kWhat).deterministic();
 }
 
 }  // namespace qfm::cudnn

@@ -25,14 +25,14 @@ void draw_normal(Cpu, T* noise, const StreamName* streams, int64_t batch, int64_
 }
 
 template <class A>
-void noise_factor(Cpu, A* factor, const A* strength, const A* size, const A* noise_size, int64_t n) {
+void noise_factor(Cpu, A* factor, const A* strength, const A* size, const A* noise_norm, int64_t n) {
   for (int64_t i = 0; i < n; ++i)
-    factor[i] = noise_size[i] == 0 ? A(0) : strength[i] * size[i] / noise_size[i];
+    factor[i] = noise_norm[i] == 0 ? A(0) : strength[i] * size[i] / noise_norm[i];
 }
 
 template <class T>
-void keep_stronger(Cpu, acc<T>* strength, acc<T>* change, const acc<T>* trial, const T* score, const T* clean,
-                   int64_t n) {
+void keep_worst_case(Cpu, acc<T>* strength, acc<T>* change, const acc<T>* trial, const T* score,
+                     const T* clean, int64_t n) {
   for (int64_t i = 0; i < n; ++i) {
     const acc<T> moved = std::fabs(acc<T>(score[i]) - acc<T>(clean[i]));
     if (moved > change[i]) strength[i] = trial[i], change[i] = moved;
@@ -62,7 +62,7 @@ void noise_variance(Cpu, acc<T>* variance, const T* noise, const acc<T>* factor,
 
 #define QFM_INSTANTIATE(T)                                                                             \
   template void draw_normal(Cpu, T*, const StreamName*, int64_t, int64_t);                             \
-  template void keep_stronger(Cpu, acc<T>*, acc<T>*, const acc<T>*, const T*, const T*, int64_t);      \
+  template void keep_worst_case(Cpu, acc<T>*, acc<T>*, const acc<T>*, const T*, const T*, int64_t);    \
   template void noise_variance(Cpu, acc<T>*, const T*, const acc<T>*, const acc<T>*, int64_t, int64_t, \
                                int64_t);
 QFM_INSTANTIATE(float)

@@ -1,6 +1,6 @@
 // Semantic noise that is drawn, and the strength of any, on CUDA; the contracts are in noise.h.
 //
-// Maths:  normal = sqrt(-2 ln u) cos(2 pi v), u and v from Philox;  factor = strength size / noise_size;
+// Maths:  normal = sqrt(-2 ln u) cos(2 pi v), u and v from Philox;  factor = strength size / noise_norm;
 // variance[d] = sum_b w_b mean_t (x - mean[d])^2 of x = factor noise.
 //
 // Cost: draw_normal writes each number once (16 x 196 x 192 floats: 2.4 MB, floor 0.7 us at 3.35 TB/s) and
@@ -41,8 +41,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 struct Factor {
-  __device__ float operator()(float strength, float size, float noise_size) const {
-    return noise_size == 0 ? 0.0f : strength * size / noise_size;
+  __device__ float operator()(float strength, float size, float noise_norm) const {
+    return noise_norm == 0 ? 0.0f : strength * size / noise_norm;
   }
 };
 
@@ -93,14 +93,14 @@ void draw_normal(Cuda cuda, T* noise, const StreamName* streams, int64_t batch, 
 }
 
 template <>
-void noise_factor(Cuda cuda, float* factor, const float* strength, const float* size, const float* noise_size,
+void noise_factor(Cuda cuda, float* factor, const float* strength, const float* size, const float* noise_norm,
                   int64_t n) {
-  map(cuda, Factor{}, n, factor, strength, size, noise_size);
+  map(cuda, Factor{}, n, factor, strength, size, noise_norm);
 }
 
 template <class T>
-void keep_stronger(Cuda cuda, acc<T>* strength, acc<T>* change, const acc<T>* trial, const T* score,
-                   const T* clean, int64_t n) {
+void keep_worst_case(Cuda cuda, acc<T>* strength, acc<T>* change, const acc<T>* trial, const T* score,
+                     const T* clean, int64_t n) {
   if (n == 0) return;
   launch<keep_stronger_kernel<T>>(ceil_div(n, kThreads), kThreads, 0, cuda.stream, strength, change, trial,
                                   score, clean, n);
@@ -121,7 +121,7 @@ void noise_variance(Cuda cuda, acc<T>* variance, const T* noise, const acc<T>* f
 
 #define QFM_INSTANTIATE(T)                                                                              \
   template void draw_normal(Cuda, T*, const StreamName*, int64_t, int64_t);                             \
-  template void keep_stronger(Cuda, acc<T>*, acc<T>*, const acc<T>*, const T*, const T*, int64_t);      \
+  template void keep_worst_case(Cuda, acc<T>*, acc<T>*, const acc<T>*, const T*, const T*, int64_t);    \
   template void noise_variance(Cuda, acc<T>*, const T*, const acc<T>*, const acc<T>*, int64_t, int64_t, \
                                int64_t);
 QFM_INSTANTIATE(float)

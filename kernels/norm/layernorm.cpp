@@ -5,11 +5,12 @@
 #include "kernels/common/parallel_loops.h"
 #include "kernels/pointwise/elementwise.h"
 
-QFM_EACH_ISA(template <class T> void layernorm_forward(T* y, float* mean, float* rstd, const T* x, const T* w,
-                                                       const T* b, int64_t rows, int64_t cols, float eps);
-             template <class T>
-             void layernorm_backward(T* dx, float* dw, float* db, const T* dy, const T* x, const T* w,
-                                     const float* mean, const float* rstd, int64_t rows, int64_t cols);)
+QFM_DECLARE_ISA(template <class T>
+                void layernorm_forward(T* y, float* mean, float* rstd, const T* x, const T* w, const T* b,
+                                       int64_t rows, int64_t cols, float eps);
+                template <class T>
+                void layernorm_backward(T* dx, float* dw, float* db, const T* dy, const T* x, const T* w,
+                                        const float* mean, const float* rstd, int64_t rows, int64_t cols);)
 
 namespace qfm {
 namespace plain {
@@ -65,7 +66,7 @@ void layernorm_backward(T* dx, acc<T>* dw, acc<T>* db, const T* dy, const T* x, 
 template <class T>
 void layernorm_forward(Cpu, T* y, acc<T>* mean, acc<T>* rstd, const T* x, const T* w, const T* b,
                        int64_t rows, int64_t cols, double eps) {
-  const auto run = QFM_CODE(layernorm_forward, T);
+  const auto run = QFM_BEST_ISA(layernorm_forward, T);
   for_rows(rows, cols, [&](int64_t begin, int64_t end) {
     const int64_t at = begin * cols;
     run(y + at, mean + begin, rstd + begin, x + at, w, b, end - begin, cols, static_cast<acc<T>>(eps));
@@ -78,8 +79,8 @@ template <class T>
 void layernorm_backward(Cpu, T* dx, acc<T>* dw, acc<T>* db, const T* dy, const T* x, const T* w,
                         const acc<T>* mean, const acc<T>* rstd, acc<T>* workspace, int64_t rows,
                         int64_t cols) {
-  const auto run = QFM_CODE(layernorm_backward, T);
-  fill_slots(workspace, 2 * cols, rows, [&](acc<T>* slot, int64_t begin, int64_t end) {
+  const auto run = QFM_BEST_ISA(layernorm_backward, T);
+  partial_sums(workspace, 2 * cols, rows, [&](acc<T>* slot, int64_t begin, int64_t end) {
     const int64_t at = begin * cols;
     run(dx + at, slot, slot + cols, dy + at, x + at, w, mean + begin, rstd + begin, end - begin, cols);
   });

@@ -4,8 +4,8 @@
 
 #include "kernels/common/parallel_loops.h"
 
-QFM_EACH_ISA(template <class T> void adamw(const AdamWScalars<float>& s, float* master, T* copy, float* m,
-                                           float* v, const float* gradient, int64_t n);)
+QFM_DECLARE_ISA(template <class T> void adamw(const AdamWScalars<float>& s, float* master, T* copy, float* m,
+                                              float* v, const float* gradient, int64_t n);)
 
 namespace qfm {
 namespace plain {
@@ -29,7 +29,7 @@ void adamw(const AdamWScalars<acc<T>>& s, acc<T>* master, T* copy, acc<T>* m, ac
 template <class T>
 void adamw(Cpu, const AdamWScalars<acc<T>>& factors, acc<T>* master, T* copy, acc<T>* m, acc<T>* v,
            const acc<T>* gradient, int64_t n) {
-  const auto run = QFM_CODE(adamw, T);
+  const auto run = QFM_BEST_ISA(adamw, T);
   for_elements(n, [&](int64_t begin, int64_t end) {
     run(factors, master + begin, copy ? copy + begin : nullptr, m + begin, v + begin, gradient + begin,
         end - begin);

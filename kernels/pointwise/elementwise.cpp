@@ -4,13 +4,13 @@
 
 #include "kernels/common/parallel_loops.h"
 
-QFM_EACH_ISA(template <class T> void add(T* y, const T* a, const T* b, int64_t n);
-             template <class To, class From> void accumulate(To* dst, const From* src, int64_t n);
-             template <class To, class From> void cast(To* dst, const From* src, int64_t n);
-             template <class T> void layerscale_forward(T* y, const T* x, const T* gamma, const T* residual,
-                                                        int64_t rows, int64_t cols);
-             template <class T> void layerscale_backward(T* dx, float* dgamma, const T* dy, const T* x,
-                                                         const T* gamma, int64_t rows, int64_t cols);)
+QFM_DECLARE_ISA(template <class T> void add(T* y, const T* a, const T* b, int64_t n);
+                template <class To, class From> void accumulate(To* dst, const From* src, int64_t n);
+                template <class To, class From> void cast(To* dst, const From* src, int64_t n);
+                template <class T> void layerscale_forward(T* y, const T* x, const T* gamma,
+                                                           const T* residual, int64_t rows, int64_t cols);
+                template <class T> void layerscale_backward(T* dx, float* dgamma, const T* dy, const T* x,
+                                                            const T* gamma, int64_t rows, int64_t cols);)
 
 namespace qfm {
 namespace plain {
@@ -60,7 +60,7 @@ void layerscale_backward(T* dx, acc<T>* dgamma, const T* dy, const T* x, const T
 
 template <class T>
 void add(Cpu, T* y, const T* a, const T* b, int64_t n) {
-  const auto run = QFM_CODE(add, T);
+  const auto run = QFM_BEST_ISA(add, T);
   for_elements(n, [&](int64_t begin, int64_t end) { run(y + begin, a + begin, b + begin, end - begin); });
 }
 
@@ -79,19 +79,19 @@ void scale_by(Cpu cpu, T* y, const T* x, const acc<T>* factor, int64_t n) {
 
 template <class To, class From>
 void accumulate(Cpu, To* dst, const From* src, int64_t n) {
-  const auto run = QFM_CODE(accumulate, To, From);
+  const auto run = QFM_BEST_ISA(accumulate, To, From);
   for_elements(n, [&](int64_t begin, int64_t end) { run(dst + begin, src + begin, end - begin); });
 }
 
 template <class To, class From>
 void cast(Cpu, To* dst, const From* src, int64_t n) {
-  const auto run = QFM_CODE(cast, To, From);
+  const auto run = QFM_BEST_ISA(cast, To, From);
   for_elements(n, [&](int64_t begin, int64_t end) { run(dst + begin, src + begin, end - begin); });
 }
 
 template <class T>
 void add_broadcast(Cpu, T* y, const T* x, const T* p, int64_t outer, int64_t inner) {
-  const auto run = QFM_CODE(add, T);
+  const auto run = QFM_BEST_ISA(add, T);
   for_rows(outer, inner, [&](int64_t begin, int64_t end) {
     for (int64_t o = begin; o < end; ++o) run(y + o * inner, x + o * inner, p, inner);
   });
@@ -119,7 +119,7 @@ void sigmoid_backward(Cpu, T* dx, const T* dy, const T* y, int64_t n) {
 template <class T>
 void layerscale_forward(Cpu, T* y, const T* x, const T* gamma, const T* residual, int64_t rows,
                         int64_t cols) {
-  const auto run = QFM_CODE(layerscale_forward, T);
+  const auto run = QFM_BEST_ISA(layerscale_forward, T);
   for_rows(rows, cols, [&](int64_t begin, int64_t end) {
     const int64_t at = begin * cols;
     run(y + at, x + at, gamma, residual ? residual + at : nullptr, end - begin, cols);
@@ -129,10 +129,10 @@ void layerscale_forward(Cpu, T* y, const T* x, const T* gamma, const T* residual
 template <class T>
 void layerscale_backward(Cpu, T* dx, acc<T>* dgamma, const T* dy, const T* x, const T* gamma, int64_t rows,
                          int64_t cols) {
-  const auto run = QFM_CODE(layerscale_backward, T);
+  const auto run = QFM_BEST_ISA(layerscale_backward, T);
   Scratch scratch(reduce_chunks(rows) * cols * sizeof(acc<T>));
   acc<T>* slots = scratch.as<acc<T>>();
-  fill_slots(slots, cols, rows, [&](acc<T>* slot, int64_t begin, int64_t end) {
+  partial_sums(slots, cols, rows, [&](acc<T>* slot, int64_t begin, int64_t end) {
     const int64_t at = begin * cols;
     run(dx + at, slot, dy + at, x + at, gamma, end - begin, cols);
   });
@@ -141,7 +141,7 @@ void layerscale_backward(Cpu, T* dx, acc<T>* dgamma, const T* dy, const T* x, co
 
 template <class T>
 void gate_forward(Cpu, T* y, const T* x, const T* g, int64_t batch, int64_t tokens, int64_t dim) {
-  const auto run = QFM_CODE(layerscale_forward, T);
+  const auto run = QFM_BEST_ISA(layerscale_forward, T);
   parallel_for(batch, [=](int64_t b) {
     const int64_t at = b * tokens * dim;
     run(y + at, x + at, g + b * dim, nullptr, tokens, dim);
@@ -152,7 +152,7 @@ template <class T>
 void gate_backward(Cpu, T* dx, T* dg, const T* dy, const T* x, const T* g, int64_t batch, int64_t tokens,
                    int64_t dim) {
   using A = acc<T>;
-  const auto run = QFM_CODE(layerscale_backward, T);
+  const auto run = QFM_BEST_ISA(layerscale_backward, T);
   parallel_for(batch, [=](int64_t b) {
     const int64_t at = b * tokens * dim;
     Scratch scratch(dim * sizeof(A));

@@ -5,8 +5,8 @@
 
 #include "kernels/common/parallel_loops.h"
 
-QFM_EACH_ISA(template <class T> void gelu_forward(T* y, const T* x, int64_t n);
-             template <class T> void gelu_backward(T* dx, const T* dy, const T* x, int64_t n);)
+QFM_DECLARE_ISA(template <class T> void gelu_forward(T* y, const T* x, int64_t n);
+                template <class T> void gelu_backward(T* dx, const T* dy, const T* x, int64_t n);)
 
 namespace qfm {
 namespace {
@@ -38,13 +38,13 @@ void gelu_backward(T* dx, const T* dy, const T* x, int64_t n) {
 
 template <class T>
 void gelu_forward(Cpu, T* y, const T* x, int64_t n) {
-  const auto run = QFM_CODE(gelu_forward, T);
+  const auto run = QFM_BEST_ISA(gelu_forward, T);
   for_elements(n, [&](int64_t begin, int64_t end) { run(y + begin, x + begin, end - begin); });
 }
 
 template <class T>
 void gelu_backward(Cpu, T* dx, const T* dy, const T* x, int64_t n) {
-  const auto run = QFM_CODE(gelu_backward, T);
+  const auto run = QFM_BEST_ISA(gelu_backward, T);
   for_elements(n, [&](int64_t begin, int64_t end) { run(dx + begin, dy + begin, x + begin, end - begin); });
 }
 

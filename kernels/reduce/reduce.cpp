@@ -4,8 +4,8 @@
 
 #include "kernels/common/parallel_loops.h"
 
-QFM_EACH_ISA(template <class T> void sum_rows(float* y, const T* x, int64_t rows, int64_t cols);
-             template <class T> double sum_squares(const T* x, int64_t n);)
+QFM_DECLARE_ISA(template <class T> void sum_rows(float* y, const T* x, int64_t rows, int64_t cols);
+                template <class T> double sum_squares(const T* x, int64_t n);)
 
 namespace qfm {
 namespace plain {
@@ -30,10 +30,10 @@ double sum_squares(const T* x, int64_t n) {
 
 template <class T>
 void sum_rows(Cpu, acc<T>* y, const T* x, int64_t rows, int64_t cols) {
-  const auto run = QFM_CODE(sum_rows, T);
+  const auto run = QFM_BEST_ISA(sum_rows, T);
   Scratch scratch(reduce_chunks(rows) * cols * sizeof(acc<T>));
   acc<T>* slots = scratch.as<acc<T>>();
-  fill_slots(slots, cols, rows, [&](acc<T>* slot, int64_t begin, int64_t end) {
+  partial_sums(slots, cols, rows, [&](acc<T>* slot, int64_t begin, int64_t end) {
     run(slot, x + begin * cols, end - begin, cols);
   });
   add_slots(y, slots, reduce_chunks(rows), cols, cols);
@@ -41,14 +41,14 @@ void sum_rows(Cpu, acc<T>* y, const T* x, int64_t rows, int64_t cols) {
 
 template <class T>
 double sum_squares(Cpu, const T* x, int64_t n) {
-  const auto run = QFM_CODE(sum_squares, T);
+  const auto run = QFM_BEST_ISA(sum_squares, T);
   return sum_ranges(n, [&](int64_t begin, int64_t end) { return run(x + begin, end - begin); });
 }
 
 template <class T>
 void mean_tokens_forward(Cpu, T* y, const T* x, int64_t batch, int64_t tokens, int64_t dim) {
   using A = acc<T>;
-  const auto run = QFM_CODE(sum_rows, T);
+  const auto run = QFM_BEST_ISA(sum_rows, T);
   parallel_for(batch, [=](int64_t b) {
     const T* image = x + b * tokens * dim;
     Scratch scratch(dim * sizeof(A));

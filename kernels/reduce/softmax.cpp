@@ -4,9 +4,9 @@
 
 #include "kernels/common/parallel_loops.h"
 
-QFM_EACH_ISA(template <class T> void softmax_forward(T* y, const T* x, int64_t rows, int64_t cols);
-             template <class T>
-             void softmax_backward(T* dx, const T* dy, const T* y, int64_t rows, int64_t cols);)
+QFM_DECLARE_ISA(template <class T> void softmax_forward(T* y, const T* x, int64_t rows, int64_t cols);
+                template <class T>
+                void softmax_backward(T* dx, const T* dy, const T* y, int64_t rows, int64_t cols);)
 
 namespace qfm {
 namespace plain {
@@ -39,14 +39,14 @@ void softmax_backward(T* dx, const T* dy, const T* y, int64_t rows, int64_t cols
 template <class T>
 void softmax_forward(Cpu, T* y, const T* x, int64_t rows, int64_t cols) {
   if (cols == 0) return;
-  const auto run = QFM_CODE(softmax_forward, T);
+  const auto run = QFM_BEST_ISA(softmax_forward, T);
   for_rows(rows, cols,
            [&](int64_t begin, int64_t end) { run(y + begin * cols, x + begin * cols, end - begin, cols); });
 }
 
 template <class T>
 void softmax_backward(Cpu, T* dx, const T* dy, const T* y, int64_t rows, int64_t cols) {
-  const auto run = QFM_CODE(softmax_backward, T);
+  const auto run = QFM_BEST_ISA(softmax_backward, T);
   for_rows(rows, cols, [&](int64_t begin, int64_t end) {
     const int64_t at = begin * cols;
     run(dx + at, dy + at, y + at, end - begin, cols);

@@ -33,7 +33,7 @@ bool layernorm_forward_by(Cuda cuda, int64_t rows, int64_t cols, bf16* y, float*
                           const bf16* x, const bf16* w, const bf16* b, double eps) {
   if (!aligned({y, mean, rstd, x, w, b}) || rows <= 0 || cols <= 0 || !handle()) return false;
   const auto& [g, plan] =
-      *built<NormGraph>(std::pair(rows, cols), kWhat, [&] { return NormGraph(rows, cols); });
+      *cached_plan<NormGraph>(std::pair(rows, cols), kWhat, [&] { return NormGraph(rows, cols); });
   if (!plan) return false;
   const auto e = static_cast<float>(eps);
   const Plan::Argument arguments[] = {{g.x, x},       {g.w, w},       {g.b, b},   {g.y, y},
@@ -46,7 +46,7 @@ bool layernorm_forward_by(Cuda cuda, int64_t rows, int64_t cols, bf16* y, float*
 }
 
 size_t build_layernorm(int64_t rows, int64_t cols, const std::string& device_json) {
-  return Suggestions(NormGraph(rows, cols).graph, device_from_json(device_json), kWhat).deterministic();
+  return EngineConfigs(NormGraph(rows, cols).graph, device_from_json(device_json), kWhat).deterministic();
 }
 
 }  // namespace qfm::cudnn

@@ -223,7 +223,7 @@ Descriptor device_from_json(const std::string& json) {
   return device;
 }
 
-Suggestions::Suggestions(const Graph& graph, const Descriptor& device, const char* what) {
+EngineConfigs::EngineConfigs(const Graph& graph, const Descriptor& device, const char* what) {
   std::vector<cudnnBackendDescriptor_t> operations;
   for (const Descriptor& operation : graph.operations()) operations.push_back(operation.get());
   Descriptor whole(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
@@ -243,7 +243,7 @@ Suggestions::Suggestions(const Graph& graph, const Descriptor& device, const cha
   configs_ = read(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, count);
 }
 
-bool Suggestions::deterministic(size_t i) const {
+bool EngineConfigs::deterministic(size_t i) const {
   const auto engine = read(configs_[i], CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_BACKEND_ENGINE_DESCRIPTOR, 1);
   cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
   int64_t count = 0;
@@ -253,13 +253,13 @@ bool Suggestions::deterministic(size_t i) const {
   return std::find(notes, notes + count, CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC) == notes + count;
 }
 
-size_t Suggestions::deterministic() const {
+size_t EngineConfigs::deterministic() const {
   size_t count = 0;
   for (size_t i = 0; i < size(); ++i) count += deterministic(i);
   return count;
 }
 
-Plan::Plan(const Suggestions& suggestions, const Descriptor& device, const char* what) {
+Plan::Plan(const EngineConfigs& suggestions, const Descriptor& device, const char* what) {
   std::string reason = "no suggestion is deterministic";
   for (size_t i = 0; i < suggestions.size(); ++i) {
     if (!suggestions.deterministic(i)) continue;

@@ -86,16 +86,17 @@ class Graph {
   std::vector<Descriptor> tensors_, operators_, operations_;
 };
 
-// What cuDNN has to know of the GPU: of the handle's, or written by hand as JSON (tests/kernels/h100.json shows it).
+// What cuDNN has to know of the GPU: of the handle's, or written by hand as JSON (tests/kernels/h100.json
+// shows it).
 Descriptor device_of(cudnnHandle_t handle);
 Descriptor device_from_json(const std::string& json);
 
 // cuDNN's ways to run a graph on a device, best first. Without a GPU it only says them where the program can
 // load a libcuda.so.1, be it the toolkit's stub: their kernels are compiled, but cannot be loaded.
-class Suggestions {
+class EngineConfigs {
  public:
   // Throws Error "cudnn: WHAT: reason" where cuDNN does not take the graph.
-  Suggestions(const Graph& graph, const Descriptor& device, const char* what);
+  EngineConfigs(const Graph& graph, const Descriptor& device, const char* what);
   size_t size() const { return configs_.size(); }
   bool deterministic(size_t i) const;
   size_t deterministic() const;  // how many are
@@ -109,7 +110,7 @@ class Suggestions {
 class Plan {
  public:
   // Throws Error "cudnn: WHAT: reason" where there is none.
-  Plan(const Suggestions& suggestions, const Descriptor& device, const char* what);
+  Plan(const EngineConfigs& suggestions, const Descriptor& device, const char* what);
 
   struct Argument {
     Graph::Tensor tensor;
@@ -128,7 +129,7 @@ cudnnHandle_t handle();
 
 // G: a Graph named `graph`, and the numbers of its tensors.
 template <class G>
-struct Built {
+struct CachedPlan {
   G graph;
   std::unique_ptr<Plan> plan;  // none where cuDNN refused
 };
@@ -137,15 +138,15 @@ struct Built {
 // which plan serves. Never null; kept for the life of the program, and never destroyed: the library may be
 // unloaded first. Throws OutOfMemory, and then tries again at the next call.
 template <class G, class Key, class Make>
-const Built<G>* built(const Key& key, const char* what, const Make& make) {
+const CachedPlan<G>* cached_plan(const Key& key, const char* what, const Make& make) {
   static std::mutex mutex;
-  static auto* kept = new std::map<Key, Built<G>>;
+  static auto* kept = new std::map<Key, CachedPlan<G>>;
   const std::lock_guard lock(mutex);
   if (const auto at = kept->find(key); at != kept->end()) return &at->second;
-  Built<G> made{make(), nullptr};
+  CachedPlan<G> made{make(), nullptr};
   try {
     const Descriptor device = device_of(handle());
-    made.plan = std::make_unique<Plan>(Suggestions(made.graph.graph, device, what), device, what);
+    made.plan = std::make_unique<Plan>(EngineConfigs(made.graph.graph, device, what), device, what);
   } catch (const OutOfMemory&) {
     throw;
   } catch (const Error&) {  // refused: our own kernels serve

@@ -31,8 +31,8 @@ std::optional<Choice> choice_of(const std::string& text) {
   return Choice{true, std::atoi(number.c_str())};
 }
 
-// Suggestions are numbered by one version of one library for one device, so the table is good for no other.
-void check_vendors([[maybe_unused]] const ChoiceTable& table, [[maybe_unused]] const std::string& path) {
+// EngineConfigs are numbered by one version of one library for one device, so the table is good for no other.
+void check_vendors([[maybe_unused]] const PolicyTable& table, [[maybe_unused]] const std::string& path) {
 #ifdef QFM_WITH_VENDORS
   if (const auto at = table.about.find("device"); at != table.about.end() && cuda::available())
     QFM_CHECK(at->second == cuda::device_name(), "QFM_CHOICES=", path, ": measured on ", at->second,
@@ -50,31 +50,31 @@ void check_vendors([[maybe_unused]] const ChoiceTable& table, [[maybe_unused]] c
 #endif
 }
 
-Deciding from_environment() {
-  Deciding by;
+KernelPolicy from_environment() {
+  KernelPolicy by;
   if (const char* prefer = std::getenv("QFM_PREFER"); prefer && *prefer) {
     const std::string wanted = prefer;
     QFM_CHECK(wanted == "own" || wanted == "vendor", "QFM_PREFER=", wanted, ": expected own or vendor");
-    by.prefer = wanted == "own" ? Deciding::Prefer::Own : Deciding::Prefer::Vendor;
+    by.prefer = wanted == "own" ? KernelPolicy::Prefer::Own : KernelPolicy::Prefer::Vendor;
   }
   if (const char* path = std::getenv("QFM_CHOICES"); path && *path) {
     const auto bytes = read_file(path, size_t{1} << 24);
-    by.table = ChoiceTable::parse(std::string(bytes.begin(), bytes.end()), path);
+    by.table = PolicyTable::parse(std::string(bytes.begin(), bytes.end()), path);
     by.hash = sha256(bytes);
     check_vendors(by.table, path);
   }
   return by;
 }
 
-std::optional<Deciding>& current() {
-  static std::optional<Deciding> by;
+std::optional<KernelPolicy>& current() {
+  static std::optional<KernelPolicy> by;
   return by;
 }
 
 }  // namespace
 
-ChoiceTable ChoiceTable::parse(const std::string& text, const std::string& path) {
-  ChoiceTable table;
+PolicyTable PolicyTable::parse(const std::string& text, const std::string& path) {
+  PolicyTable table;
   int number = 0;
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());
@@ -97,7 +97,7 @@ ChoiceTable ChoiceTable::parse(const std::string& text, const std::string& path)
   return table;
 }
 
-std::string ChoiceTable::text() const {
+std::string PolicyTable::text() const {
   std::string text;
   for (const auto& [name, value] : about) text += concat(name, ": ", value, "\n");
   for (const auto& [key, choice] : choices)
@@ -115,11 +115,11 @@ bool tf32_wanted() {
   return wanted;
 }
 
-const Deciding& deciding() {
+const KernelPolicy& policy() {
   if (!current()) current() = from_environment();
   return *current();
 }
-void set_deciding(Deciding by) { current() = std::move(by); }
+void set_policy(KernelPolicy by) { current() = std::move(by); }
 
 namespace {
 std::atomic<uint64_t> calls{0};
@@ -135,12 +135,12 @@ std::string vendors_text() {
 #endif
 }
 
-std::string choices_text() {
-  const Deciding& by = deciding();
-  const std::string what = by.prefer == Deciding::Prefer::Own      ? "own"
-                           : by.prefer == Deciding::Prefer::Vendor ? "vendor"
-                           : by.hash.empty()                       ? "by rule"
-                                                                   : "table " + by.hash;
+std::string policy_text() {
+  const KernelPolicy& by = policy();
+  const std::string what = by.prefer == KernelPolicy::Prefer::Own      ? "own"
+                           : by.prefer == KernelPolicy::Prefer::Vendor ? "vendor"
+                           : by.hash.empty()                           ? "by rule"
+                                                                       : "table " + by.hash;
   const std::string vendors = vendors_text();
   return vendors.empty() ? what : what + ", " + vendors + (tf32_wanted() ? ", tf32" : "");
 }

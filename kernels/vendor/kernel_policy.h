@@ -16,33 +16,33 @@ struct Choice {
 
 // A text file. What was measured on, `device: NAME`, `cublaslt: 13.1.0`, `cudnn: 9.19.0`; then one line an
 // operation, `KEY = own` or `KEY = vendor N`. Behind a # stands talk. Spaces around : and = do not matter.
-struct ChoiceTable {
+struct PolicyTable {
   std::map<std::string, std::string> about;
   std::map<std::string, Choice> choices;
 
   // Throws Error "PATH:LINE: reason".
-  static ChoiceTable parse(const std::string& text, const std::string& path);
+  static PolicyTable parse(const std::string& text, const std::string& path);
   std::string text() const;
 };
 
 // What decides: QFM_PREFER=own|vendor (as far as the vendor has the operation), else the table, else the rule
-// of the caller. All are read once. `deciding` throws Error for a value or a table that cannot be used.
-struct Deciding {
+// of the caller. All are read once. `policy` throws Error for a value or a table that cannot be used.
+struct KernelPolicy {
   enum class Prefer : unsigned char { Table, Own, Vendor } prefer = Prefer::Table;
-  ChoiceTable table;
+  PolicyTable table;
   std::string hash;                        // SHA-256 of the table's file; empty without one
   std::set<std::string>* asked = nullptr;  // where given, gets the name of each operation that asks
 };
-const Deciding& deciding();
+const KernelPolicy& policy();
 // For tests and `bench tune`: replaces it from now on.
-void set_deciding(Deciding by);
+void set_policy(KernelPolicy by);
 
 // key() is the operation's name in a table; it is not asked for where there is none.
 template <class Key>
 Choice choose(const Key& key, bool vendor_by_rule) {
-  const Deciding& by = deciding();
+  const KernelPolicy& by = policy();
   if (by.asked) by.asked->insert(key());
-  if (by.prefer != Deciding::Prefer::Table) return {by.prefer == Deciding::Prefer::Vendor};
+  if (by.prefer != KernelPolicy::Prefer::Table) return {by.prefer == KernelPolicy::Prefer::Vendor};
   if (!by.table.choices.empty())
     if (const auto at = by.table.choices.find(key()); at != by.table.choices.end()) return at->second;
   return {vendor_by_rule};
@@ -60,7 +60,7 @@ void count_vendor_call();
 // For the header of results of a CUDA run, which these decide the bits of: "by rule, cublaslt 13.1.0, cudnn
 // absent", "own, ...", "vendor, ...", "table 0a1b..., ..."; ", tf32" where wanted. Without vendors in the
 // build only the first part.
-std::string choices_text();
+std::string policy_text();
 // "cublaslt 13.1.0, cudnn absent": opens them. Empty where the build has neither.
 std::string vendors_text();
 

@@ -10,8 +10,8 @@ namespace {
 // A branch joins the stream, which `norm` reads next. The residual is added inside the last product of the
 // branch, or with LayerScale, where there is one, in the normalisation.
 template <class Branch>
-SumAndNorm join(const Branch& branch, const Var& x, const Var& stream, const LayerScale& scale,
-                const LayerNorm& norm) {
+ResidualNorm add_and_norm(const Branch& branch, const Var& x, const Var& stream, const LayerScale& scale,
+                          const LayerNorm& norm) {
   if (!scale.gamma) return norm({}, {}, branch(x, stream));
   return norm(branch(x, Var()), *scale.gamma, stream);
 }
@@ -33,10 +33,10 @@ VitBlock::VitBlock(ParamSet& params, const std::string& prefix, const VitConfig&
       ls2(params, prefix + "ls2", c.width, c.layer_scale),
       heads(c.heads) {}
 
-SumAndNorm VitBlock::operator()(SumAndNorm x, const LayerNorm& next) const {
+ResidualNorm VitBlock::operator()(ResidualNorm x, const LayerNorm& next) const {
   const Var a = self_attention(qkv(std::exchange(x.y, Var())), heads);  // let go where nothing is recorded
-  x = join(proj, a, x.sum, ls1, norm2);
-  return join(mlp, x.y, x.sum, ls2, next);
+  x = add_and_norm(proj, a, x.sum, ls1, norm2);
+  return add_and_norm(mlp, x.y, x.sum, ls2, next);
 }
 
 void VitBlock::init(uint64_t seed, const VitConfig& config) {
@@ -72,7 +72,7 @@ Var Vit::embed(const Var& images) const {
 }
 
 Var Vit::tokens(const Var& images) const {
-  SumAndNorm x = norm_before(0)({}, {}, embed(images));
+  ResidualNorm x = norm_before(0)({}, {}, embed(images));
   for (size_t i = 0; i < blocks.size(); ++i) x = blocks[i](std::move(x), norm_before(i + 1));
   return x.y;
 }

@@ -30,7 +30,7 @@ struct VitConfig {
 struct VitBlock {
   VitBlock(ParamSet& params, const std::string& prefix, const VitConfig& config);
   // x: tokens (B, T, D) and norm1 of them; next: what normalises the result.
-  SumAndNorm operator()(SumAndNorm x, const LayerNorm& next) const;
+  ResidualNorm operator()(ResidualNorm x, const LayerNorm& next) const;
   void init(uint64_t seed, const VitConfig& config);
   void freeze();
 

@@ -4,7 +4,7 @@
 
 namespace qfm {
 
-PanelDecoder::PanelDecoder(ParamSet& params, const PanelConfig& c)
+QueryDecoder::QueryDecoder(ParamSet& params, const QueryDecoderConfig& c)
     : config(c),
       queries(params.add("queries", {1, c.judges, c.width}, false)),
       norm1(params, "decoder.norm1", c.width, c.eps),
@@ -23,7 +23,7 @@ PanelDecoder::PanelDecoder(ParamSet& params, const PanelConfig& c)
   QFM_CHECK(c.width % c.heads == 0, "decoder: width ", c.width, " does not divide into ", c.heads, " heads");
 }
 
-PanelDecoder::Output PanelDecoder::operator()(const Var& cls, const Var& patches) const {
+QueryDecoder::Output QueryDecoder::operator()(const Var& cls, const Var& patches) const {
   Var t = add_queries(queries, cls);
   t = self_out(self_attention(self_in(norm1(t)), config.heads), t);
   t = cross_out(cross_attention(cross_q(norm2(t)), cross_kv(patches), config.heads), t);
@@ -33,7 +33,7 @@ PanelDecoder::Output PanelDecoder::operator()(const Var& cls, const Var& patches
   return {t, reshape(judged, {b, j}), reshape(mean_tokens(judged), {b})};
 }
 
-void PanelDecoder::init(uint64_t seed) {
+void QueryDecoder::init(uint64_t seed) {
   for (const LayerNorm* n : {&norm1, &norm2, &norm3}) n->init();
   for (const Linear* l : {&self_in, &self_out, &cross_out, &mlp.fc1, &mlp.fc2}) {
     fill_xavier_uniform(l->weight, seed);
@@ -43,7 +43,7 @@ void PanelDecoder::init(uint64_t seed) {
   fill_truncated_normal(queries, seed, 0.02), fill_truncated_normal(head.weight, seed, 0.02);
 }
 
-void PanelDecoder::freeze() {
+void QueryDecoder::freeze() {
   for (Linear* l : {&self_in, &self_out, &cross_q, &cross_kv, &cross_out, &head}) l->freeze();
   mlp.freeze();
 }

@@ -11,19 +11,19 @@
 
 namespace qfm {
 
-struct PanelConfig {
+struct QueryDecoderConfig {
   int64_t width = 192, judges = 6, heads = 6;
   double eps = 1e-5;
 };
 
-struct PanelDecoder {
+struct QueryDecoder {
   struct Output {
     Var tokens;  // (B, judges, D): what the judges see, before the head
     Var judges;  // (B, judges)
     Var score;   // (B): mean of the judges
   };
 
-  PanelDecoder(ParamSet& params, const PanelConfig& config);
+  QueryDecoder(ParamSet& params, const QueryDecoderConfig& config);
   // cls (B, D), patches (B, N, D):
   //   q = queries + cls; t = q + SelfAttention(norm1(q)); t = t + CrossAttention(norm2(t), patches);
   //   t = t + linear2(gelu(linear1(norm3(t)))); judge = head.weight . t
@@ -31,7 +31,7 @@ struct PanelDecoder {
   void init(uint64_t seed);  // Xavier-uniform, biases 0, queries and head truncated normal 0.02
   void freeze();
 
-  PanelConfig config;
+  QueryDecoderConfig config;
   Param queries;
   LayerNorm norm1, norm2, norm3;
   Linear self_in, self_out;        // decoder.self_attn: packed q, k, v

@@ -48,7 +48,7 @@ Buffers<T> on_cuda(const Buffers<T>& b, double squares, float loss, int64_t deca
 
 template <class T>
 Buffers<T> plain(Buffers<T> b, double squares, int64_t decayed) {
-  const PathScope path(CpuPath::Plain);
+  const PathScope path(CpuIsa::Plain);
   const auto update = [&](AdamWRule rule, int64_t first, int64_t n) {
     const auto factors = adamw_scalars<float>(rule, kRate, kStep, clip_factor(rule, std::sqrt(squares)));
     adamw(cpu, factors, b.master.data() + first, b.copy.data() + first, b.m.data() + first,

@@ -71,9 +71,9 @@ const Shape kShapes[] = {{1, 1, 1, 1, 1},    {2, 3, 197, 197, 64}, {1, 2, 6, 6, 
                          {3, 2, 5, 13, 7},   {1, 1, 15, 33, 17},   {1, 2, 31, 1, 48}, {1, 1, 1, 97, 80},
                          {1, 3, 197, 8, 16}, {0, 2, 5, 5, 8},      {2, 2, 0, 3, 8}};
 
-std::vector<CpuPath> fast_paths() {
-  std::vector<CpuPath> paths;
-  for (CpuPath p : {CpuPath::Avx2, CpuPath::Avx512})
+std::vector<CpuIsa> fast_paths() {
+  std::vector<CpuIsa> paths;
+  for (CpuIsa p : {CpuIsa::Avx2, CpuIsa::Avx512})
     if (available(p)) paths.push_back(p);
   return paths;
 }
@@ -105,10 +105,10 @@ void compare_with_plain(const Shape& s) {
   const Problem<T> p(s);
   Result expected;
   {
-    PathScope plain(CpuPath::Plain);
+    PathScope plain(CpuIsa::Plain);
     expected = run(p);
   }
-  for (CpuPath path : fast_paths()) {
+  for (CpuIsa path : fast_paths()) {
     PathScope scope(path);
     INFO(name_of(path), " ", name_of(dtype_of<T>), ": queries ", s.queries, " keys ", s.keys, " d ",
          s.head_dim);
@@ -124,7 +124,7 @@ void compare_with_plain(const Shape& s) {
 }  // namespace
 
 TEST_CASE("attention: the plain forward is softmax(q k^T / sqrt(d)) v") {
-  PathScope plain(CpuPath::Plain);
+  PathScope plain(CpuIsa::Plain);
   const Problem<double> p({2, 2, 3, 5, 4});
   const Result found = run(p);
   const auto at = [&](const Doubles& x, int64_t tokens, int64_t b, int64_t h, int64_t t, int64_t c) {
@@ -153,7 +153,7 @@ TEST_CASE("attention: the plain forward is softmax(q k^T / sqrt(d)) v") {
 }
 
 TEST_CASE("attention: the plain backward equals central differences") {
-  PathScope plain(CpuPath::Plain);
+  PathScope plain(CpuIsa::Plain);
   for (const Shape& s : {Shape{2, 2, 3, 4, 5}, {1, 1, 1, 1, 3}, {1, 2, 6, 2, 1}}) {
     const Problem<double> p(s);
     const Result found = run(p);
@@ -171,7 +171,7 @@ TEST_CASE("attention: every path agrees with the plain code") {
 }
 
 TEST_CASE("attention: large scores neither overflow nor lose the sum") {
-  for (CpuPath path : fast_paths()) {
+  for (CpuIsa path : fast_paths()) {
     PathScope scope(path);
     Problem<float> p({1, 1, 14, 50, 8});
     for (float& x : p.q) x *= 300;
@@ -184,8 +184,8 @@ TEST_CASE("attention: large scores neither overflow nor lose the sum") {
 
 TEST_CASE("attention: any number of threads, and an image alone or in a batch, give the same bits") {
   auto paths = fast_paths();
-  paths.push_back(CpuPath::Plain);
-  for (CpuPath path : paths) {
+  paths.push_back(CpuIsa::Plain);
+  for (CpuIsa path : paths) {
     PathScope scope(path);
     CAPTURE(name_of(path));
     const Problem<float> p({3, 2, 61, 77, 32});

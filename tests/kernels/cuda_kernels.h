@@ -83,7 +83,7 @@ void check_output(const std::string& what, const std::vector<V>& found, const st
 // CUDA gives what the plain function gives, and always the same bits.
 template <class T, class F>
 void check_kernel(const KernelCall<T>& call, F&& f) {
-  const PathScope plain(CpuPath::Plain);
+  const PathScope plain(CpuIsa::Plain);
   CAPTURE(call.name);
   CAPTURE(name_of(dtype_of<T>));
   for (const size_t shift : {0, 1}) {

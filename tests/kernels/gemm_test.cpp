@@ -44,16 +44,16 @@ std::vector<GemmShape> shapes() {
   return all;
 }
 
-std::vector<CpuPath> fast_paths() {
-  std::vector<CpuPath> paths;
-  for (CpuPath p : {CpuPath::Avx2, CpuPath::Avx512, CpuPath::Onednn})
+std::vector<CpuIsa> fast_paths() {
+  std::vector<CpuIsa> paths;
+  for (CpuIsa p : {CpuIsa::Avx2, CpuIsa::Avx512, CpuIsa::Onednn})
     if (available(p)) paths.push_back(p);
   return paths;
 }
 
-std::vector<CpuPath> every_path() {
+std::vector<CpuIsa> every_path() {
   auto paths = fast_paths();
-  paths.push_back(CpuPath::Plain);
+  paths.push_back(CpuIsa::Plain);
   return paths;
 }
 
@@ -62,10 +62,10 @@ void compare_with_plain(GemmShape s, int parts) {
   const Problem<T> p(s, parts);
   Result expected;
   {
-    PathScope plain(CpuPath::Plain);
+    PathScope plain(CpuIsa::Plain);
     expected = run<Out>(p);
   }
-  for (CpuPath path : fast_paths()) {
+  for (CpuIsa path : fast_paths()) {
     PathScope scope(path);
     CAPTURE(name_of(path));
     CAPTURE(name_of(dtype_of<T>));
@@ -84,7 +84,7 @@ void compare_with_plain(GemmShape s, int parts) {
 }  // namespace
 
 TEST_CASE("gemm: the plain code is the sum of products") {
-  PathScope plain(CpuPath::Plain);
+  PathScope plain(CpuIsa::Plain);
   for (const GemmShape& s : shapes()) {
     const Problem<double> p(s, 0);
     Doubles expected;
@@ -100,7 +100,7 @@ TEST_CASE("gemm: the plain code is the sum of products") {
 }
 
 TEST_CASE("gemm: the epilogue applies its parts in the documented order") {
-  PathScope plain(CpuPath::Plain);
+  PathScope plain(CpuIsa::Plain);
   const GemmShape s{3, 5, 7};
   for (int parts = 0; parts < AllParts; ++parts) {
     const Problem<double> p(s, parts), bare(s, 0);
@@ -138,7 +138,7 @@ TEST_CASE("gemm: every path agrees with the plain code in every epilogue") {
 }
 
 TEST_CASE("gemm: packed and unpacked, and any number of threads, give the same bits") {
-  for (CpuPath path : every_path()) {
+  for (CpuIsa path : every_path()) {
     PathScope scope(path);
     CAPTURE(name_of(path));
     for (const GemmShape& s :
@@ -162,8 +162,8 @@ TEST_CASE("gemm: packed and unpacked, and any number of threads, give the same b
 
 TEST_CASE("gemm: an image has the same bits alone and in a batch") {
   const int64_t tokens = 197, batch = 5, n = 45, k = 64;
-  for (CpuPath path : every_path()) {
-    if (path == CpuPath::Onednn) continue;  // makes no such promise
+  for (CpuIsa path : every_path()) {
+    if (path == CpuIsa::Onednn) continue;  // makes no such promise
     PathScope scope(path);
     CAPTURE(name_of(path));
     const Problem<float> whole({batch * tokens, n, k, false, true}, Bias | Residual);

@@ -23,7 +23,7 @@ inline constexpr Cpu cpu;
 // Through the plain casts, whatever the path: they are tested by themselves.
 template <class To, class From>
 std::vector<To> converted(const std::vector<From>& x) {
-  PathScope plain(CpuPath::Plain);
+  PathScope plain(CpuIsa::Plain);
   std::vector<To> y(x.size());
   cast(cpu, y.data(), x.data(), static_cast<int64_t>(x.size()));
   return y;

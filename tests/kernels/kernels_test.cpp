@@ -18,16 +18,16 @@ struct Size {
   int64_t rows, cols;
 };
 
-std::vector<CpuPath> simd_paths() {
-  std::vector<CpuPath> paths;
-  for (CpuPath path : {CpuPath::Avx2, CpuPath::Avx512})
+std::vector<CpuIsa> simd_paths() {
+  std::vector<CpuIsa> paths;
+  for (CpuIsa path : {CpuIsa::Avx2, CpuIsa::Avx512})
     if (available(path)) paths.push_back(path);
     else MESSAGE("skipped: this processor has no " << name_of(path));
   return paths;
 }
-std::vector<CpuPath> all_paths() {
-  std::vector<CpuPath> paths = simd_paths();
-  paths.push_back(CpuPath::Plain);
+std::vector<CpuIsa> all_paths() {
+  std::vector<CpuIsa> paths = simd_paths();
+  paths.push_back(CpuIsa::Plain);
   return paths;
 }
 
@@ -62,10 +62,10 @@ void compare_paths(Size size) {
     const auto in = random_inputs(op);
     std::vector<Doubles> expected;
     {
-      PathScope plain(CpuPath::Plain);
+      PathScope plain(CpuIsa::Plain);
       expected = results(op, in);
     }
-    for (CpuPath path : simd_paths()) {
+    for (CpuIsa path : simd_paths()) {
       PathScope scope(path);
       CAPTURE(op.name);
       CAPTURE(name_of(path));
@@ -93,7 +93,7 @@ TEST_CASE("kernels: every vector path agrees with the plain code, forward and ba
 
 template <class T>
 void compare_threads(Size size) {
-  for (CpuPath path : all_paths()) {
+  for (CpuIsa path : all_paths()) {
     PathScope scope(path);
     for (const auto& op : operations<T>(size.rows, size.cols)) {
       const auto in = random_inputs(op);
@@ -143,7 +143,7 @@ void compare_batches(Size size) {
 }
 
 TEST_CASE("kernels: a row has the same bits alone and in any batch") {
-  for (CpuPath path : all_paths()) {
+  for (CpuIsa path : all_paths()) {
     PathScope scope(path);
     compare_batches<float>({5, 37});
     compare_batches<bf16>({5, 37});
@@ -151,7 +151,7 @@ TEST_CASE("kernels: a row has the same bits alone and in any batch") {
 }
 
 TEST_CASE("kernels: plain gradients equal central differences") {
-  PathScope plain(CpuPath::Plain);
+  PathScope plain(CpuIsa::Plain);
   const double h = 1e-5;
   for (const Size size : {Size{1, 1}, {3, 7}, {2, 13}, {71, 3}})
     for (const auto& op : operations<double>(size.rows, size.cols)) {
@@ -187,7 +187,7 @@ TEST_CASE("kernels: plain gradients equal central differences") {
 }
 
 TEST_CASE("kernels: sizes of zero touch nothing, and sums over nothing are zero") {
-  for (CpuPath path : all_paths()) {
+  for (CpuIsa path : all_paths()) {
     PathScope scope(path);
     for (const Size size : {Size{0, 0}, {0, 5}, {5, 0}})
       for (const auto& op : operations<float>(size.rows, size.cols)) {
@@ -206,7 +206,7 @@ TEST_CASE("layernorm: rows near 1000 with a spread of 0.05 keep their digits") {
   auto x = random<float>("offset", 0, r * c, 0.05);
   for (float& v : x) v += 1000.0f;
   const std::vector<float> w(c, 1.0f), b(c, 0.0f);
-  for (CpuPath path : all_paths()) {
+  for (CpuIsa path : all_paths()) {
     PathScope scope(path);
     auto y = unwritten<float>(r * c), mean = unwritten<float>(r), rstd = mean;
     layernorm_forward(cpu, y.data(), mean.data(), rstd.data(), x.data(), w.data(), b.data(), r, c, 1e-6);
@@ -227,7 +227,7 @@ TEST_CASE("layernorm: rows near 1000 with a spread of 0.05 keep their digits") {
 }
 
 TEST_CASE("softmax: large values and rows of equal values") {
-  for (CpuPath path : all_paths()) {
+  for (CpuIsa path : all_paths()) {
     PathScope scope(path);
     for (float same : {0.0f, 80.0f, -80.0f, -1000.0f}) {
       const std::vector<float> x(19, same);
@@ -254,7 +254,7 @@ TEST_CASE("sigmoid: both tails are right and finite") {
 }
 
 TEST_CASE("gelu: far tails are 0 and x") {
-  for (CpuPath path : all_paths()) {
+  for (CpuIsa path : all_paths()) {
     PathScope scope(path);
     const std::vector<float> x{-1e30f, -30.0f, -9.0f, 0.0f, 9.0f, 30.0f, 1e30f}, dy(7, 1.0f);
     auto y = unwritten<float>(7), dx = y;
@@ -304,7 +304,7 @@ TEST_CASE("cast: rounds to nearest even and keeps NaN and infinity on every path
   x[3] = std::numeric_limits<float>::infinity();
   x[35] = -std::numeric_limits<float>::infinity();
   x[36] = x[4] = std::numeric_limits<float>::quiet_NaN();
-  for (CpuPath path : all_paths()) {
+  for (CpuIsa path : all_paths()) {
     PathScope scope(path);
     std::vector<bf16> low(37);
     std::vector<float> back(37);
@@ -334,7 +334,7 @@ void check_mixed() {
 }
 
 TEST_CASE("accumulate, cast: every pair of types") {
-  for (CpuPath path : all_paths()) {
+  for (CpuIsa path : all_paths()) {
     PathScope scope(path);
     check_mixed<float, float>(), check_mixed<float, bf16>(), check_mixed<float, double>();
     check_mixed<bf16, float>(), check_mixed<bf16, bf16>(), check_mixed<bf16, double>();
@@ -346,7 +346,7 @@ TEST_CASE("sum_squares: in double, whatever the size of the values") {
   const auto x = random<float>("sum_squares", 0, 40009, 1e25);
   double expected = 0;
   for (float v : x) expected += static_cast<double>(v) * static_cast<double>(v);
-  for (CpuPath path : all_paths()) {
+  for (CpuIsa path : all_paths()) {
     PathScope scope(path);
     CHECK(std::fabs(sum_squares(cpu, x.data(), 40009) / expected - 1) < 1e-12);
   }
@@ -386,7 +386,7 @@ void check_adamw() {
 }
 
 TEST_CASE("adamw: three steps as the rule says, in every type") {
-  for (CpuPath path : all_paths()) {
+  for (CpuIsa path : all_paths()) {
     PathScope scope(path);
     check_adamw<float>();
     check_adamw<bf16>();

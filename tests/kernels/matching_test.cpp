@@ -109,14 +109,15 @@ TEST_CASE_TEMPLATE("frobenius, add_scaled: by hand, also in place", T, float, bf
   CHECK(converted<double>(x) == Doubles{5, 8, 6, -2, 2.5, 9});
 }
 
-TEST_CASE_TEMPLATE("keep_stronger: the trial that moves the score most, either way; the first of equal ones",
-                   T, float, bf16, double) {
+TEST_CASE_TEMPLATE(
+    "keep_worst_case: the trial that moves the score most, either way; the first of equal ones", T, float,
+    bf16, double) {
   const auto clean = converted<T>(Doubles{10, 10, 10});
   std::vector<acc<T>> strength{1, 1, 1}, change{0, 0, 0};
   const auto round = [&](acc<T> trial, const Doubles& scores) {
     const std::vector<acc<T>> trials(3, trial);
     const auto score = converted<T>(scores);
-    keep_stronger(cpu, strength.data(), change.data(), trials.data(), score.data(), clean.data(), 3);
+    keep_worst_case(cpu, strength.data(), change.data(), trials.data(), score.data(), clean.data(), 3);
   };
   round(2, {11, 10, 12}), round(3, {7, 10, 8}), round(4, {12, 10, 9});
   CHECK(strength == std::vector<acc<T>>{3, 1, 2});

@@ -74,13 +74,13 @@ TEST_CASE_TEMPLATE("the noise's search and variance on CUDA equal the plain ones
   for (int64_t n : {0, 1, 13, 300}) {
     CAPTURE(n);
     const auto trial = random<float>("trial", 0, n);
-    check_kernel<T>({"keep_stronger", {random<T>("score", 0, n), random<T>("clean", 0, n)}, {}, {{n}, {n}}},
+    check_kernel<T>({"keep_worst_case", {random<T>("score", 0, n), random<T>("clean", 0, n)}, {}, {{n}, {n}}},
                     [&](auto dev, auto in, auto, auto sums) {
                       auto zero = there(dev, std::vector<float>(static_cast<size_t>(n), 0.0f));
                       auto a = there(dev, trial);
                       noise_factor(dev, sums[0], zero.data(), zero.data(), zero.data(), n);
                       noise_factor(dev, sums[1], zero.data(), zero.data(), zero.data(), n);
-                      keep_stronger(dev, sums[0], sums[1], a.data(), in[0], in[1], n);
+                      keep_worst_case(dev, sums[0], sums[1], a.data(), in[0], in[1], n);
                     });
   }
   for (const auto& [b, t, d] : {std::array<int64_t, 3>{1, 1, 1}, {5, 7, 13}, {3, 197, 16}, {2, 196, 192}}) {

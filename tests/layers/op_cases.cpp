@@ -190,10 +190,10 @@ void add_method(std::vector<OpCase>& t) {
                  return score_contrast(v[0], contrast_targets({0, .04, .5, .52, .55, .9, .2}, .05), 0.2);
                },
                7 * 13});
-  t.push_back({"weighted_total",
+  t.push_back({"weighted_sum",
                {x({7, 13}), x({13}), fixed({7, 13}), fixed({13})},
                [](const In& v) {
-                 return weighted_total({{mse(v[0], v[2].value), 1}, {smooth_l1(v[1], v[3].value), 0.25}});
+                 return weighted_sum({{mse(v[0], v[2].value), 1}, {smooth_l1(v[1], v[3].value), 0.25}});
                },
                91});
 }

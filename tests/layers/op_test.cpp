@@ -34,7 +34,7 @@ void compare(const OpCase& c, const std::vector<Tensor>& got, const std::vector<
 }  // namespace
 
 TEST_CASE("gradients equal central differences in F64") {
-  const PathScope plain(CpuPath::Plain);
+  const PathScope plain(CpuIsa::Plain);
   for (const OpCase& c : op_cases()) {
     CAPTURE(c.name);
     const std::vector<Var> inputs = make_inputs(c, DType::F64, cpu_device);
@@ -66,7 +66,7 @@ TEST_CASE("gradients equal central differences in F64") {
 }
 
 TEST_CASE("each fast CPU path equals the plain one, forward and backward") {
-  for (CpuPath path : {CpuPath::Avx2, CpuPath::Avx512, CpuPath::Onednn}) {
+  for (CpuIsa path : {CpuIsa::Avx2, CpuIsa::Avx512, CpuIsa::Onednn}) {
     if (!available(path)) {
       MESSAGE("not on this machine: " << std::string(name_of(path)));
       continue;
@@ -78,7 +78,7 @@ TEST_CASE("each fast CPU path equals the plain one, forward and backward") {
         CAPTURE(name_of(dtype));
         std::vector<Tensor> expected, got;
         {
-          const PathScope guard(CpuPath::Plain);
+          const PathScope guard(CpuIsa::Plain);
           expected = run(c, dtype);
         }
         {

@@ -195,7 +195,7 @@ void check_vit(const std::string& path, DType dtype) {
   const Var input = Var::leaf(file.tensor("input").to(dtype));
   const Var tokens = vit.embed(input);
   CHECK(scaled_error(tokens.value, file.tensor("out.embed")) <= bounds.out);
-  SumAndNorm stream = vit.norm_before(0)({}, {}, tokens);
+  ResidualNorm stream = vit.norm_before(0)({}, {}, tokens);
   for (size_t i = 0; i < vit.blocks.size(); ++i) {
     stream = vit.blocks[i](stream, vit.norm_before(i + 1));
     CHECK(scaled_error(stream.sum.value, file.tensor(concat("out.block", i))) <= bounds.out);
@@ -244,16 +244,16 @@ TEST_CASE("the panel decoder equals torch.nn.TransformerDecoderLayer") {
   const SafeTensors file = SafeTensors::open(golden_path("deiqt_decoder.safetensors"));
   for (DType dtype : {DType::F64, DType::F32}) {
     CAPTURE(name_of(dtype));
-    PanelConfig c;
+    QueryDecoderConfig c;
     c.width = 48;
     ParamSet params;
-    const PanelDecoder decoder(params, c);
+    const QueryDecoder decoder(params, c);
     params.allocate(cpu_device, dtype, true);
     load_golden(params, file);
     const Bounds bounds = dtype == DType::F64 ? Bounds{1e-6, 1e-6} : ten_times(file);
     const Var cls = Var::leaf(file.tensor("cls").to(dtype)),
               patches = Var::leaf(file.tensor("patches").to(dtype));
-    const PanelDecoder::Output out = decoder(cls, patches);
+    const QueryDecoder::Output out = decoder(cls, patches);
     CHECK(scaled_error(out.tokens.value, file.tensor("out.decoder")) <= bounds.out);
     CHECK(scaled_error(out.judges.value, file.tensor("out.judges")) <= bounds.out);
     CHECK(scaled_error(out.score.value, file.tensor("out.score")) <= bounds.out);
@@ -282,7 +282,7 @@ TEST_CASE("DeiT-Tiny on two photos: every listed depth, the logits and gradients
   const auto image0 = [](const Var& x) { return x.value.rows(0, 1); };
   const Var tokens = vit.embed(input);
   CHECK(scaled_error(image0(tokens), file.tensor("out.embed")) <= bounds.out);
-  SumAndNorm stream = vit.norm_before(0)({}, {}, tokens);
+  ResidualNorm stream = vit.norm_before(0)({}, {}, tokens);
   for (size_t i = 0; i < vit.blocks.size(); ++i) {
     stream = vit.blocks[i](stream, vit.norm_before(i + 1));
     const std::string name = concat("out.block", i);

@@ -54,7 +54,7 @@ Tensor integers(const std::string& name) {  // I64 -> I32
 struct Fixture {
   ParamSet params;
   FeatureSelection select{params, 48};
-  PanelDecoder decoder{params, {.width = 48}};
+  QueryDecoder decoder{params, {.width = 48}};
   Var cls, patches, gates, gated_cls, gated;
 
   Fixture() {
@@ -118,18 +118,18 @@ TEST_CASE("the whole loss and every gradient equal PyTorch's") {
   const Fixture f;
   const json c = config();
   const Tensor weight = match_weights(integers("partner"), DType::F64), noise = f.noise(), y = get("y");
-  const PanelDecoder::Output clean = f.decoder(f.gated_cls, f.gated);
-  const PanelDecoder::Output moved = f.decoder(f.gated_cls, perturb(f.gated, noise, get("a")));
+  const QueryDecoder::Output clean = f.decoder(f.gated_cls, f.gated);
+  const QueryDecoder::Output moved = f.decoder(f.gated_cls, perturb(f.gated, noise, get("a")));
   check_equal("decoder_out", clean.tokens.value, get("decoder_out"));
   check_equal("decoder_out_perturbed", moved.tokens.value, get("decoder_out_perturbed"));
   check_equal("scores", clean.score.value, get("scores"));
   check_equal("scores_perturbed", moved.score.value, get("scores_perturbed"));
 
   const Var base = smooth_l1(clean.score, y);
-  const Var cons = weighted_total({{weighted_smooth_l1(moved.score, y, weight), 1},
-                                   {cosine_distance(moved.tokens, clean.tokens.value, weight), c["w_f"]}});
+  const Var cons = weighted_sum({{weighted_smooth_l1(moved.score, y, weight), 1},
+                                 {cosine_distance(moved.tokens, clean.tokens.value, weight), c["w_f"]}});
   const Var sel = selection_loss(f.gates, noise_variance(noise, get("a"), weight));
-  const Var loss = weighted_total({{base, 1}, {cons, c["w_c"]}, {sel, c["w_s"]}});
+  const Var loss = weighted_sum({{base, 1}, {cons, c["w_c"]}, {sel, c["w_s"]}});
   check_equal("l_base", base.value, get("l_base"));
   check_equal("l_cons", cons.value, get("l_cons"));
   check_equal("l_sel", sel.value, get("l_sel"));
@@ -147,9 +147,9 @@ TEST_CASE("nothing matched: no noise, and losses of 0 without gradient") {
   const Tensor noise = gather_tokens(get("memory_P"), none, integers("perm"));
   const Tensor factor = noise_factor(get("a"), image_norms(f.gated.value), image_norms(noise));
   const auto moved = f.decoder(f.gated_cls, perturb(f.gated, noise, factor));
-  const Var loss = weighted_total({{weighted_smooth_l1(moved.score, y, weight), 1},
-                                   {cosine_distance(moved.tokens, moved.tokens.value, weight), 1},
-                                   {selection_loss(f.gates, noise_variance(noise, factor, weight)), 1}});
+  const Var loss = weighted_sum({{weighted_smooth_l1(moved.score, y, weight), 1},
+                                 {cosine_distance(moved.tokens, moved.tokens.value, weight), 1},
+                                 {selection_loss(f.gates, noise_variance(noise, factor, weight)), 1}});
   CHECK(loss.value.span<double>()[0] == 0);
   backward(loss);
   for (double g : f.patches.grad().span<double>()) REQUIRE(g == 0);

@@ -263,7 +263,7 @@ TEST_CASE("the plan of a step adds up to what the mathematics needs") {
 // The functions that the headers of kernels/*.cu declare; NAME_own is what NAME comes to without a library.
 std::set<std::string> kernel_functions() {
   std::set<std::string> names;
-  for (const auto& file : fs::directory_iterator(std::string(QFM_SOURCE_DIR) + "/kernels")) {
+  for (const auto& file : fs::recursive_directory_iterator(std::string(QFM_SOURCE_DIR) + "/kernels")) {
     if (file.path().extension() != ".h" || !fs::exists(fs::path(file).replace_extension(".cu"))) continue;
     const std::string source = read_text(file.path());
     for (size_t at = 0; (at = source.find("(Cuda,", at)) != std::string::npos; ++at) {

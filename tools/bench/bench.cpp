@@ -114,7 +114,7 @@ BenchReport::BenchReport(const BenchOptions& options, const std::string& what, P
   report_ = bench_header(what, options, where, peaks_);
   if (on_cpu) report_["path"] = name_of(cpu_path());
   report_["rows"] = Json::array();
-  say_kernels(report_, where.device);
+  add_kernel_policy(report_, where.device);
   const std::string path = on_cpu ? concat(", path ", name_of(cpu_path())) : "";
   print(format("%s, %d threads, %s%s, commit %s\nmeasured peak: %s\n",
                report_["device"].get<std::string>().c_str(), threads(), options.common.dtype.c_str(),
@@ -158,7 +158,7 @@ double forward_gflop(const VitConfig& vit) {
   return 2e-9 * (embed + static_cast<double>(vit.depth) * block);
 }
 
-double forward_gflop(const VitConfig& vit, const PanelConfig& panel) {
+double forward_gflop(const VitConfig& vit, const QueryDecoderConfig& panel) {
   const auto d = static_cast<double>(vit.width), q = static_cast<double>(panel.judges),
              n = static_cast<double>(vit.patches());
   const double self = q * d * 4 * d + 2 * q * q * d;

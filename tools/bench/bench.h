@@ -89,7 +89,7 @@ int64_t beyond_caches(Device device);
 Json peak_memory(Device device);
 
 // What the device can do at most, measured now; on a GPU by a large product of the placement's type, of the
-// fastest kernel that there is, and a copy far beyond the L2 cache.
+// fastest kernel that there is, and a copy far cold_bytes the L2 cache.
 Peaks peaks_of(Placement where);
 // The same, or those of the report that --peaks names. Throws UsageError where that is of another device,
 // number of threads or type.
@@ -120,7 +120,7 @@ class BenchReport {
 
 // Matrix FLOPs of one image by the mathematics, 2 per multiply-add; elementwise work is not counted.
 double forward_gflop(const VitConfig& vit);
-double forward_gflop(const VitConfig& vit, const PanelConfig& panel);  // of the decoder alone
+double forward_gflop(const VitConfig& vit, const QueryDecoderConfig& panel);  // of the decoder alone
 // Forward, and both gradients of every product except the one to the pixels.
 double training_gflop(const ModelConfig& model);
 

@@ -18,7 +18,7 @@ class KernelReport {
       : options_(options), peaks_(peaks_of(options, where)) {
     report_ = bench_header("kernels", options, where, peaks_);
     report_.update({{"arch", arch}, {"batch", batch}, {"rows", Json::array()}, {"ladders", Json::array()}});
-    say_kernels(report_, where.device);
+    add_kernel_policy(report_, where.device);
     print(format("%s, %s, commit %s\nmeasured peak: %s\n", report_["device"].get<std::string>().c_str(),
                  options.common.dtype.c_str(), commit(), text_of(peaks_).c_str()));
     if (where.device != cpu_device && !cuda::keeps_time())
@@ -92,14 +92,14 @@ int bench_kernels(const BenchOptions& options, Placement where) {
   const ModelConfig config = model_config(arch);
   const bool on_cpu = where.device == cpu_device, on_gpu = !on_cpu && cuda::keeps_time();
   const int64_t batch = options.batch > 0 ? options.batch : on_gpu ? 256 : on_cpu ? 8 : 1;
-  const int64_t beyond = beyond_caches(where.device);
+  const int64_t cold_bytes = beyond_caches(where.device);
   KernelReport report(options, where, arch, batch);
-  for (const KernelCase& c : kernel_cases(config, batch, where, beyond))
+  for (const KernelCase& c : kernel_cases(config, batch, where, cold_bytes))
     if (c.name.find(options.only) != std::string::npos) report.measure(c, where.device);
   if (!on_cpu) {
     const Placement bf16{where.device, DType::BF16};
     const Peaks peaks = where.dtype == DType::BF16 ? report.peaks() : peaks_of(bf16);
-    report.add_ladders(bench_ladders(options.only, config.vit, batch, where.device, peaks, beyond));
+    report.add_ladders(bench_ladders(options.only, config.vit, batch, where.device, peaks, cold_bytes));
   }
   return report.finish();
 }

@@ -37,7 +37,7 @@ bool multiply(const GemmShape& shape, const Tensor& c, const Tensor& a, const Te
 void take_product_peak(Peaks& peaks, Placement where) {
   const int64_t n = cuda::keeps_time() ? 8192 : 128;
   // Of normal numbers: zeros draw less power, which lets the clock rise.
-  const Rotation make(where, 1, 0);
+  const ColdBuffers make(where, 1, 0);
   const Buffer a = make({n, n}), b = make({n, n}), c = make({n, n});
   const GemmShape shape{n, n, n, false, true};
   const auto run = [&](int algorithm) {
@@ -58,8 +58,8 @@ void take_product_peak(Peaks& peaks, Placement where) {
 }
 
 double copy_gbs(Device device) {
-  const Shape beyond{beyond_caches(device) / int64_t{sizeof(float)}};
-  const Tensor from = Tensor::zeros(beyond, DType::F32, device), to = like(from);
+  const Shape cold_bytes{beyond_caches(device) / int64_t{sizeof(float)}};
+  const Tensor from = Tensor::zeros(cold_bytes, DType::F32, device), to = like(from);
   const double ms = time_calls(device, [&](size_t) { to.copy_from(from); }).least;
   return 2.0 * static_cast<double>(from.bytes()) / ms / 1e6;
 }

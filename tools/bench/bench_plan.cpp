@@ -68,7 +68,7 @@ Costs costs_of_method(ModelConfig config, int64_t batch, DType dtype) {
   QfmIqm model(config, cpu_device, dtype, true);
   model.init(0);
   Optimizer optimizer(model.params);
-  MethodOptions method;
+  QfmOptions method;
   method.batch = batch;
   method.match.emplace();
   TrainStep step(model, optimizer, method);

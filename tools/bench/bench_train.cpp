@@ -55,12 +55,12 @@ std::vector<std::string> write_photos(const std::string& folder, int count) {
   return paths;
 }
 
-MethodOptions method_of(const BenchOptions& options, int64_t batch) {
-  MethodOptions method;
+QfmOptions method_of(const BenchOptions& options, int64_t batch) {
+  QfmOptions method;
   method.batch = batch, method.w_contrast = options.w_contrast;
   if (options.match == "off") return method;
   MatchOptions& match = method.match.emplace();
-  match.mode = match_mode(options.match), match.trials = options.adversarial;
+  match.mode = match_mode(options.match), match.num_candidates = options.adversarial;
   match.rule = {1.0f, 1.0f};  // all that is not the same photo matches: the most that noise can cost
   return method;
 }
@@ -84,8 +84,8 @@ ModelConfig config_of(const BenchOptions& options, const std::string& arch) {
   return config;
 }
 
-// A run's model and steps, as train/run/trainer.cpp takes them: on CUDA the next batch is on its way while one
-// computes.
+// A run's model and steps, as train/run/trainer.cpp takes them: on CUDA the next batch is on its way while
+// one computes.
 class Trainee {
  public:
   Trainee(const BenchOptions& options, const std::string& arch, int64_t batch, Placement where)
@@ -104,7 +104,7 @@ class Trainee {
     const Batch batch = next_ ? *std::exchange(next_, std::nullopt) : draw();
     (*step_)(batch, std::exchange(epoch_, 1u), 1e-5, [&] {
       next_ = draw();
-      step_->stage(*next_, epoch_);
+      step_->upload(*next_, epoch_);
     });
   }
 

@@ -21,11 +21,11 @@ namespace {
 constexpr int kMostSuggestions = 8;
 
 // The patch embedding as the model runs it without gradients.
-KernelCase patch_embedding(const VitConfig& vit, int64_t batch, Placement where, int64_t beyond) {
+KernelCase patch_embedding(const VitConfig& vit, int64_t batch, Placement where, int64_t cold_bytes) {
   const auto prepare = [=]() -> KernelCase::Run {
     const Shape pixels{batch, 3, vit.image_height, vit.image_width};
-    const Rotation make(
-        where, static_cast<double>(pixels.numel()) * static_cast<double>(size_of(where.dtype)), beyond);
+    const ColdBuffers make(
+        where, static_cast<double>(pixels.numel()) * static_cast<double>(size_of(where.dtype)), cold_bytes);
     return [images = make(pixels), w = make({vit.width, 3, vit.patch, vit.patch}),
             b = make({vit.width})](size_t turn) {
       const NoGrad inference;
@@ -40,14 +40,14 @@ KernelCase patch_embedding(const VitConfig& vit, int64_t batch, Placement where,
 // While it lives, choices are made so and the operations that ask are listed.
 struct Listening {
   std::set<std::string> asked;
-  explicit Listening(Deciding by) {
+  explicit Listening(KernelPolicy by) {
     by.asked = &asked;
-    set_deciding(std::move(by));
+    set_policy(std::move(by));
   }
   ~Listening() {
-    Deciding by = deciding();
+    KernelPolicy by = policy();
     by.asked = nullptr;
-    set_deciding(std::move(by));
+    set_policy(std::move(by));
   }
   Listening(const Listening&) = delete;
   Listening& operator=(const Listening&) = delete;
@@ -56,8 +56,8 @@ struct Listening {
 // The operations of the case that may go to a vendor. A patch embedding decides before the product that it
 // else is.
 std::set<std::string> asked_by(const KernelCase::Run& run) {
-  Deciding own;
-  own.prefer = Deciding::Prefer::Own;
+  KernelPolicy own;
+  own.prefer = KernelPolicy::Prefer::Own;
   Listening listening(std::move(own));
   run(0);
   std::set<std::string> asked = listening.asked;
@@ -69,7 +69,7 @@ std::set<std::string> asked_by(const KernelCase::Run& run) {
 
 // Makes every operation of the case follow the choice. False: the vendor could not.
 bool follow(const Choice& choice, const std::set<std::string>& keys, const KernelCase::Run& run) {
-  Deciding by;
+  KernelPolicy by;
   for (const std::string& key : keys) by.table.choices[key] = choice;
   const Listening listening(std::move(by));
   const uint64_t before = vendor_calls();
@@ -118,7 +118,7 @@ int bench_tune(const BenchOptions& options, Placement where) {
   QFM_CHECK(!vendors.empty(), "bench tune: this build has neither cuBLASLt nor cuDNN to measure");
   const std::string arch = options.arch.empty() ? "vit-small" : options.arch;
   const int64_t batch = options.batch > 0 ? options.batch : 256;
-  ChoiceTable table;
+  PolicyTable table;
   table.about = {{"device", cuda::device_name()}, {"driver", cuda::driver_version()}, {"commit", commit()}};
   for (size_t begin = 0; begin < vendors.size();) {  // "cublaslt 13.1.0, cudnn 9.19.0"
     const size_t end = std::min(vendors.find(", ", begin), vendors.size()), space = vendors.find(' ', begin);
@@ -128,9 +128,9 @@ int bench_tune(const BenchOptions& options, Placement where) {
   print(format("%s, %s, %s\n%-52s %10s %10s  %s\n", cuda::device_name().c_str(), vendors.c_str(),
                options.common.dtype.c_str(), "", "own us", "vendor us", "choice"));
   const ModelConfig config = model_config(arch);
-  const int64_t beyond = beyond_caches(where.device);
-  auto cases = kernel_cases(config, batch, where, beyond);
-  cases.push_back(patch_embedding(config.vit, batch, where, beyond));
+  const int64_t cold_bytes = beyond_caches(where.device);
+  auto cases = kernel_cases(config, batch, where, cold_bytes);
+  cases.push_back(patch_embedding(config.vit, batch, where, cold_bytes));
   int failed = 0;
   for (const KernelCase& c : cases) {
     if (c.name.find(options.only) == std::string::npos) continue;
@@ -141,7 +141,7 @@ int bench_tune(const BenchOptions& options, Placement where) {
       keys = asked_by(run);
       if (!keys.empty()) t = tuned(keys, run, where.device);
     });
-    set_deciding({});
+    set_policy({});
     if (!failure.empty()) {
       warn(error_line(concat(c.name, ": ", failure, "; left out of the table")));
       ++failed;

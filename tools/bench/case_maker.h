@@ -20,9 +20,9 @@ struct Array {
 };
 
 // The arrays of one turn. Each becomes the pointer that the kernel's parameter asks for.
-class Turn {
+class BufferSet {
  public:
-  Turn(const std::vector<Buffer>& buffers, size_t turn) : buffers_(buffers), turn_(turn) {}
+  BufferSet(const std::vector<Buffer>& buffers, size_t turn) : buffers_(buffers), turn_(turn) {}
   struct Argument {
     const Tensor& tensor;
     template <class T>
@@ -39,7 +39,7 @@ class Turn {
 
 class CaseMaker {
  public:
-  CaseMaker(const ModelConfig& model, int64_t batch, Placement where, int64_t beyond)
+  CaseMaker(const ModelConfig& model, int64_t batch, Placement where, int64_t cold_bytes)
       : b(batch),
         t(model.vit.tokens()),
         n(model.vit.patches()),
@@ -48,7 +48,7 @@ class CaseMaker {
         q(model.panel.judges),
         vit(model.vit),
         where_(where),
-        beyond_(beyond) {}
+        beyond_(cold_bytes) {}
 
   // Images, tokens and patches of one, width, heads, judges.
   const int64_t b, t, n, d, h, q;
@@ -76,12 +76,12 @@ class CaseMaker {
   // call(device tag, T{}, turn) runs the kernel once.
   template <class Call>
   void add(const What& what, std::vector<Array> arrays, Call call) {
-    const auto prepare = [arrays, call, name = what.name](const Rotation& make) {
+    const auto prepare = [arrays, call, name = what.name](const ColdBuffers& make) {
       std::vector<Buffer> buffers;
       for (const Array& a : arrays) buffers.push_back(made(make, a));
       const Tensor type({1}, make.where.dtype, make.where.device);
       return [name, call, buffers, type](size_t turn) {
-        dispatch({name.c_str()}, type, [&](auto dev, auto t) { call(dev, t, Turn(buffers, turn)); });
+        dispatch({name.c_str()}, type, [&](auto dev, auto t) { call(dev, t, BufferSet(buffers, turn)); });
       };
     };
     add_prepared(what, prepare);
@@ -91,7 +91,7 @@ class CaseMaker {
   void add_prepared(const What& what, Prepare prepare) {
     std::string shape;
     for (int64_t dim : what.dims) shape += (shape.empty() ? "" : "x") + std::to_string(dim);
-    const Rotation make(where_, what.bytes, beyond_);
+    const ColdBuffers make(where_, what.bytes, beyond_);
     cases_.push_back({what.name, what.kernel, shape, what.note, what.flops, what.bytes,
                       [prepare, make] { return KernelCase::Run(prepare(make)); }});
   }
@@ -102,7 +102,7 @@ class CaseMaker {
   static double bytes_of(int64_t elements, DType dtype) {
     return static_cast<double>(elements) * static_cast<double>(size_of(dtype));
   }
-  static Buffer made(const Rotation& make, const Array& a) {
+  static Buffer made(const ColdBuffers& make, const Array& a) {
     if (!a.fixed.empty()) return Buffer(a.fixed);
     Buffer buffer(a.shape, a.dtype, make.where.device, make.copies);
     for (size_t i = 0; a.zero && i < make.copies; ++i) buffer[i].fill_zero();

@@ -39,9 +39,9 @@ Buffer::Buffer(Shape shape, DType dtype, Device device, size_t copies) {
   }
 }
 
-Rotation::Rotation(Placement where, double bytes, int64_t beyond)
+ColdBuffers::ColdBuffers(Placement where, double bytes, int64_t cold_bytes)
     : where(where),
       copies(static_cast<size_t>(
-          std::clamp(std::ceil(static_cast<double>(beyond) / bytes), 1.0, double{kMostCopies}))) {}
+          std::clamp(std::ceil(static_cast<double>(cold_bytes) / bytes), 1.0, double{kMostCopies}))) {}
 
 }  // namespace qfm

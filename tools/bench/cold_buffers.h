@@ -22,11 +22,11 @@ class Buffer {
 };
 
 // Makes the buffers of one call.
-struct Rotation {
-  // So many copies that those of a call that moves `bytes` make up `beyond` bytes at least: four times the
-  // last cache. But no more than kMostCopies: of a few numbers only the launch counts.
+struct ColdBuffers {
+  // So many copies that those of a call that moves `bytes` make up `cold_bytes` bytes at least: four times
+  // the last cache. But no more than kMostCopies: of a few numbers only the launch counts.
   static constexpr int kMostCopies = 1024;
-  Rotation(Placement where, double bytes, int64_t beyond);
+  ColdBuffers(Placement where, double bytes, int64_t cold_bytes);
   // Of the placement's type, or of the type it accumulates in.
   Buffer operator()(Shape shape, bool accumulator = false) const {
     return (*this)(shape, accumulator ? acc_of(where.dtype) : where.dtype);

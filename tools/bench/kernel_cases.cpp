@@ -21,22 +21,23 @@ void add_norms(CaseMaker& make) {
   const Array area = make.of({m, n}), row = make.of({n}), stats = make.sums({m}), sums = make.sums({n});
   const auto streams = [&](int count) { return count * make.bytes(m * n); };
   make.add({"layernorm", "layernorm_forward", {m, n}, 0, streams(2)}, {area, stats, stats, area, row, row},
-           [=]<class T>(auto dev, T, const Turn& at) {
+           [=]<class T>(auto dev, T, const BufferSet& at) {
              layernorm_forward<T>(dev, at[0], at[1], at[2], at[3], at[4], at[5], m, n, 1e-6);
            });
   make.add({"layernorm.backward", "layernorm_backward", {m, n}, 0, streams(3)},
            {area, sums, sums, area, area, row, stats, stats, make.sums({layernorm_workspace(m, n)})},
-           [=]<class T>(auto dev, T, const Turn& at) {
+           [=]<class T>(auto dev, T, const BufferSet& at) {
              layernorm_backward<T>(dev, at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7], at[8], m, n);
            });
   make.add({"residual_layernorm", "residual_layernorm_forward", {m, n}, 0, streams(4)},
-           {area, area, stats, stats, area, row, area, row, row}, [=]<class T>(auto dev, T, const Turn& at) {
+           {area, area, stats, stats, area, row, area, row, row},
+           [=]<class T>(auto dev, T, const BufferSet& at) {
              residual_layernorm_forward<T>(dev, at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7], at[8],
                                            m, n, 1e-6);
            });
   make.add({"residual_layernorm.backward", "residual_layernorm_backward", {m, n}, 0, streams(6)},
            {area, area, sums, sums, sums, area, area, area, area, row, row, stats, stats},
-           [=]<class T>(auto dev, T, const Turn& at) {
+           [=]<class T>(auto dev, T, const BufferSet& at) {
              residual_layernorm_backward<T>(dev, at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7],
                                             at[8], at[9], at[10], at[11], at[12], m, n);
            });
@@ -60,7 +61,7 @@ void add_product(CaseMaker& make, const std::string& name, Product what, int64_t
   make.add({name, "gemm", {s.m, s.n, s.k}, s.flops(), bytes},
            {dw ? make.sums(out) : make.of(out), make.of({s.m, s.k}), make.of({s.k, s.n}), make.of({s.n}),
             make.of(pre ? out : none), make.of(fused.residual ? out : none), make.sums({s.m})},
-           [=]<class T>(auto dev, T, const Turn& at) {
+           [=]<class T>(auto dev, T, const BufferSet& at) {
              GemmEpilogue<T> e;
              if (fused.bias) e.bias = at[3];
              if (fused.gelu) e.pre_gelu = at[4], e.gelu = true;
@@ -97,7 +98,7 @@ void add_attention(CaseMaker& make) {
             {b, s.heads, t, s.head_dim},
             s.forward_flops(),
             make.bytes(4 * b * t * d)},
-           {o, lse, qkv}, [=]<class T>(auto dev, T, const Turn& at) {
+           {o, lse, qkv}, [=]<class T>(auto dev, T, const BufferSet& at) {
              const T* x = at[2];
              attention_forward<T>(dev, s, view<T>(at[0], 0, d), at[1], view(x, 0, 3 * d), view(x, d, 3 * d),
                                   view(x, 2 * d, 3 * d));
@@ -108,7 +109,7 @@ void add_attention(CaseMaker& make) {
             2.5 * s.forward_flops(),
             make.bytes(8 * b * t * d),
             "FLOPs as public charts count them: 2.5 x forward, 5 products"},
-           {qkv, o, qkv, o, lse}, [=]<class T>(auto dev, T, const Turn& at) {
+           {qkv, o, qkv, o, lse}, [=]<class T>(auto dev, T, const BufferSet& at) {
              T* dx = at[0];
              const T* x = at[2];
              attention_backward<T>(dev, s, view(dx, 0, 3 * d), view(dx, d, 3 * d), view(dx, 2 * d, 3 * d),
@@ -124,7 +125,7 @@ void add_simple(CaseMaker& make, const std::string& name, const std::string& ker
   const int64_t n = shape.numel();
   make.add({name, kernel, {n}, 0, streams * make.bytes(n)},
            {make.of(shape), make.of(shape), make.of(streams > 2 ? shape : Shape{1})},
-           [=]<class T>(auto dev, T type, const Turn& at) {
+           [=]<class T>(auto dev, T type, const BufferSet& at) {
              T* y = at[0];
              const T *x = at[1], *z = at[2];
              call(dev, type, y, x, z, n);
@@ -149,18 +150,20 @@ void add_elementwise(CaseMaker& make) {
   simple("scale", "scale", area, 2,
          [](auto dev, auto, auto* y, auto* x, auto*, int64_t n) { scale(dev, y, x, 0.5, n); });
   // Reads what it adds to as well.
-  make.add({"accumulate", "accumulate", {rows * d}, 0, make.bytes(3 * rows * d)},
-           {make.of(area), make.of(area)},
-           [n = rows * d]<class T>(auto dev, T, const Turn& at) { accumulate<T, T>(dev, at[0], at[1], n); });
   make.add(
-      {"scale_by", "scale_by", {rows * d}, 0, make.bytes(2 * rows * d)},
-      {make.of(area), make.of(area), make.sums({1})},
-      [n = rows * d]<class T>(auto dev, T, const Turn& at) { scale_by<T>(dev, at[0], at[1], at[2], n); });
+      {"accumulate", "accumulate", {rows * d}, 0, make.bytes(3 * rows * d)}, {make.of(area), make.of(area)},
+      [n = rows * d]<class T>(auto dev, T, const BufferSet& at) { accumulate<T, T>(dev, at[0], at[1], n); });
+  make.add({"scale_by", "scale_by", {rows * d}, 0, make.bytes(2 * rows * d)},
+           {make.of(area), make.of(area), make.sums({1})},
+           [n = rows * d]<class T>(auto dev, T, const BufferSet& at) {
+             scale_by<T>(dev, at[0], at[1], at[2], n);
+           });
   make.add({"cast", "cast", {rows * d}, 0, make.bytes(rows * d) + make.sum_bytes(rows * d)},
-           {make.sums(area), make.of(area)},
-           [n = rows * d]<class T>(auto dev, T, const Turn& at) { cast<acc<T>, T>(dev, at[0], at[1], n); });
+           {make.sums(area), make.of(area)}, [n = rows * d]<class T>(auto dev, T, const BufferSet& at) {
+             cast<acc<T>, T>(dev, at[0], at[1], n);
+           });
   make.add({"add_position", "add_broadcast", {b, t * d}, 0, make.bytes(2 * rows * d)},
-           {make.of(area), make.of(area), make.of({t, d})}, [=]<class T>(auto dev, T, const Turn& at) {
+           {make.of(area), make.of(area), make.of({t, d})}, [=]<class T>(auto dev, T, const BufferSet& at) {
              add_broadcast<T>(dev, at[0], at[1], at[2], b, t * d);
            });
 }
@@ -169,27 +172,28 @@ void add_rowwise(CaseMaker& make) {
   const int64_t b = make.b, t = make.t, d = make.d, n = make.n, rows = b * t, scores = b * make.h * t;
   const Array area = make.of({rows, d}), row = make.of({d}), attention = make.of({scores, t});
   make.add({"layerscale", "layerscale_forward", {rows, d}, 0, make.bytes(3 * rows * d)},
-           {area, area, row, area}, [=]<class T>(auto dev, T, const Turn& at) {
+           {area, area, row, area}, [=]<class T>(auto dev, T, const BufferSet& at) {
              layerscale_forward<T>(dev, at[0], at[1], at[2], at[3], rows, d);
            });
   make.add({"layerscale.backward", "layerscale_backward", {rows, d}, 0, make.bytes(3 * rows * d)},
-           {area, make.sums({d}), area, area, row}, [=]<class T>(auto dev, T, const Turn& at) {
+           {area, make.sums({d}), area, area, row}, [=]<class T>(auto dev, T, const BufferSet& at) {
              layerscale_backward<T>(dev, at[0], at[1], at[2], at[3], at[4], rows, d);
            });
-  make.add({"softmax", "softmax_forward", {scores, t}, 0, make.bytes(2 * scores * t)}, {attention, attention},
-           [=]<class T>(auto dev, T, const Turn& at) { softmax_forward<T>(dev, at[0], at[1], scores, t); });
+  make.add(
+      {"softmax", "softmax_forward", {scores, t}, 0, make.bytes(2 * scores * t)}, {attention, attention},
+      [=]<class T>(auto dev, T, const BufferSet& at) { softmax_forward<T>(dev, at[0], at[1], scores, t); });
   make.add({"softmax.backward", "softmax_backward", {scores, t}, 0, make.bytes(3 * scores * t)},
-           {attention, attention, attention}, [=]<class T>(auto dev, T, const Turn& at) {
+           {attention, attention, attention}, [=]<class T>(auto dev, T, const BufferSet& at) {
              softmax_backward<T>(dev, at[0], at[1], at[2], scores, t);
            });
   // The patches without the CLS token.
   const TokenCopy slice{b, n, d, n, 0, t, t - n};
   make.add({"copy_tokens", "copy_tokens", {b, n, d}, 0, make.bytes(2 * b * n * d)},
            {make.of({b, n, d}), area},
-           [=]<class T>(auto dev, T, const Turn& at) { copy_tokens<T>(dev, slice, at[0], at[1]); });
+           [=]<class T>(auto dev, T, const BufferSet& at) { copy_tokens<T>(dev, slice, at[0], at[1]); });
   make.add({"sum_rows", "sum_rows", {rows, 4 * d}, 0, make.bytes(4 * rows * d)},
            {make.sums({4 * d}), make.of({rows, 4 * d})},
-           [=]<class T>(auto dev, T, const Turn& at) { sum_rows<T>(dev, at[0], at[1], rows, 4 * d); });
+           [=]<class T>(auto dev, T, const BufferSet& at) { sum_rows<T>(dev, at[0], at[1], rows, 4 * d); });
 }
 
 void add_pixels(CaseMaker& make) {
@@ -198,11 +202,11 @@ void add_pixels(CaseMaker& make) {
   const int64_t values = b * 3 * height * crop;
   const Array images = make.of({b, 3, height, crop});
   make.add({"patchify", "patchify", {values}, 0, make.bytes(2 * values)}, {images, images},
-           [=]<class T>(auto dev, T, const Turn& at) { patchify<T>(dev, p, at[0], at[1]); });
+           [=]<class T>(auto dev, T, const BufferSet& at) { patchify<T>(dev, p, at[0], at[1]); });
   make.add({"unpatchify", "unpatchify", {values}, 0, make.bytes(2 * values)}, {images, images},
-           [=]<class T>(auto dev, T, const Turn& at) { unpatchify<T>(dev, p, at[0], at[1]); });
+           [=]<class T>(auto dev, T, const BufferSet& at) { unpatchify<T>(dev, p, at[0], at[1]); });
   // The sources name the pixels of their own turn.
-  const auto prepare = [=](const Rotation& rotation) {
+  const auto prepare = [=](const ColdBuffers& rotation) {
     const Buffer pixels = rotation({b, height, crop, 3}, DType::U8), out = rotation({b, 3, height, crop});
     std::vector<Tensor> sources;
     for (size_t i = 0; i < rotation.copies; ++i) {
@@ -241,8 +245,8 @@ void add_transformer_cases(CaseMaker& make) {
 }
 
 std::vector<KernelCase> kernel_cases(const ModelConfig& model, int64_t batch, Placement where,
-                                     int64_t beyond) {
-  CaseMaker make(model, batch, where, beyond);
+                                     int64_t cold_bytes) {
+  CaseMaker make(model, batch, where, cold_bytes);
   add_transformer_cases(make);
   add_training_cases(make);
   return make.take();

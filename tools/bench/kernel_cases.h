@@ -19,8 +19,8 @@ struct KernelCase {
   std::function<Run()> prepare;  // makes the buffers; a run uses set `turn` of them, modulo their number
 };
 
-// Every function of kernels/*.h at least once. beyond: see Rotation (tools/bench/cold_buffers.h).
+// Every function of kernels/*.h at least once. cold_bytes: see ColdBuffers (tools/bench/cold_buffers.h).
 std::vector<KernelCase> kernel_cases(const ModelConfig& model, int64_t batch, Placement where,
-                                     int64_t beyond);
+                                     int64_t cold_bytes);
 
 }  // namespace qfm

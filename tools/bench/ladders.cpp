@@ -15,9 +15,9 @@ struct Rung {
 
 struct Ladder {
   std::string name, shape;
-  double flops = 0;                                           // of matrix products, by the mathematics
-  double bytes = 0;                                           // that must move at least once
-  std::function<std::vector<Rung>(const Rotation&)> prepare;  // row 0 first
+  double flops = 0;                                              // of matrix products, by the mathematics
+  double bytes = 0;                                              // that must move at least once
+  std::function<std::vector<Rung>(const ColdBuffers&)> prepare;  // row 0 first
 };
 
 // call(function, turn) calls it with the arrays of that turn.
@@ -37,7 +37,7 @@ Cuda stream() { return Cuda{cuda::compute_stream()}; }
 
 Ladder layernorm_ladder(int64_t rows, int64_t cols) {
   const double bytes = 2 * static_cast<double>(rows * cols) * sizeof(bf16);
-  const auto prepare = [=](const Rotation& make) {
+  const auto prepare = [=](const ColdBuffers& make) {
     const Buffer x = make({rows, cols}), y = make({rows, cols}), w = make({cols}), b = make({cols}),
                  mean = make({rows}, true), rstd = make({rows}, true);
     return rungs("cuDNN", "its layer normalisation", layernorm_by_vendor, layernorm_steps(),
@@ -51,7 +51,7 @@ Ladder layernorm_ladder(int64_t rows, int64_t cols) {
 
 Ladder attention_ladder(AttentionShape s) {
   const int64_t d = s.heads * s.head_dim, tokens = s.batch * s.queries;
-  const auto prepare = [=](const Rotation& make) {
+  const auto prepare = [=](const ColdBuffers& make) {
     const Buffer qkv = make({tokens, 3 * d}), o = make({tokens, d});
     return rungs(
         "cuDNN", "its scaled dot-product attention", attention_by_vendor, attention_steps(),
@@ -68,7 +68,7 @@ Ladder attention_ladder(AttentionShape s) {
 Ladder product_ladder(bool bias_gelu, int64_t m, int64_t n, int64_t k) {
   const double bytes = static_cast<double>(m * k + n * k + m * n) * sizeof(bf16),
                flops = 2 * static_cast<double>(m) * static_cast<double>(n * k);
-  const auto prepare = [=](const Rotation& make) {
+  const auto prepare = [=](const ColdBuffers& make) {
     const Buffer x = make({m, k}), w = make({n, k}), bias = make({n}), y = make({m, n});
     if (!bias_gelu)
       return rungs("cuBLASLt", "its first suggestion", gemm_by_vendor, gemm_steps(), [=](auto run, size_t i) {
@@ -139,7 +139,7 @@ class LadderTable {
 }  // namespace
 
 Json bench_ladders(const std::string& only, const VitConfig& vit, int64_t batch, Device device,
-                   const Peaks& peaks, int64_t beyond) {
+                   const Peaks& peaks, int64_t cold_bytes) {
   const int64_t d = vit.width, tokens = vit.tokens(), rows = batch * tokens;
   Json report = Json::array();
   for (const Ladder& ladder : {layernorm_ladder(rows, d), product_ladder(false, rows, 4 * d, d),
@@ -149,7 +149,7 @@ Json bench_ladders(const std::string& only, const VitConfig& vit, int64_t batch,
     LadderTable table(ladder, peaks);
     std::vector<Rung> rungs;
     const std::string unprepared = failure_of([&] {
-      rungs = ladder.prepare(Rotation({device, DType::BF16}, ladder.bytes, beyond));
+      rungs = ladder.prepare(ColdBuffers({device, DType::BF16}, ladder.bytes, cold_bytes));
     });
     if (!unprepared.empty()) table.add_failed({"all", "", {}}, unprepared);
     for (const Rung& rung : rungs) {

@@ -103,8 +103,8 @@ Peaks measure_peaks(int threads) {
   const auto take = [&](const char* isa, double gflops) {
     if (gflops > peaks.gflops) peaks.gflops = gflops, peaks.by = isa;
   };
-  if (available(CpuPath::Avx2)) take("avx2", fma_gflops(threads, avx2::fma_loop, avx2::fma_loop_flops()));
-  if (available(CpuPath::Avx512))
+  if (available(CpuIsa::Avx2)) take("avx2", fma_gflops(threads, avx2::fma_loop, avx2::fma_loop_flops()));
+  if (available(CpuIsa::Avx512))
     take("avx512", fma_gflops(threads, avx512::fma_loop, avx512::fma_loop_flops()));
   peaks.copy_gbs = copy_gbs(threads);
   return peaks;

@@ -8,7 +8,7 @@ struct Peaks {
   double gflops = 0;    // two operations a multiply-add, the whole device together; 0 on a CPU without AVX2
   std::string by;       // what was fastest: "avx512" or "avx2"; on a GPU "cublaslt", or "own" without it
   std::string of;       // doing what: "f32 FMA"; on a GPU "product of 8192, bf16"
-  double copy_gbs = 0;  // copying between arrays beyond the caches, bytes read + bytes written
+  double copy_gbs = 0;  // copying between arrays cold_bytes the caches, bytes read + bytes written
 };
 
 // Threads are pinned and start together; the slowest counts; the best of 9 runs, as others disturb only

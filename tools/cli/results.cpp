@@ -27,11 +27,11 @@ std::string csv_line(const ScoredPhoto& r) {
 
 double rounded(double value) { return std::round(value * 1e4) / 1e4; }
 
-Json as_json(const PhotoSize& size) { return size.fixed() ? Json(name_of(size)) : Json(size.side); }
+Json as_json(const Resize& size) { return size.fixed() ? Json(name_of(size)) : Json(size.side); }
 Json as_json(std::optional<double> figure) { return figure ? Json(*figure) : Json(nullptr); }
 
-void say_kernels(Json& header, Device device) {
-  if (device != cpu_device) header["kernels"] = choices_text();
+void add_kernel_policy(Json& header, Device device) {
+  if (device != cpu_device) header["kernels"] = policy_text();
 }
 
 std::string to_line(const Json& json) {

@@ -33,13 +33,13 @@ std::string csv_header(const Json& header);
 double rounded(double value);
 
 // The shorter side, as a number (0: none), or "HEIGHTxWIDTH".
-Json as_json(const PhotoSize& size);
+Json as_json(const Resize& size);
 // A figure that may be undefined: null then.
 Json as_json(std::optional<double> figure);
 
-// "kernels": own or vendor's (kernels/vendor/kernel_policy.h), which the bits of a GPU's results depend on. Nothing on the
-// CPU.
-void say_kernels(Json& header, Device device);
+// "kernels": own or vendor's (kernels/vendor/kernel_policy.h), which the bits of a GPU's results depend on.
+// Nothing on the CPU.
+void add_kernel_policy(Json& header, Device device);
 
 // Writes FILE.part as results come, a whole line at a time, and renames it at the end: FILE is the old one or
 // complete, and what was finished when a run dies can be read in FILE.part.

@@ -11,7 +11,7 @@ const char* commit() { return QFM_COMMIT; }
 std::string version_text() {
   std::string text =
       std::string("qfm ") + version() + " (commit " + commit() + ")\nbackends: cpu (plain avx2 avx512";
-  if (available(CpuPath::Onednn)) text += " onednn";
+  if (available(CpuIsa::Onednn)) text += " onednn";
   text += ")";
 #if defined(QFM_CUDA_DEVICE)
   text += " cuda";

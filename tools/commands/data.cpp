@@ -78,7 +78,8 @@ int check(const DataCommand& command) {
   how.problems = &problems;
   const Dataset set = load_dataset(command.data.data, how);
   Progress progress(command.common.quiet, "photos", static_cast<int64_t>(set.samples.size()));
-  const auto findings = examine(set, problems, {threads(), [&](int64_t done) { progress.update(done); }});
+  const auto findings =
+      check_dataset(set, problems, {threads(), [&](int64_t done) { progress.update(done); }});
   progress.clear();
   const Json report = report_of(command, set, findings);
   print(command.json ? to_line(report) : text_of(findings));

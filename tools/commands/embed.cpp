@@ -30,7 +30,7 @@ LoadedModel load_backbone(const std::string& path, Placement where) {
   loaded.info.config = timm_config(file);
   loaded.model = std::make_unique<QfmIqm>(loaded.info.config, where.device, where.dtype, false);
   loaded.model->init(0);
-  init_from(*loaded.model, path);
+  load_pretrained(*loaded.model, path);
   loaded.model->freeze();
   return loaded;
 }

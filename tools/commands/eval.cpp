@@ -46,7 +46,7 @@ EvalReport evaluate(const EvalOptions& options, const Dataset& set, const Loaded
                    {"resize", as_json(predictor.options().resize.value_or(loaded.info.resize))},
                    {"seed", options.common.seed}};
   if (loaded.info.truncated_schedule) report.header["schedule"] = "truncated";
-  say_kernels(report.header, device);
+  add_kernel_policy(report.header, device);
   std::vector<std::string> paths;
   for (const auto& sample : set.samples) paths.push_back(sample.path);
   Progress progress(options.common.quiet, "photos", static_cast<int64_t>(paths.size()));

@@ -65,10 +65,10 @@ std::string line_of(const RunResult& r) {
 }
 
 // What is said while runs are made: a bar over the updates of all of them. For several threads.
-class Talk {
+class ProgressReporter {
  public:
-  Talk(bool quiet, Runner& runner, const ResultLines& lines, const std::vector<ExperimentRun>& runs,
-       size_t all)
+  ProgressReporter(bool quiet, Runner& runner, const ResultLines& lines,
+                   const std::vector<ExperimentRun>& runs, size_t all)
       : quiet_(quiet), runner_(runner), lines_(lines), runs_(runs), all_(all), begun_(made()) {
     int64_t total = 0;
     for (const auto& run : runs) total += runner.updates(run);
@@ -112,7 +112,7 @@ class Talk {
 };
 
 // Until done: passes on that a stop was asked for, and looks every two seconds how far the runs are.
-void watch(const std::atomic<bool>& done, Talk& talk) {
+void watch(const std::atomic<bool>& done, ProgressReporter& talk) {
   for (int tick = 1; !done; ++tick) {
     if (stopping) stop_children();
     else if (tick % 10 == 0) talk.look();
@@ -121,7 +121,8 @@ void watch(const std::atomic<bool>& done, Talk& talk) {
 }
 
 // All of `runs`, `jobs` at a time, on threads that wait for their processes. The number that failed.
-int64_t run_all(Runner& runner, Talk& talk, const std::vector<ExperimentRun>& runs, int jobs, int each) {
+int64_t run_all(Runner& runner, ProgressReporter& talk, const std::vector<ExperimentRun>& runs, int jobs,
+                int each) {
   std::atomic<size_t> next{0};
   std::atomic<int64_t> failed{0};
   std::atomic<bool> done{false};
@@ -150,7 +151,7 @@ int64_t make_runs(const ExperimentOptions& options, const Experiment& e, Device 
   const int jobs = jobs_for(options.jobs, device, runs.size()), each = std::max(1, threads() / jobs);
   note(options.common.quiet, format("qfm: %zu runs to do, %d at a time on %d thread%s each\n", runs.size(),
                                     jobs, each, each == 1 ? "" : "s"));
-  Talk talk(options.common.quiet, runner, lines, runs, runs_of(e).size());
+  ProgressReporter talk(options.common.quiet, runner, lines, runs, runs_of(e).size());
   return run_all(runner, talk, runs, jobs, each);
 }
 

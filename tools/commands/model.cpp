@@ -23,7 +23,7 @@ struct InfoOptions {
 Json closed_channels(const std::string& path, const ModelInfo& info) {
   if (!info.config.select) return nullptr;
   const auto loaded = load_model(path, cpu_device, DType::F32, false);
-  const Tensor gate = loaded.model->select->neutral_gate();
+  const Tensor gate = loaded.model->select->gate_at_mean();
   Json closed = Json::array();
   for (int64_t d = 0; d < gate.numel(); ++d)
     if (gate.data<float>()[d] < kClosedGate) closed.push_back(d);

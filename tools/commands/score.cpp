@@ -75,7 +75,7 @@ Json header(const ScoreOptions& options, const ModelInfo& info, const std::strin
               {"resize", as_json(options.photos.predict(options.common.seed).resize.value_or(info.resize))},
               {"dtype", options.common.dtype},
               {"seed", options.common.seed}};
-  say_kernels(header, device);
+  add_kernel_policy(header, device);
   return header;
 }
 

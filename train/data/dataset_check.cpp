@@ -18,12 +18,12 @@ namespace {
 using Verdict = Finding::Verdict;
 
 // What is kept of a photo.
-struct Seen {
+struct PhotoScan {
   std::string error;
   int width = 0, height = 0;
   uint64_t content = 0;  // a hash of the file's bytes
   size_t bytes = 0;
-  Likeness look;
+  PerceptualHash look;
 };
 
 // Eight bytes a step: hashing must not slow down decoding. Equal hashes are confirmed byte by byte.
@@ -38,14 +38,14 @@ uint64_t content_hash(const std::vector<unsigned char>& bytes) {
   return hash;
 }
 
-Seen look_at(const std::string& path) {
-  Seen seen;
+PhotoScan scan(const std::string& path) {
+  PhotoScan seen;
   try {
     const auto bytes = read_file(path);
     seen.content = content_hash(bytes), seen.bytes = bytes.size();
     const Image image = decode_image(bytes, path);
     seen.width = image.width, seen.height = image.height;
-    seen.look = likeness(image);
+    seen.look = perceptual_hash(image);
   } catch (const OutOfMemory&) {
     throw;
   } catch (const Error& error) {
@@ -54,11 +54,11 @@ Seen look_at(const std::string& path) {
   return seen;
 }
 
-std::vector<Seen> look_at_all(const Dataset& set, const DoctorOptions& options) {
+std::vector<PhotoScan> look_at_all(const Dataset& set, const DoctorOptions& options) {
   const auto count = static_cast<int64_t>(set.samples.size());
-  Prefetch<Seen> photos(0, count, options.workers, 4 * options.workers + 1,
-                        [&](int64_t i) { return look_at(set.samples[static_cast<size_t>(i)].path); });
-  std::vector<Seen> seen;
+  Prefetch<PhotoScan> photos(0, count, options.workers, 4 * options.workers + 1,
+                             [&](int64_t i) { return scan(set.samples[static_cast<size_t>(i)].path); });
+  std::vector<PhotoScan> seen;
   while (!photos.done()) {
     seen.push_back(photos.next());
     if (options.progress) options.progress(static_cast<int64_t>(seen.size()));
@@ -158,7 +158,8 @@ Finding direction(const Dataset& set) {
 
 // ---- the photos ----
 
-Finding files(const Dataset& set, const std::vector<RowProblem>& problems, const std::vector<Seen>& seen) {
+Finding files(const Dataset& set, const std::vector<RowProblem>& problems,
+              const std::vector<PhotoScan>& seen) {
   Finding finding{"files", Verdict::Fine, concat(plural(seen.size(), "file"), ", all can be decoded")};
   for (const auto& problem : problems)
     if (problem.missing_file) finding.items.push_back(concat(shown(problem.image), ": no such file"));
@@ -176,10 +177,10 @@ Finding files(const Dataset& set, const std::vector<RowProblem>& problems, const
   return finding;
 }
 
-Finding sizes(const std::vector<Seen>& seen) {
-  const Seen *smallest = nullptr, *largest = nullptr;
+Finding sizes(const std::vector<PhotoScan>& seen) {
+  const PhotoScan *smallest = nullptr, *largest = nullptr;
   size_t small = 0;
-  const auto area = [](const Seen* s) { return int64_t{s->width} * s->height; };
+  const auto area = [](const PhotoScan* s) { return int64_t{s->width} * s->height; };
   for (const auto& s : seen) {
     if (!s.error.empty()) continue;
     if (!smallest || area(&s) < area(smallest)) smallest = &s;
@@ -195,7 +196,7 @@ Finding sizes(const std::vector<Seen>& seen) {
   return finding;
 }
 
-Finding duplicates(const Dataset& set, const std::vector<Seen>& seen) {
+Finding duplicates(const Dataset& set, const std::vector<PhotoScan>& seen) {
   std::map<std::pair<uint64_t, size_t>, std::vector<size_t>> groups;
   for (size_t i = 0; i < seen.size(); ++i)
     if (seen[i].bytes > 0) groups[{seen[i].content, seen[i].bytes}].push_back(i);
@@ -214,7 +215,7 @@ Finding duplicates(const Dataset& set, const std::vector<Seen>& seen) {
 
 // ---- the split ----
 
-Finding split(const Dataset& set, const std::vector<Seen>& seen) {
+Finding split(const Dataset& set, const std::vector<PhotoScan>& seen) {
   std::map<std::string, std::vector<size_t>> parts;
   std::map<std::string, std::set<std::string>> parts_of_reference;
   for (size_t i = 0; i < seen.size(); ++i) {
@@ -235,7 +236,7 @@ Finding split(const Dataset& set, const std::vector<Seen>& seen) {
         for (size_t k : other->second) {
           const Sample &a = set.samples[i], &b = set.samples[k];
           const bool told = !a.reference.empty() && a.reference == b.reference;
-          if (!told && alike(seen[i].look, seen[k].look))
+          if (!told && near_duplicate(seen[i].look, seen[k].look))
             finding.items.push_back(
                 concat(a.name, " (", a.split, ") looks like ", b.name, " (", b.split, ")"));
         }
@@ -251,8 +252,8 @@ Finding split(const Dataset& set, const std::vector<Seen>& seen) {
 
 }  // namespace
 
-std::vector<Finding> examine(const Dataset& set, const std::vector<RowProblem>& problems,
-                             const DoctorOptions& options) {
+std::vector<Finding> check_dataset(const Dataset& set, const std::vector<RowProblem>& problems,
+                                   const DoctorOptions& options) {
   const auto seen = look_at_all(set, options);
   return {rows(set, problems),
           count("photos", set.samples.size(), set, set.published ? set.published->photos : 0),

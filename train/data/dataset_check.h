@@ -28,8 +28,8 @@ struct DoctorOptions {
 // of distortion (of sets that have them) that contradict the direction; sides below 224 (a note); files of
 // equal content; and, where samples have a split, scenes on both sides of it: equal references, and photos
 // that look alike (train/data/near_duplicate.h).
-std::vector<Finding> examine(const Dataset& set, const std::vector<RowProblem>& problems,
-                             const DoctorOptions& options = {});
+std::vector<Finding> check_dataset(const Dataset& set, const std::vector<RowProblem>& problems,
+                                   const DoctorOptions& options = {});
 
 bool healthy(const std::vector<Finding>& findings);  // nothing is wrong
 

@@ -25,14 +25,14 @@ float cell_mean(const Image& image, int x, int y) {
 
 }  // namespace
 
-Likeness likeness(const Image& image) {
+PerceptualHash perceptual_hash(const Image& image) {
   std::array<float, kColumns * kRows> cells;
   for (int y = 0; y < kRows; ++y)
     for (int x = 0; x < kColumns; ++x) cells[static_cast<size_t>(y * kColumns + x)] = cell_mean(image, x, y);
   float mean = 0, most = 0;
   for (float cell : cells) mean += cell / static_cast<float>(cells.size());
   for (float cell : cells) most = std::max(most, std::abs(cell - mean));
-  Likeness look;
+  PerceptualHash look;
   look.plain = most < 2;
   if (look.plain) return look;
   for (size_t i = 0; i < cells.size(); ++i)
@@ -42,7 +42,7 @@ Likeness likeness(const Image& image) {
   return look;
 }
 
-bool alike(const Likeness& a, const Likeness& b) {
+bool near_duplicate(const PerceptualHash& a, const PerceptualHash& b) {
   if (std::popcount(a.bits ^ b.bits) > 10 || a.plain || b.plain) return false;
   int64_t ab = 0, aa = 0, bb = 0;
   for (size_t i = 0; i < a.thumbnail.size(); ++i) {

@@ -9,15 +9,15 @@ namespace qfm {
 
 // A difference hash (Krawetz's dHash) of a 9 x 8 thumbnail of luma, and the thumbnail itself, because a hash
 // alone confuses skies. All zero for a photo without contrast, which looks like nothing.
-struct Likeness {
+struct PerceptualHash {
   uint64_t bits = 0;                   // is a cell brighter than its left neighbour?
   std::array<int8_t, 72> thumbnail{};  // without its mean, stretched to -127..127
   bool plain = true;                   // no contrast
 };
-Likeness likeness(const Image& image);
+PerceptualHash perceptual_hash(const Image& image);
 
 // The hashes differ in at most 10 of 64 bits and the thumbnails correlate by at least 0.98; never for plain
 // photos.
-bool alike(const Likeness& a, const Likeness& b);
+bool near_duplicate(const PerceptualHash& a, const PerceptualHash& b);
 
 }  // namespace qfm

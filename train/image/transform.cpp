@@ -49,7 +49,7 @@ std::string name_of(const Crops& crops) {
   return crops.kind == Crops::Kind::Center ? "center" : concat("random:", crops.count);
 }
 
-Image fit_for_crops(Image image, const PhotoSize& size, int crop, Resampling how) {
+Image fit_for_crops(Image image, const Resize& size, int crop, Resampling how) {
   const int shorter = std::min(image.width, image.height), side = static_cast<int>(size.side);
   QFM_CHECK(shorter > 0, "a picture without pixels");
   if (size.fixed())

@@ -29,7 +29,7 @@ struct Window {
 
 // Brings a photo to `size`; a shorter side below `crop` is brought up to it. Throws Error for a strip so
 // narrow that this would take more than 2^27 pixels.
-Image fit_for_crops(Image image, const PhotoSize& size, int crop, Resampling how = Resampling::Bilinear);
+Image fit_for_crops(Image image, const Resize& size, int crop, Resampling how = Resampling::Bilinear);
 
 // Windows of crop x crop inside width x height, both at least `crop`.
 //   Center  ((width - crop) / 2, (height - crop) / 2), integer division

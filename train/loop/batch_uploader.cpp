@@ -5,7 +5,7 @@
 namespace qfm {
 namespace {
 
-std::vector<Tensor> tensors_of(StepInputs inputs, std::vector<Tensor> first) {
+std::vector<Tensor> tensors_of(HostInputs inputs, std::vector<Tensor> first) {
   for (const Tensor* t : inputs.tensors()) first.push_back(*t);
   return first;
 }
@@ -18,7 +18,7 @@ bool alike(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
 
 // New tensors of the same shapes on CUDA.
 Tensor room_for(const Tensor& x) { return Tensor(x.shape(), x.dtype(), cuda_device); }
-StepInputs room_for(StepInputs inputs) {
+HostInputs room_for(HostInputs inputs) {
   for (Tensor* t : inputs.tensors()) *t = room_for(*t);
   return inputs;
 }
@@ -33,9 +33,9 @@ Tensor sources_of(const Batch& batch, const Tensor& where) {
 
 }  // namespace
 
-std::vector<Tensor> BatchStage::Slot::tensors() const { return tensors_of(inputs, {sources, pixels}); }
+std::vector<Tensor> BatchUploader::Slot::tensors() const { return tensors_of(inputs, {sources, pixels}); }
 
-void BatchStage::fit(Slot& slot, const Tensor& pixels, StepInputs inputs) {
+void BatchUploader::fit(Slot& slot, const Tensor& pixels, HostInputs inputs) {
   const Tensor sources({pixels.dim(0) * int64_t{sizeof(CropSource)}}, DType::U8);
   const auto wanted = tensors_of(inputs, {sources, pixels});
   if (slot.host && alike(wanted, slot.tensors())) return;
@@ -47,7 +47,7 @@ void BatchStage::fit(Slot& slot, const Tensor& pixels, StepInputs inputs) {
   slot.taken.record(cuda::compute_stream());  // whoever had this memory before is done with it
 }
 
-void BatchStage::put(const Batch& batch, StepInputs inputs) {
+void BatchUploader::put(const Batch& batch, HostInputs inputs) {
   QFM_CHECK(empty(), "stage: a batch is waiting already");
   Slot& slot = slots_[put_ % 2];
   slot.copied.synchronize();  // the page-locked memory has been read
@@ -65,7 +65,7 @@ void BatchStage::put(const Batch& batch, StepInputs inputs) {
   ++put_;
 }
 
-void BatchStage::take() {
+void BatchUploader::acquire() {
   QFM_CHECK(!empty(), "stage: no batch is waiting");
   Slot& slot = slots_[taken_ % 2];
   const Tensor& pixels = slot.pixels;

@@ -12,31 +12,31 @@ namespace qfm {
 
 // Two slots, each of page-locked memory, device memory and events; a batch is put into one while the other is
 // in use.
-class BatchStage {
+class BatchUploader {
  public:
   // images in this type.
-  explicit BatchStage(DType dtype) : dtype_(dtype) {}
+  explicit BatchUploader(DType dtype) : dtype_(dtype) {}
   bool empty() const { return put_ == taken_; }
   // Starts the copies of a batch and returns; no other may be waiting. Throws OutOfMemory.
-  void put(const Batch& batch, StepInputs inputs);
+  void put(const Batch& batch, HostInputs inputs);
   // The batch that was put becomes `images` and `inputs`, in the order of the compute stream: its pixels are
   // mirrored and normalised there.
-  void take();
+  void acquire();
 
   // On CUDA, images (B, 3, crop, crop); at the same addresses as long as the shapes stay.
   Tensor images;
-  StepInputs inputs;
+  HostInputs inputs;
 
  private:
   struct Slot {
     std::unique_ptr<PinnedBuffer> host;  // sources, pixels, then the inputs, without gaps
     Tensor sources, pixels;              // CropSource a row, as bytes; (B, crop, crop, 3), U8
     Normalisation norm;
-    StepInputs inputs;
+    HostInputs inputs;
     cuda::Event copied, taken;
     std::vector<Tensor> tensors() const;
   };
-  static void fit(Slot& slot, const Tensor& pixels, StepInputs inputs);
+  static void fit(Slot& slot, const Tensor& pixels, HostInputs inputs);
 
   const DType dtype_;
   Slot slots_[2];

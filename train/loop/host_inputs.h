@@ -8,7 +8,7 @@ namespace qfm {
 
 // Made before the update from its batch and from streams named (seed, purpose, epoch, sample); empty where a
 // switch is off. On the CPU as they are made, on CUDA copied with the images.
-struct StepInputs {
+struct HostInputs {
   Tensor labels;      // (B) F32
   Tensor contrast;    // (B, B), targets of score_contrast (layers/qfm_losses.h)
   MatchInputs match;  // of the matching memory

@@ -15,7 +15,7 @@ namespace qfm {
 struct LoaderOptions {
   int64_t batch = 16, crops_per_image = 10;
   int crop = 224;  // pixels
-  PhotoSize resize;
+  Resize resize;
   Normalisation norm;
   DecodeOptions decode;
   uint64_t seed = 0;

@@ -66,7 +66,7 @@ StepResult train_step(QfmIqm& model, Optimizer& optimizer, const Tensor& images,
   return update(smooth_l1(score, ready_labels(labels, model.params)), optimizer, lr);
 }
 
-TrainStep::TrainStep(QfmIqm& model, Optimizer& optimizer, MethodOptions options, Distillation* distillation)
+TrainStep::TrainStep(QfmIqm& model, Optimizer& optimizer, QfmOptions options, Distillation* distillation)
     : model_(model),
       optimizer_(optimizer),
       options_(std::move(options)),
@@ -79,7 +79,7 @@ TrainStep::TrainStep(QfmIqm& model, Optimizer& optimizer, MethodOptions options,
                     params.master.device());
   if (model.select) gate_sum_ = Tensor::zeros({vit.width}, params.master.dtype(), params.master.device());
   one_ = Tensor::from(std::vector<float>{1}, {1}).to(params.master.dtype()).to(params.master.device());
-  if (params.master.device() != cpu_device) stage_ = std::make_unique<BatchStage>(params.compute());
+  if (params.master.device() != cpu_device) uploader_ = std::make_unique<BatchUploader>(params.compute());
 }
 
 StepResult TrainStep::operator()(const Batch& batch, uint32_t epoch, double lr,
@@ -87,29 +87,29 @@ StepResult TrainStep::operator()(const Batch& batch, uint32_t epoch, double lr,
   Optimizer* const map = distillation_ ? distillation_->map_optimizer() : nullptr;
   optimizer_.set_rate(lr);
   if (map) map->set_rate(lr);
-  become({batch.pixels.shape(), batch.labelled, memory_ && epoch > 0});
-  if (stage_) {
-    if (stage_->empty()) stage(batch, epoch);
+  ensure_plan({batch.pixels.shape(), batch.labelled, memory_ && epoch > 0});
+  if (uploader_) {
+    if (uploader_->empty()) upload(batch, epoch);
     QFM_CHECK(staged_epoch_ == epoch, "step: staged for epoch ", staged_epoch_, ", not ", epoch);
     compute_on_cuda();
   } else {
-    compute(images_of(batch, model_.params.compute()), inputs_of(batch, epoch));
+    forward_backward(images_of(batch, model_.params.compute()), inputs_of(batch, epoch));
   }
-  if (memory_) memory_->remember(match_batch(batch, options_.references));
-  if (stage_ && meanwhile) meanwhile();
-  if (model_.select) gate_count_.span<int64_t>()[0] += kind_.pixels[0];
+  if (memory_) memory_->enqueue(match_batch(batch, options_.references));
+  if (uploader_ && meanwhile) meanwhile();
+  if (model_.select) gate_count_.span<int64_t>()[0] += key_.pixels[0];
   if (map) map->finish();
   return optimizer_.finish();
 }
 
-void TrainStep::stage(const Batch& batch, uint32_t epoch) {
-  if (!stage_) return;
-  stage_->put(batch, inputs_of(batch, epoch));
+void TrainStep::upload(const Batch& batch, uint32_t epoch) {
+  if (!uploader_) return;
+  uploader_->put(batch, inputs_of(batch, epoch));
   staged_epoch_ = epoch;
 }
 
-StepInputs TrainStep::inputs_of(const Batch& batch, uint32_t epoch) const {
-  StepInputs inputs{batch.labels, {}, {}};
+HostInputs TrainStep::inputs_of(const Batch& batch, uint32_t epoch) const {
+  HostInputs inputs{batch.labels, {}, {}};
   if (options_.w_contrast > 0) {
     std::vector<double> scores;
     for (float label : batch.labels.span<float>()) scores.push_back(label / 100.0);
@@ -119,40 +119,40 @@ StepInputs TrainStep::inputs_of(const Batch& batch, uint32_t epoch) const {
   return inputs;
 }
 
-// What all steps of a kind share.
-void TrainStep::become(const Kind& kind) {
-  if (kind == kind_) return;
+// What all steps of a key share.
+void TrainStep::ensure_plan(const StepKey& key) {
+  if (key == key_) return;
   graph_.reset();
   planned_ = false;
-  const int64_t rows = kind.pixels[0];
+  const int64_t rows = key.pixels[0];
   const auto mean_over = [&](int64_t begin, int64_t end) {
     std::vector<float> weight(static_cast<size_t>(rows));
     std::fill(weight.begin() + begin, weight.begin() + end, 1.0f / static_cast<float>(end - begin));
     return ready_labels(Tensor::from(weight, {rows}), model_.params);
   };
-  const bool mixed = kind.labelled < rows;
-  labelled_share_ = mixed ? mean_over(0, kind.labelled) : Tensor();
-  pseudo_share_ = mixed ? mean_over(kind.labelled, rows) : Tensor();
-  kind_ = kind;
+  const bool mixed = key.labelled < rows;
+  labelled_share_ = mixed ? mean_over(0, key.labelled) : Tensor();
+  pseudo_share_ = mixed ? mean_over(key.labelled, rows) : Tensor();
+  key_ = key;
 }
 
-void TrainStep::compute(const Tensor& images, const StepInputs& inputs) {
+void TrainStep::forward_backward(const Tensor& images, const HostInputs& inputs) {
   Optimizer* const map = distillation_ ? distillation_->map_optimizer() : nullptr;
   model_.params.zero_grad();
   if (map) distillation_->map_params()->zero_grad();
   const QfmIqm::Output out = model_(images);
   const Var loss = loss_of(out, images, inputs);
-  if (model_.select) add_to(gate_sum_, affine_db(out.gate.value));
+  if (model_.select) add_to(gate_sum_, linear_db(out.gate.value));
   backward(loss, one_);
   if (map) map->update(loss.value);
   optimizer_.update(loss.value, map);
-  if (distillation_) distillation_->follow(optimizer_.state());
+  if (distillation_) distillation_->update_ema(optimizer_.state());
 }
 
 void TrainStep::compute_on_cuda() {
-  stage_->take();
-  const auto work = [&] { compute(stage_->images, stage_->inputs); };
-  // In the first step of a kind libraries make their plans, which a capture would refuse.
+  uploader_->acquire();
+  const auto work = [&] { forward_backward(uploader_->images, uploader_->inputs); };
+  // In the first step of a key libraries make their plans, which a capture would refuse.
   if (!planned_ || profiling()) {
     work();
     planned_ = true;
@@ -171,7 +171,7 @@ void TrainStep::compute_on_cuda() {
   graph_.replay();
 }
 
-Var TrainStep::loss_of(const QfmIqm::Output& out, const Tensor& images, const StepInputs& inputs) {
+Var TrainStep::loss_of(const QfmIqm::Output& out, const Tensor& images, const HostInputs& inputs) {
   const Tensor labels = ready_labels(inputs.labels, model_.params);
   Losses losses;
   add_scores(losses, full(out.score), labels);
@@ -179,14 +179,14 @@ Var TrainStep::loss_of(const QfmIqm::Output& out, const Tensor& images, const St
     losses.emplace_back(distillation_->feature_loss(images, out),
                         options_.w_distil * distillation_->w_features());
   if (memory_) {
-    const auto noise = memory_->exchange(out.patches.value, inputs.match, kind_.matching);
+    const auto noise = memory_->match_and_enqueue(out.patches.value, inputs.match, key_.matching);
     if (noise) add_consistency(losses, out, *noise, labels);
   }
   if (options_.w_contrast > 0)
     losses.emplace_back(
         score_contrast(mean_tokens(out.patches), inputs.contrast, options_.contrast_temperature),
         options_.w_contrast);
-  return weighted_total(losses);
+  return weighted_sum(losses);
 }
 
 // SmoothL1 over the labelled rows, which come first, and over the pseudo-labelled ones.
@@ -212,7 +212,7 @@ void TrainStep::add_consistency(Losses& losses, const QfmIqm::Output& out, const
 // The factors (B) of the noise: of the one strength, or of the trial that moves the score most.
 Tensor TrainStep::strongest(const QfmIqm::Output& out, const SemanticNoise& noise) const {
   const auto factor_of = [&](const Tensor& strength) {
-    return noise_factor(strength, noise.size, noise.noise_size);
+    return noise_factor(strength, noise.size, noise.noise_norm);
   };
   if (noise.strengths.size() == 1) return factor_of(noise.strengths[0]);
   const NoGrad trying;
@@ -220,7 +220,7 @@ Tensor TrainStep::strongest(const QfmIqm::Output& out, const SemanticNoise& nois
                change = Tensor::zeros(best.shape(), best.dtype(), best.device());
   for (const Tensor& trial : noise.strengths) {
     const auto moved = model_.decoder(out.cls, perturb(out.patches, noise.tokens, factor_of(trial)));
-    keep_stronger(best, change, trial, full(moved.score).value, full(out.score).value);
+    keep_worst_case(best, change, trial, full(moved.score).value, full(out.score).value);
   }
   return factor_of(best);
 }

@@ -22,7 +22,7 @@ StepResult train_step(QfmIqm& model, Optimizer& optimizer, const Tensor& images,
                       double lr);
 
 // The method's switches; as they stand here, all off.
-struct MethodOptions {
+struct QfmOptions {
   std::optional<MatchOptions> match;
   double w_cons = 1, w_feat = 0.5, w_sel = 0.1;
   double w_contrast = 0, contrast_tau = 0.05, contrast_temperature = 0.1;
@@ -48,10 +48,10 @@ class TrainStep {
  public:
   // Keeps references to model, optimizer and distillation (null: no teacher of features, no averaged
   // student).
-  TrainStep(QfmIqm& model, Optimizer& optimizer, MethodOptions options, Distillation* distillation = nullptr);
+  TrainStep(QfmIqm& model, Optimizer& optimizer, QfmOptions options, Distillation* distillation = nullptr);
 
   // epoch from 0. Labels must be on 0-100 where a switch is on. Throws as train_step; what the step remembers
-  // may then have changed. On CUDA `meanwhile` is called while the GPU works: it may stage() the next batch.
+  // may then have changed. On CUDA `meanwhile` is called while the GPU works: it may upload() the next batch.
   //
   // On CUDA the first step of a kind (shape, number of labelled rows, matching or not yet) runs by itself;
   // later ones replay a captured graph, with the same bits: forward passes, the teacher's and the perturbed
@@ -60,7 +60,7 @@ class TrainStep {
   StepResult operator()(const Batch& batch, uint32_t epoch, double lr,
                         const std::function<void()>& meanwhile = {});
   // Starts the copies of what the next step will be called with. On the CPU there is nothing to do.
-  void stage(const Batch& batch, uint32_t epoch);
+  void upload(const Batch& batch, uint32_t epoch);
 
   // Of the epoch so far, then start anew; nullopt where there is nothing to tell.
   std::optional<MatchStatistics> take_match();
@@ -72,17 +72,17 @@ class TrainStep {
  private:
   using Losses = std::vector<std::pair<Var, double>>;
   // Steps of one kind compute the same terms over the same shapes.
-  struct Kind {
+  struct StepKey {
     Shape pixels;
     int64_t labelled = -1;
     bool matching = false;
-    friend bool operator==(const Kind&, const Kind&) = default;
+    friend bool operator==(const StepKey&, const StepKey&) = default;
   };
-  void become(const Kind& kind);
-  StepInputs inputs_of(const Batch& batch, uint32_t epoch) const;
-  void compute(const Tensor& images, const StepInputs& inputs);
+  void ensure_plan(const StepKey& key);
+  HostInputs inputs_of(const Batch& batch, uint32_t epoch) const;
+  void forward_backward(const Tensor& images, const HostInputs& inputs);
   void compute_on_cuda();
-  Var loss_of(const QfmIqm::Output& out, const Tensor& images, const StepInputs& inputs);
+  Var loss_of(const QfmIqm::Output& out, const Tensor& images, const HostInputs& inputs);
   void add_scores(Losses& losses, const Var& scores, const Tensor& labels) const;
   void add_consistency(Losses& losses, const QfmIqm::Output& out, const SemanticNoise& noise,
                        const Tensor& labels) const;
@@ -90,16 +90,16 @@ class TrainStep {
 
   QfmIqm& model_;
   Optimizer& optimizer_;
-  const MethodOptions options_;
+  const QfmOptions options_;
   Distillation* const distillation_;
   std::optional<MatchingMemory> memory_;
   Tensor gate_sum_;                       // (D), accumulation type, on the device of the model
   Tensor gate_count_;                     // (1) I64 on the CPU
   Tensor one_;                            // (1): the gradient of the loss
-  Kind kind_;                             // of the last step
+  StepKey key_;                           // of the last step
   Tensor labelled_share_, pseudo_share_;  // (B): rows of the means over either sort; empty: all are labelled
   // On CUDA only.
-  std::unique_ptr<BatchStage> stage_;
+  std::unique_ptr<BatchUploader> uploader_;
   uint32_t staged_epoch_ = 0;
   bool planned_ = false;  // a step of this kind has run by itself, so that libraries have made their plans
   Graph graph_;           // of a step of this kind

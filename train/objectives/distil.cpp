@@ -57,7 +57,7 @@ Var Distillation::feature_loss(const Tensor& images, const QfmIqm::Output& stude
   return cosine_distance(map_ ? map_->linear(pooled) : pooled, wanted, even);
 }
 
-void Distillation::follow(const StepState* updated) {
+void Distillation::update_ema(const StepState* updated) {
   if (!averaged_) return;
   const Tensor &average = averaged_->params.master, &now = student_.params.master;
   const int64_t n = average.numel();

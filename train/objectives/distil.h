@@ -39,7 +39,7 @@ class Distillation {
 
   // average = decay average + (1 - decay) student: after each update of the student, whose state on CUDA
   // (Optimizer::state) says whether it was made.
-  void follow(const StepState* updated = nullptr);
+  void update_ema(const StepState* updated = nullptr);
   const QfmIqm* averaged() const { return averaged_.get(); }
 
   // Tensors that are to be saved, and read back in place; then restored(updates done).

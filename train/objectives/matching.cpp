@@ -78,7 +78,7 @@ MatchingMemory::Views MatchingMemory::views(const MatchInputs& inputs) const {
   Pieces reals(inputs.reals), numbers(inputs.numbers), words(inputs.words);
   Views v;
   v.score = reals.next({b}), v.memory_score = reals.next({m});
-  v.strengths = reals.next({std::max<int64_t>(1, options_.trials), b});
+  v.strengths = reals.next({std::max<int64_t>(1, options_.num_candidates), b});
   v.image = numbers.next({b}), v.reference = numbers.next({b});
   v.memory_image = numbers.next({m}), v.memory_reference = numbers.next({m}),
   v.memory_age = numbers.next({m});
@@ -92,9 +92,10 @@ MatchingMemory::Views MatchingMemory::views(const MatchInputs& inputs) const {
 MatchInputs MatchingMemory::inputs(const MatchBatch& batch, uint32_t epoch) const {
   QFM_CHECK(static_cast<int64_t>(batch.image.size()) == batch_, "matching: ", batch.image.size(),
             " images, expected ", batch_);
-  const int64_t b = batch_, m = score_.numel(), trials = std::max<int64_t>(1, options_.trials);
+  const int64_t b = batch_, m = score_.numel(),
+                num_candidates = std::max<int64_t>(1, options_.num_candidates);
   const int64_t partners = options_.mode == MatchMode::Random ? b : 0;
-  const MatchInputs made{Tensor({b + m + trials * b}), Tensor({2 * b + 3 * m + 1}, DType::I64),
+  const MatchInputs made{Tensor({b + m + num_candidates * b}), Tensor({2 * b + 3 * m + 1}, DType::I64),
                          Tensor({remembers() ? partners + b * tokens_ : b * kStreamWords}, DType::I32)};
   const Views to = views(made);
   fill_from(to.score, batch.score), fill_from(to.image, batch.image),
@@ -145,7 +146,7 @@ void MatchingMemory::draw_strengths(const Tensor& strengths, const MatchBatch& b
     Rng rng(options_.seed, "match strength", epoch, batch.sample[i]);
     for (int64_t trial = 0; trial < strengths.dim(0); ++trial) {
       const float a = static_cast<float>(options_.a_max) * rng.uniform();
-      const bool negative = options_.trials > 0 && rng.below(2) == 1;
+      const bool negative = options_.num_candidates > 0 && rng.below(2) == 1;
       strengths.span<float>()[static_cast<size_t>(trial * batch_) + i] = negative ? -a : a;
     }
   }
@@ -156,15 +157,15 @@ void MatchingMemory::name_streams(const Tensor& streams, const MatchBatch& batch
   for (uint32_t sample : batch.sample) *to++ = Rng(options_.seed, "match normal", epoch, sample).name();
 }
 
-void MatchingMemory::remember(const MatchBatch& batch) {
+void MatchingMemory::enqueue(const MatchBatch& batch) {
   if (!remembers()) return;
-  int64_t& pushes = pushes_.span<int64_t>()[0];
-  const int64_t first = pushes % options_.batches * batch_, end = first + batch_;
+  int64_t& num_enqueued = pushes_.span<int64_t>()[0];
+  const int64_t first = num_enqueued % options_.batches * batch_, end = first + batch_;
   fill_from(score_.rows(first, end), batch.score), fill_from(image_.rows(first, end), batch.image);
   fill_from(reference_.rows(first, end), batch.reference);
   const auto ages = age_.rows(first, end).span<int64_t>();
-  std::iota(ages.begin(), ages.end(), pushes * batch_);
-  ++pushes;
+  std::iota(ages.begin(), ages.end(), num_enqueued * batch_);
+  ++num_enqueued;
 }
 
 // ---- what the device does
@@ -188,8 +189,8 @@ void put_rows(const Tensor& y, const Tensor& x, const Tensor& first) {
 
 }  // namespace
 
-std::optional<SemanticNoise> MatchingMemory::exchange(const Tensor& patches, const MatchInputs& inputs,
-                                                      bool searching) {
+std::optional<SemanticNoise> MatchingMemory::match_and_enqueue(const Tensor& patches,
+                                                               const MatchInputs& inputs, bool searching) {
   QFM_CHECK((patches.shape() == Shape{batch_, tokens_, width_}), "matching: patches are ", patches.shape(),
             ", expected ", Shape{batch_, tokens_, width_});
   const NoGrad no_history;
@@ -205,7 +206,7 @@ std::optional<SemanticNoise> MatchingMemory::exchange(const Tensor& patches, con
     noise->weight = match_weights(partner, accumulation);
     for (int64_t s = 0; s < in.strengths.dim(0); ++s)
       noise->strengths.push_back(in.strengths.rows(s, s + 1).reshape({batch_}).to(accumulation));
-    noise->size = image_norms(patches), noise->noise_size = image_norms(noise->tokens);
+    noise->size = image_norms(patches), noise->noise_norm = image_norms(noise->tokens);
   }
   if (remembers()) put_rows(z_, z, in.first), put_rows(patches_, patches, in.first);
   return noise;

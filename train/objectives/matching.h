@@ -21,8 +21,8 @@ struct MatchOptions {
   MatchMode mode = MatchMode::Matched;
   int64_t batches = 4;  // K: how many batches are remembered
   MatchRule rule;
-  double a_max = 0.5;  // strengths are drawn evenly from 0 to this
-  int64_t trials = 0;  // of the adversarial search (strength and sign); 0: one strength, not searched
+  double a_max = 0.5;          // strengths are drawn evenly from 0 to this
+  int64_t num_candidates = 0;  // of the adversarial search (strength and sign); 0: one strength, not searched
   uint64_t seed = 0;
 };
 
@@ -43,10 +43,11 @@ struct MatchInputs {
 
 // Noise for a batch of features, on their device; factor_b tokens_b is to be added.
 struct SemanticNoise {
-  Tensor tokens;                  // (B, N, D), 0 where nothing was found
-  Tensor size, noise_size;        // (B) |P_b|, |tokens_b|: a strength a gives the factor a size / noise_size
-  Tensor weight;                  // (B) 1 / found where something was found, else 0
-  std::vector<Tensor> strengths;  // (B) each: the trials of the adversarial search, or the one strength
+  Tensor tokens;            // (B, N, D), 0 where nothing was found
+  Tensor size, noise_norm;  // (B) |P_b|, |tokens_b|: a strength a gives the factor a size / noise_norm
+  Tensor weight;            // (B) 1 / found where something was found, else 0
+  std::vector<Tensor>
+      strengths;  // (B) each: the num_candidates of the adversarial search, or the one strength
 };
 
 struct MatchStatistics {
@@ -60,10 +61,10 @@ struct MatchStatistics {
 // reference, age. Search first, then push. The first epoch only fills. Everything that must survive a kill is
 // in state().
 //
-// A batch goes through in three calls: inputs(), exchange() and remember(). Descriptors and features, and
-// what was found, stay on the device; the rest is the host's and travels with the inputs, so that exchange()
-// waits for nothing. It always searches the whole memory, in which rows that were never filled have a NaN
-// score.
+// A batch goes through in three calls: inputs(), match_and_enqueue() and enqueue(). Descriptors and features,
+// and what was found, stay on the device; the rest is the host's and travels with the inputs, so that
+// match_and_enqueue() waits for nothing. It always searches the whole memory, in which rows that were never
+// filled have a NaN score.
 //
 // Draws: the order of tokens, the strength, the random partner and the normal noise of a row come from
 // streams of their own, named (seed, purpose, epoch, sample).
@@ -78,9 +79,10 @@ class MatchingMemory {
   // Noise for `patches` (B, N, D), gated, without history, then keeps them. nullopt where not `searching`: in
   // epoch 0. The inputs are on the device; shapes and addresses are those of every call, so that it can be
   // part of a captured graph.
-  std::optional<SemanticNoise> exchange(const Tensor& patches, const MatchInputs& inputs, bool searching);
-  // Notes whose features exchange() kept.
-  void remember(const MatchBatch& batch);
+  std::optional<SemanticNoise> match_and_enqueue(const Tensor& patches, const MatchInputs& inputs,
+                                                 bool searching);
+  // Notes whose features match_and_enqueue() kept.
+  void enqueue(const MatchBatch& batch);
 
   // Of the epoch so far, then starts anew; nullopt where nothing was searched for. In mode Gaussian the rate
   // is 1.
@@ -93,7 +95,7 @@ class MatchingMemory {
   // The pieces of MatchInputs, B rows of the batch and M of the memory. Pieces that the mode does not need
   // are empty.
   struct Views {
-    Tensor score, memory_score, strengths;              // F32: (B), (M), (trials, B)
+    Tensor score, memory_score, strengths;              // F32: (B), (M), (num_candidates, B)
     Tensor image, reference;                            // I64: (B)
     Tensor memory_image, memory_reference, memory_age;  // I64: (M)
     Tensor first;                                       // I64: (1), the row of the memory to push to
@@ -115,9 +117,9 @@ class MatchingMemory {
   const MatchOptions options_;
   const int64_t batch_, tokens_, width_;
   const DType compute_;
-  Tensor z_, patches_;                      // (K B, D) F32, (K B, N, D); on the device
-  Tensor sums_;                             // (4) F64 on the device, of match_sums (kernels/matching/matching.h)
-  Tensor self_;                             // (B) I32 on the device, 0, 1, ...: partners of drawn noise
+  Tensor z_, patches_;  // (K B, D) F32, (K B, N, D); on the device
+  Tensor sums_;         // (4) F64 on the device, of match_sums (kernels/matching/matching.h)
+  Tensor self_;         // (B) I32 on the device, 0, 1, ...: partners of drawn noise
   Tensor score_, image_, reference_, age_;  // (K B), on the CPU
   Tensor pushes_;                           // (1) I64 on the CPU: batches remembered so far
 };

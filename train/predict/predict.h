@@ -16,8 +16,8 @@ Normalisation normalisation(const ModelInfo& info);
 
 struct PredictOptions {
   Crops crops;
-  std::optional<PhotoSize> resize;  // absent: what the checkpoint says
-  uint64_t seed = 0;                // of random windows
+  std::optional<Resize> resize;  // absent: what the checkpoint says
+  uint64_t seed = 0;             // of random windows
 };
 
 struct Prediction {
@@ -58,7 +58,7 @@ class Predictor {
   const QfmIqm& model_;
   const ModelInfo& info_;
   PredictOptions options_;
-  PhotoSize resize_;
+  Resize resize_;
   std::unique_ptr<CapturedForward<QfmIqm::Output>> forward_;  // null: the model is on the CPU
 };
 

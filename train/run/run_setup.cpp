@@ -12,10 +12,10 @@ namespace {
 
 // What is asked for; else, for the two sets of large photos, method.md 7 (upright, whatever their shape, in
 // the paper's protocol); else what the checkpoint was trained with.
-PhotoSize photo_size(const TrainConfig& config, const PhotoSize& of_checkpoint) {
+Resize photo_size(const TrainConfig& config, const Resize& of_checkpoint) {
   if (!config.resize.empty()) return parse_photo_size(config.resize);
   if (config.data.starts_with("koniq10k:") || config.data.starts_with("spaq:"))
-    return config.protocol == "paper" ? PhotoSize{0, 512, 384} : PhotoSize{384, 0, 0};
+    return config.protocol == "paper" ? Resize{0, 512, 384} : Resize{384, 0, 0};
   return of_checkpoint;
 }
 
@@ -77,8 +77,8 @@ std::vector<int64_t> reference_numbers(const Dataset& set) {
 
 }  // namespace
 
-MethodOptions method_options(const TrainConfig& config, const Dataset& train, int64_t batch) {
-  MethodOptions options;
+QfmOptions method_options(const TrainConfig& config, const Dataset& train, int64_t batch) {
+  QfmOptions options;
   options.w_cons = config.w_cons, options.w_feat = config.w_feat, options.w_sel = config.w_sel;
   options.w_distil = config.w_distil;
   options.w_contrast = config.w_contrast, options.contrast_tau = config.tau_q;

@@ -21,7 +21,7 @@ void describe(ModelInfo& info, const TrainConfig& config, const Dataset& train);
 
 LoaderOptions loader_options(const TrainConfig& config, const ModelInfo& info);
 // batch: rows of every batch.
-MethodOptions method_options(const TrainConfig& config, const Dataset& train, int64_t batch);
+QfmOptions method_options(const TrainConfig& config, const Dataset& train, int64_t batch);
 DistilOptions distil_options(const TrainConfig& config);
 
 // The photos of --unlabelled with the teacher's labels; none without it. Makes the folder --out, where the

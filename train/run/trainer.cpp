@@ -86,7 +86,7 @@ Run::Run(const TrainConfig& config, const TrainHooks& hooks)
   describe(info_, config, data_.train);
   info_.name = hooks.name, info_.command = hooks.command, info_.version = hooks.version;
   model_.init(static_cast<uint64_t>(config.seed));
-  if (!config.init.empty()) init_from(model_, config.init);
+  if (!config.init.empty()) load_pretrained(model_, config.init);
   if (config.ema > 0 || config.w_distil_feat > 0)
     distillation_.emplace(model_, info_, distil_options(config), optimizer_.rule);
   train_step_.emplace(model_, optimizer_, method_options(config, data_.train, batches_.batch_size()),
@@ -133,7 +133,7 @@ TrainResult Run::go() {
   start_ = saved_ = Clock::now();
   first_step_ = state_.steps;
   if (model_.params.master.device() != cpu_device)  // own kernels or the vendor's: the bits depend on it
-    folder_->log(ordered_json{{"event", "kernels"}, {"kernels", choices_text()}}.dump());
+    folder_->log(ordered_json{{"event", "kernels"}, {"kernels", policy_text()}}.dump());
   batches_.start(state_.steps, steps_);
   bool going = true;
   while (going && state_.epochs < config_.epochs) {
@@ -172,7 +172,7 @@ void Run::step() {
   const auto stage_next = [&] {
     if (state_.steps + 1 == steps_) return;
     next_ = batches_.next();
-    train_step_->stage(*next_, static_cast<uint32_t>((state_.steps + 1) / per_epoch_));
+    train_step_->upload(*next_, static_cast<uint32_t>((state_.steps + 1) / per_epoch_));
   };
   StepResult done;
   try {

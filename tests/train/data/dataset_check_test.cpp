@@ -193,7 +193,7 @@ struct Clinic {
     write_bytes(folder / "t.csv", table);
     std::vector<RowProblem> problems;
     const Dataset set = load_dataset(folder / "t.csv", {.scale = scale, .problems = &problems});
-    return examine(set, problems, {.workers = 2});
+    return check_dataset(set, problems, {.workers = 2});
   }
 };
 
@@ -222,7 +222,7 @@ TEST_CASE("a made-up full-size set of each of the eight passes the doctor") {
     const Dataset set = load_dataset(concat(layout.name, ":", full.folder.path.string()));
     CHECK(static_cast<int64_t>(set.samples.size()) == layout.photos);
     int64_t done = 0;
-    const auto findings = examine(set, {}, {2, [&](int64_t n) { done = n; }});
+    const auto findings = check_dataset(set, {}, {2, [&](int64_t n) { done = n; }});
     CHECK(done == layout.photos);
     CHECK(healthy(findings));
     for (const auto& finding : findings) {
@@ -303,7 +303,7 @@ TEST_CASE("labels of a published set that cannot be its own are found") {
       table += name + "," + name.substr(0, 3) + ".png," + number_text(change(name)) + ",0.5\n";
     }
     write_bytes(folder / "set/dmos.csv", table);
-    return examine(load_dataset("kadid10k:" + folder / "set"), {});
+    return check_dataset(load_dataset("kadid10k:" + folder / "set"), {});
   };
   const auto level = [](const std::string& name) { return static_cast<double>(name[name.size() - 5] - '0'); };
   const auto right = findings_of([&](auto& name) { return 5.2 - level(name) / 2; });
@@ -320,14 +320,15 @@ TEST_CASE("labels of a published set that cannot be its own are found") {
   CHECK(about(percent, "labels").items.size() == 8);
 }
 
-TEST_CASE("likeness survives distortion and tells pictures apart") {
+TEST_CASE("a perceptual hash survives distortion and tells pictures apart") {
   for (uint64_t i = 0; i < 20; ++i) {
     const Image picture = Clinic::picture(i);
-    const Likeness look = likeness(picture);
+    const PerceptualHash look = perceptual_hash(picture);
     for (const auto kind : {Distortion::Blur, Distortion::Noise, Distortion::Jpeg})
-      CHECK(alike(look, likeness(distort(picture, kind, 3, 1, 1))));
-    CHECK_FALSE(alike(look, likeness(Clinic::picture(i + 100))));
+      CHECK(near_duplicate(look, perceptual_hash(distort(picture, kind, 3, 1, 1))));
+    CHECK_FALSE(near_duplicate(look, perceptual_hash(Clinic::picture(i + 100))));
   }
-  CHECK_FALSE(alike(likeness(Image(300, 300)), likeness(Image(300, 300))));  // black says nothing
-  CHECK(likeness(Image(1, 1)).plain);
+  CHECK_FALSE(near_duplicate(perceptual_hash(Image(300, 300)),
+                             perceptual_hash(Image(300, 300))));  // black says nothing
+  CHECK(perceptual_hash(Image(1, 1)).plain);
 }

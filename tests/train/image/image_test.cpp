@@ -202,10 +202,10 @@ TEST_CASE("what we write we read again, upright") {
 
 TEST_CASE("resize has the same bits for any threads and processor") {
   const Image image = drawn(301, 199);
-  const CpuPath path = cpu_path();
+  const CpuIsa path = cpu_path();
   for (const auto how : {Resampling::Bilinear, Resampling::Bicubic})
     for (const auto& [w, h] : {std::pair{64, 48}, {301, 20}, {37, 199}, {1, 1}, {500, 333}}) {
-      set_cpu_path(CpuPath::Plain);
+      set_cpu_path(CpuIsa::Plain);
       set_threads(1);
       const Image plain = resize(image, w, h, how);
       set_cpu_path(path);
@@ -245,8 +245,8 @@ TEST_CASE("crop geometry") {
 }
 
 TEST_CASE("photos are fitted before cropping") {
-  const auto size = [](int w, int h, int64_t side, PhotoSize fixed = {}) {
-    const Image image = fit_for_crops(Image(w, h), fixed.fixed() ? fixed : PhotoSize{side, 0, 0}, 224);
+  const auto size = [](int w, int h, int64_t side, Resize fixed = {}) {
+    const Image image = fit_for_crops(Image(w, h), fixed.fixed() ? fixed : Resize{side, 0, 0}, 224);
     return std::pair{image.width, image.height};
   };
   CHECK(size(512, 384, 0) == std::pair{512, 384});
@@ -258,7 +258,7 @@ TEST_CASE("photos are fitted before cropping") {
   CHECK(size(512, 384, 64) == std::pair{298, 224});                               // nor down below it
   CHECK(size(1024, 768, 0, parse_photo_size("512x384")) == std::pair{384, 512});  // height first, any shape
   CHECK_THROWS_AS(size(1, 100000, 0), Error);
-  CHECK(parse_photo_size("none") == PhotoSize{});
+  CHECK(parse_photo_size("none") == Resize{});
   CHECK(name_of(parse_photo_size("384")) == "384");
   for (const char* bad : {"", "100", "x", "384x", "x384", "384x100", "384x384x384", "99999", "-384"})
     CHECK_THROWS_AS(parse_photo_size(bad), Error);

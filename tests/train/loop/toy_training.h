@@ -28,7 +28,7 @@ struct ToyTraining {
   Optimizer optimizer;
   std::optional<Distillation> distillation;
   TrainStep step;
-  ToyTraining(Device device, DType dtype, bool select = false, const MethodOptions& options = {},
+  ToyTraining(Device device, DType dtype, bool select = false, const QfmOptions& options = {},
               const DistilOptions* teachers = nullptr)
       : model(config(select), device, dtype, true),
         optimizer(model.params),

@@ -58,7 +58,7 @@ TEST_CASE("batches of other sizes, and one staged while the step before runs") {
   for (uint32_t i = 0; i < 7; ++i) {
     const Batch batch = toy_batch(i, sizes[i]);
     ahead.step(batch, 0, 1e-3, [&] {
-      if (i + 1 < 7) ahead.step.stage(toy_batch(i + 1, sizes[i + 1]), 0);
+      if (i + 1 < 7) ahead.step.upload(toy_batch(i + 1, sizes[i + 1]), 0);
     });
     plain.step(batch, 0, 1e-3);
   }

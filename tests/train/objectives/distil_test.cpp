@@ -111,7 +111,7 @@ TEST_CASE("the averaged model follows the student") {
   Distillation distillation(student, toy_info(), {"", 0.75, 0, 0}, {});
   const Tensor before = student.params.master.clone();
   for (float& x : student.params.master.span<float>()) x += 1;
-  distillation.follow();
+  distillation.update_ema();
   const auto now = student.params.master.span<float>(),
              average = distillation.averaged()->params.master.span<float>();
   for (size_t i = 0; i < now.size(); ++i)

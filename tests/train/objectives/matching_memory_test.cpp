@@ -30,8 +30,8 @@ MatchOptions options(MatchMode mode) { return {mode, 2, {0.05f, 1.0f}, 0.5, 0, 3
 // What a training step does with the memory.
 std::optional<SemanticNoise> pass(MatchingMemory& memory, const Tensor& patches, const MatchBatch& batch,
                                   uint32_t epoch) {
-  auto noise = memory.exchange(patches, memory.inputs(batch, epoch), epoch > 0);
-  memory.remember(batch);
+  auto noise = memory.match_and_enqueue(patches, memory.inputs(batch, epoch), epoch > 0);
+  memory.enqueue(batch);
   return noise;
 }
 
@@ -59,7 +59,7 @@ TEST_CASE(
   const auto some = pass(memory, third, keys({.52f, .1f}, {4, 5}, {-1, -1}), 1);
   CHECK(some->weight.span<float>()[0] == 1);
   CHECK(some->weight.span<float>()[1] == 0);
-  CHECK(some->noise_size.span<float>()[1] == 0);
+  CHECK(some->noise_norm.span<float>()[1] == 0);
   const bool of_a_candidate = permuted(some->tokens, 0, first, 0) || permuted(some->tokens, 0, second, 0) ||
                               permuted(some->tokens, 0, second, 1);
   CHECK(of_a_candidate);
@@ -72,9 +72,9 @@ TEST_CASE(
 
 TEST_CASE("noise has the length of the features; draws depend on seed, epoch and sample only") {
   for (MatchMode mode : {MatchMode::Random, MatchMode::Gaussian}) {
-    const auto draw = [&](uint32_t epoch, int64_t trials) {
+    const auto draw = [&](uint32_t epoch, int64_t num_candidates) {
       MatchOptions how = options(mode);
-      how.trials = trials;
+      how.num_candidates = num_candidates;
       MatchingMemory memory(how, 3, kTokens, kWidth, DType::F32, cpu_device);
       pass(memory, features(3, 1), keys({.1f, .5f, .9f}, {1, 2, 3}, {-1, -1, -1}), 0);
       return *pass(memory, features(3, 2), keys({.1f, .5f, .9f}, {4, 5, 6}, {-1, -1, -1}), epoch);
@@ -101,7 +101,7 @@ TEST_CASE("noise has the length of the features; draws depend on seed, epoch and
 
     const Tensor ones = Tensor::from(std::vector<float>(3, 1.0f), {3});
     const Tensor zero = Tensor::zeros(a.tokens.shape());
-    const Tensor unit = perturb(zero, a.tokens, noise_factor(ones, a.size, a.noise_size)).value;
+    const Tensor unit = perturb(zero, a.tokens, noise_factor(ones, a.size, a.noise_norm)).value;
     const Tensor length = image_norms(unit);
     for (size_t i = 0; i < 3; ++i)
       CHECK(length.span<float>()[i] == doctest::Approx(a.size.span<float>()[i]).epsilon(1e-5));

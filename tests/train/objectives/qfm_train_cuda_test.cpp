@@ -29,15 +29,15 @@ Batch method_batch(uint32_t number, bool pseudo) {
 struct MethodCase {
   const char* name;
   std::optional<MatchMode> match;
-  int64_t trials = 0;
+  int64_t num_candidates = 0;
   double w_contrast = 0;
   bool pseudo = false;
   double ema = 0;      // above 0: features of the averaged student are learnt
   bool wider = false;  // features of a teacher of another width are learnt
 
-  MethodOptions options() const {
-    MethodOptions o;
-    if (match) o.match = {*match, 2, {0.1f, 1.0f}, 0.5, trials, 3};
+  QfmOptions options() const {
+    QfmOptions o;
+    if (match) o.match = {*match, 2, {0.1f, 1.0f}, 0.5, num_candidates, 3};
     o.w_contrast = w_contrast, o.batch = kPhotos;
     o.references = {1, -1, 2, 1};
     return o;
@@ -102,7 +102,7 @@ TEST_CASE("with each switch of the method a replayed step has the bits of one th
   for (DType dtype : {DType::F32, DType::BF16})
     for (const MethodCase& method : method_cases()) {
       CAPTURE(std::string(method.name));
-      if (kSanitized && dtype == DType::BF16 && method.trials == 0) continue;
+      if (kSanitized && dtype == DType::BF16 && method.num_candidates == 0) continue;
       const TemporaryFolder folder;
       const auto teachers = teachers_of(method, folder);
       const auto taught = teachers ? &*teachers : nullptr;
@@ -112,7 +112,7 @@ TEST_CASE("with each switch of the method a replayed step has the bits of one th
         const Batch batch = method_batch(i, method.pseudo), next = method_batch(i + 1, method.pseudo);
         const uint64_t before = memory_count(cuda_device).allocations;
         const StepResult a = captured.step(batch, i / kEpoch, 1e-3, [&] {
-          if (i + 1 < kSteps) captured.step.stage(next, (i + 1) / kEpoch);
+          if (i + 1 < kSteps) captured.step.upload(next, (i + 1) / kEpoch);
         });
         const uint64_t allocations = memory_count(cuda_device).allocations - before;
         // Alone, captured and replayed, before and after matching begins.

@@ -37,7 +37,7 @@ Curve curve_of(const TrainConfig& config) {
 
 TEST_CASE("with all switches off, 20 updates have the bits recorded before there were switches") {
   const json recorded = json::parse(bytes_of(golden_path("baseline20.json")));
-  for (CpuPath path : {CpuPath::Plain, CpuPath::Avx2, CpuPath::Avx512}) {
+  for (CpuIsa path : {CpuIsa::Plain, CpuIsa::Avx2, CpuIsa::Avx512}) {
     if (!available(path)) continue;
     CAPTURE(name_of(path));
     const PathScope guard(path);
@@ -169,7 +169,7 @@ TEST_CASE("a gate that is closed is logged as collapsed, and told by its checkpo
   train(config);
   CHECK(contains(timeless_log(config), "\"collapsed\":true"));
   const auto loaded = load_model(config.out + "/last.safetensors", cpu_device, DType::F32, false);
-  const Tensor gate = loaded.model->select->neutral_gate();
+  const Tensor gate = loaded.model->select->gate_at_mean();
   for (float g : gate.span<float>()) CHECK(g < kClosedGate);
 }
 

@@ -49,7 +49,7 @@ TEST_CASE("random crops: any number, the same whatever came before") {
   CHECK(Predictor(model, info, {.crops = parse_crops("random:37"), .resize = {}, .seed = 5})(a).score !=
         first);
   CHECK(contains(message_of([&] {
-                   Predictor(model, info, {.crops = {}, .resize = PhotoSize{20, 0, 0}});
+                   Predictor(model, info, {.crops = {}, .resize = Resize{20, 0, 0}});
                  }),
                  "resize to 20"));
 }
