@@ -1,14 +1,33 @@
 // Parameters: slices of flat buffers, so that the optimiser, clipping and a copy to a device are one pass
-// each.
+// each. Modules add them by a Scope (engine/scope.h); what is done with all of them is done here.
 #pragma once
-#include <functional>
+#include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/autograd.h"
+#include "engine/safetensors.h"
 
 namespace qfm {
+
+struct StepState;
+
+// How a parameter begins.
+struct Init {
+  enum class Kind : unsigned char { Constant, TruncatedNormal, XavierUniform };
+  Kind kind = Kind::Constant;
+  double value = 0;  // the constant, or the standard deviation
+};
+constexpr Init constant(double value) { return {Init::Kind::Constant, value}; }
+constexpr Init trunc_normal(double std) { return {Init::Kind::TruncatedNormal, std}; }  // cut at +-2 std
+// U(-a, a), a = sqrt(6 / (rows + cols)), leading dimensions folded; torch.nn.init.xavier_uniform_.
+constexpr Init xavier_uniform() { return {Init::Kind::XavierUniform, 0}; }
+
+// A Matrix is multiplied with: weight decay applies, and it is packed for inference. A Vector (bias, gain,
+// embedding) has neither (models/METHOD.md 7).
+enum class Role : unsigned char { Matrix, Vector };
 
 // A handle; copies mean the same parameter. Usable once its ParamSet has been allocated.
 class Param {
@@ -16,12 +35,16 @@ class Param {
   struct Entry {
     std::string name;
     Shape shape;
-    bool decay;
+    Role role = Role::Vector;
+    Init init;
+    bool trainable = true;
+    bool saved = true;   // part of checkpoints; what only training needs is not
     int64_t offset = 0;  // elements from the start of the flat buffers
     Tensor master, value;
     Var var;
     std::shared_ptr<Entry> whole;  // of rows(): the parameter they belong to
     int64_t first_row = 0;
+    bool has_views = false;
   };
   Param() = default;
   explicit Param(std::shared_ptr<Entry> entry, std::vector<std::shared_ptr<Entry>>* views = nullptr)
@@ -29,7 +52,9 @@ class Param {
 
   const std::string& name() const { return entry_->name; }
   const Shape& shape() const { return entry_->shape; }
-  bool decay() const { return entry_->decay; }
+  bool decay() const { return entry_->role == Role::Matrix; }
+  bool trainable() const { return entry_->trainable; }
+  bool saved() const { return entry_->saved; }
   // What the model computes with (compute dtype), and the full-precision original; the same tensor where the
   // types agree.
   const Tensor& value() const { return entry_->value; }
@@ -47,43 +72,90 @@ class Param {
   std::vector<std::shared_ptr<Entry>>* views_ = nullptr;
 };
 
-// All parameters of a model. Order of use: add (by the modules), allocate, then fill the masters and call
-// sync. Flat buffers hold the decayed parameters first, each slice on a 64-byte boundary; the gaps stay zero.
+// What a model keeps beside its parameters without a gradient, as running statistics: a handle, F32, saved,
+// averaged and resumed like them. Usable once its ParamSet has been allocated.
+class Buffer {
+ public:
+  struct Entry {
+    std::string name;
+    Shape shape;
+    double initial = 0;
+    Tensor value;
+  };
+  Buffer() = default;
+  explicit Buffer(std::shared_ptr<Entry> entry) : entry_(std::move(entry)) {}
+  const std::string& name() const { return entry_->name; }
+  const Shape& shape() const { return entry_->shape; }
+  const Tensor& value() const { return entry_->value; }
+  const std::shared_ptr<Entry>& entry() const { return entry_; }
+
+ private:
+  std::shared_ptr<Entry> entry_;
+};
+
+// All parameters and buffers of a model. Order of use: add (by the modules), set_trainable, allocate, then
+// initialise or load. Flat buffers hold the trainable parameters first, of those the decayed ones, each slice
+// on a 64-byte boundary; the gaps stay zero.
 class ParamSet {
  public:
   ParamSet() = default;
   ParamSet(const ParamSet&) = delete;
   ParamSet& operator=(const ParamSet&) = delete;
 
-  // decay: weight decay applies (method.md 7: not to 1-D tensors, biases, embeddings). Throws Error on a
-  // second use of a name.
-  Param add(const std::string& name, Shape shape, bool decay);
+  // Throws Error on a second use of a name.
+  Param add(Param::Entry entry);
+  Buffer add(Buffer::Entry entry);
+  // Parameters whose name begins with `prefix` get no gradient, no update and no history. Throws Error where
+  // there are none.
+  void set_trainable(std::string_view prefix, bool trainable);
+
   // Masters (acc type) and, where `compute` differs, the compute copy; gradient buffer and history only if
   // `training`.
   void allocate(Device device, DType compute, bool training);
-  // Copies the masters to the compute copy.
+  // Every parameter and buffer as its Init says, each from its own stream (seed, name), so that adding a module
+  // changes no other weight.
+  void initialise(uint64_t seed);
+  // Copies the masters to the compute copy; what was packed is forgotten.
   void sync();
+  // Lays matrices out for fast products; each is found by its tensor (engine/packed_weight.h). For inference,
+  // on the CPU; elsewhere nothing is to be done.
+  void pack();
   void zero_grad();
 
+  // Values and buffers of `other`, which has the same saved entries.
+  void copy_from(const ParamSet& other);
+  // this = decay this + (1 - decay) other, over the saved entries and the buffers. updated: state of an update on CUDA that may not have
+  // been made (Optimizer::state), else null.
+  void average(const ParamSet& other, double decay, const StepState* updated = nullptr);
+
   const std::vector<Param>& params() const { return params_; }
-  int64_t size() const { return size_; }             // elements of the flat buffers, gaps included
-  int64_t decayed_size() const { return decayed_; }  // the part in front to which weight decay applies
-  int64_t count() const;                             // parameters, without gaps
-  Tensor master, copy, gradient;                     // flat; copy is empty where master serves
+  const std::vector<Buffer>& buffers() const { return buffers_; }
+  // What a checkpoint holds: masters and buffers under their names.
+  NamedTensors saved() const;
+  // What a resumed run needs beside `master` and the moments of its optimiser: the buffers.
+  NamedTensors buffer_tensors(const std::string& prefix) const;
+
+  int64_t size() const { return size_; }                // elements of the flat buffers, gaps included
+  int64_t trained_size() const { return trained_; }     // the part in front that is updated
+  int64_t decayed_size() const { return decayed_; }     // of it, the part in front to which weight decay applies
+  int64_t count() const;                                // parameters that are saved, without gaps
+  Tensor master, copy, gradient;                        // flat; copy is empty where master serves
   DType compute() const { return compute_; }
 
  private:
+  void check_new(const std::string& name) const;
+  template <class F>
+  void for_pairs(const ParamSet& other, F&& f) const;
+
   std::vector<Param> params_;
+  std::vector<Buffer> buffers_;
   std::vector<std::shared_ptr<Param::Entry>> views_;
-  int64_t size_ = 0, decayed_ = 0;
+  int64_t size_ = 0, trained_ = 0, decayed_ = 0;
   DType compute_ = DType::F32;
 };
 
-// Initial values, each parameter from its own stream (seed, name), so that adding a module changes no other
-// weight.
-void fill(const Param& p, double value);
-void fill_truncated_normal(const Param& p, uint64_t seed, double std);  // cut at +-2 std
-// U(-a, a), a = sqrt(6 / (rows + cols)), p is (rows, cols); torch.nn.init.xavier_uniform_.
-void fill_xavier_uniform(const Param& p, uint64_t seed);
+// One parameter as `init` says, from the stream (seed, name). Its set's sync() then copies it to where the model
+// computes.
+void fill(const Param& p, const Init& init, uint64_t seed = 0);
 
 }  // namespace qfm

@@ -1,5 +1,8 @@
 #include "engine/tensor.h"
 
+#include <map>
+#include <utility>
+
 #include "engine/dispatch.h"
 #include "engine/memory/memory.h"
 #include "kernels/pointwise/elementwise.h"
@@ -40,6 +43,7 @@ struct Tensor::Storage {
   Device device;
   size_t bytes;
   void* data;
+  std::map<std::pair<const void*, int64_t>, std::shared_ptr<const void>> attached;  // by begin and elements
   Storage(Device d, size_t n) : device(d), bytes(n), data(allocate(d, n)) {}
   ~Storage() { release(device, data, bytes); }
   Storage(const Storage&) = delete;
@@ -125,6 +129,16 @@ void Tensor::copy_from(const Tensor& other) const {
             ": copy from ", other.shape_, " ", name_of(other.dtype_));
   copy_bytes(device_, data_, other.device_, other.data_, bytes());
 }
+
+void Tensor::attach(std::shared_ptr<const void> made) const {
+  storage_->attached[{data_, numel()}] = std::move(made);
+}
+const void* Tensor::attached() const {
+  if (!storage_ || storage_->attached.empty()) return nullptr;
+  const auto at = storage_->attached.find({data_, numel()});
+  return at == storage_->attached.end() ? nullptr : at->second.get();
+}
+void Tensor::detach_all() const { storage_->attached.clear(); }
 
 void Tensor::fill_zero() const { zero_bytes(device_, data_, bytes()); }
 

@@ -91,6 +91,12 @@ class Tensor {
   // No other Tensor shares this data.
   bool sole_owner() const { return storage_.use_count() == 1; }
 
+  // Something made from these elements, kept beside them: every view of just them finds it (null: nothing), until
+  // detach_all() forgets all that was attached to any view of the data. Not while another thread looks.
+  void attach(std::shared_ptr<const void> made) const;
+  const void* attached() const;
+  void detach_all() const;
+
  private:
   struct Storage;
   std::shared_ptr<Storage> storage_;

@@ -1,9 +1,7 @@
 // Layer normalisation (Ba et al. 2016) over the last dimension.
 #pragma once
-#include <string>
-
 #include "engine/autograd.h"
-#include "engine/param.h"
+#include "engine/scope.h"
 
 namespace qfm {
 
@@ -11,8 +9,7 @@ namespace qfm {
 Var layernorm(const Var& x, const Var& w, const Var& b, double eps);
 
 // A residual stream and its normalisation in one step: sum = residual + gamma * x, y = layernorm(sum). x,
-// residual
-// (..., C), gamma (C). Without a gamma (an empty Var) sum = residual + x; without an x it is the residual
+// residual (..., C), gamma (C). Without a gamma (an empty Var) sum = residual + x; without an x it is the residual
 // itself, and what is saved is a pass in the backward, where both uses of the stream meet. Same values and
 // gradients as layerscale (or a plain sum) and layernorm in turn.
 struct ResidualNorm {
@@ -22,15 +19,14 @@ ResidualNorm residual_layernorm(const Var& x, const Var& gamma, const Var& resid
                                 const Var& b, double eps);
 
 struct LayerNorm {
-  LayerNorm(ParamSet& params, const std::string& name, int64_t width, double eps)
-      : weight(params.add(name + ".weight", {width}, false)),
-        bias(params.add(name + ".bias", {width}, false)),
+  LayerNorm(const Scope& scope, int64_t width, double eps)
+      : weight(scope.vector("weight", {width}, constant(1))),
+        bias(scope.vector("bias", {width}, constant(0))),
         eps(eps) {}
   Var operator()(const Var& x) const { return layernorm(x, weight, bias, eps); }
   ResidualNorm operator()(const Var& x, const Var& gamma, const Var& residual) const {
     return residual_layernorm(x, gamma, residual, weight, bias, eps);
   }
-  void init() const { fill(weight, 1.0), fill(bias, 0.0); }
 
   Param weight, bias;
   double eps;

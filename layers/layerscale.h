@@ -1,10 +1,9 @@
 // LayerScale (Touvron et al. 2021): a learned gain per channel on a residual branch.
 #pragma once
 #include <optional>
-#include <string>
 
 #include "engine/autograd.h"
-#include "engine/param.h"
+#include "engine/scope.h"
 
 namespace qfm {
 
@@ -13,8 +12,8 @@ Var layerscale(const Var& x, const Var& gamma, const Var& residual = {});
 
 // A switch as much as a layer: `on` false has no parameter, and callers add the residual themselves.
 struct LayerScale {
-  LayerScale(ParamSet& params, const std::string& name, int64_t width, bool on) {
-    if (on) gamma = params.add(name + ".gamma", {width}, false);
+  LayerScale(const Scope& scope, int64_t width, bool on, double initial) {
+    if (on) gamma = scope.vector("gamma", {width}, constant(initial));
   }
   std::optional<Param> gamma;
 };

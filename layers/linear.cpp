@@ -1,6 +1,7 @@
 #include "layers/linear.h"
 
 #include "engine/dispatch.h"
+#include "engine/packed_weight.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/reduce/reduce.h"
 
@@ -21,26 +22,12 @@ Op cost(const char* name, const GemmShape& s, const Tensor& like) {
 
 }  // namespace
 
-PackedWeight PackedWeight::of(const Tensor& w) {
-  if (w.device() != cpu_device) return {};
-  const GemmShape shape{1, w.dim(0), w.dim(1), false, true};
-  PackedWeight packed{{}, cpu_path()};
-  dispatch_cpu({"linear.pack"}, w, [&](auto dev, auto t) {
-    using T = decltype(t);
-    packed.data =
-        Tensor({static_cast<int64_t>((gemm_packed_bytes<T>(dev, shape) + 3) / 4)}, DType::I32, w.device());
-    gemm_pack<T>(dev, shape, packed.data.raw(), ptr<const T>(w));
-  });
-  return packed;
-}
-
-Tensor linear_forward(const Tensor& x, const Tensor& w, const AffineFusion& fusion,
-                      const PackedWeight* packed) {
+Tensor linear_forward(const Tensor& x, const Tensor& w, const LinearFusion& fusion) {
   const auto m = as_matrix(x);
+  const PackedWeight* packed = x.device() == cpu_device ? packed_weight(w) : nullptr;
   QFM_CHECK(w.rank() == 2 && w.dim(1) == m.cols, "linear: x is ", x.shape(), ", w is ", w.shape());
-  QFM_CHECK(!packed || x.device() == cpu_device, "linear: a packed weight is of the CPU only");
-  QFM_CHECK(!packed || packed->path == cpu_path(), "linear: the weight was packed for ",
-            name_of(packed->path), ", running ", name_of(cpu_path()));
+  QFM_CHECK(!packed || packed->isa == cpu_path(), "linear: the weight was packed for ", name_of(packed->isa),
+            ", running ", name_of(cpu_path()));
   const GemmShape shape{m.rows, w.dim(0), m.cols, false, true};
   Tensor y = like(x, with_last(x.shape(), w.dim(0)));
   dispatch(cost("linear", shape, x), x, [&](auto dev, auto t) {
@@ -68,7 +55,7 @@ Tensor linear_dx(const Tensor& dy, const Tensor& w, const Shape& x_shape, const 
   return dx;
 }
 
-AffineGrads linear_dw(const Tensor& dy, const Tensor& x, bool with_bias) {
+LinearGrads linear_dw(const Tensor& dy, const Tensor& x, bool with_bias) {
   const auto g = as_matrix(dy), m = as_matrix(x);
   const GemmShape shape{g.cols, m.cols, m.rows, true, false};
   const Tensor dw = acc_like(x, {g.cols, m.cols}), db = with_bias ? acc_like(x, {g.cols}) : Tensor();
@@ -91,16 +78,16 @@ Tensor linear_db(const Tensor& dy) {
   return db;
 }
 
-Var linear(const Var& x, const Var& w, const Var& b, const Var& residual, const PackedWeight* packed) {
+Var linear(const Var& x, const Var& w, const Var& b, const Var& residual) {
   QFM_CHECK(b.value.empty() || b.shape() == Shape{w.dim(0)}, "linear: w is ", w.shape(), ", bias is ",
             b.shape());
   QFM_CHECK(residual.value.empty() || residual.shape() == with_last(x.shape(), w.dim(0)), "linear: x is ",
             x.shape(), ", w is ", w.shape(), ", residual is ", residual.shape());
-  const Tensor y = linear_forward(x.value, w.value, {b.value, {}, residual.value}, packed);
+  const Tensor y = linear_forward(x.value, w.value, {b.value, {}, residual.value});
   return record("linear", y, {x, w, b, residual},
                 [xv = x.value, wv = w.value, x_needs = x.needs_grad(), w_needs = w.needs_grad(),
                  b_needs = b.needs_grad(), r_needs = residual.needs_grad()](const Tensor& dy) -> Grads {
-                  AffineGrads d;
+                  LinearGrads d;
                   if (w_needs) d = linear_dw(dy, xv, b_needs);
                   else if (b_needs) d.bias = linear_db(dy);
                   return {x_needs ? linear_dx(dy, wv, xv.shape()) : Tensor(), d.weight, d.bias,
@@ -108,13 +95,13 @@ Var linear(const Var& x, const Var& w, const Var& b, const Var& residual, const 
                 });
 }
 
-Linear::Linear(ParamSet& params, const std::string& name, int64_t in, int64_t out, bool with_bias)
-    : weight(params.add(name + ".weight", {out, in}, true)), has_bias(with_bias) {
-  if (with_bias) bias = params.add(name + ".bias", {out}, false);
+Linear::Linear(const Scope& scope, int64_t in, int64_t out, Init init, bool with_bias)
+    : weight(scope.weight("weight", {out, in}, init)), has_bias(with_bias) {
+  if (with_bias) bias = scope.vector("bias", {out}, constant(0));
 }
 
 Var Linear::operator()(const Var& x, const Var& residual) const {
-  return linear(x, weight, has_bias ? static_cast<const Var&>(bias) : Var(), residual, packed_or_null());
+  return linear(x, weight, has_bias ? static_cast<const Var&>(bias) : Var(), residual);
 }
 
 }  // namespace qfm

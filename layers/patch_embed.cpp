@@ -36,7 +36,7 @@ Tensor convolved(const PatchShape& s, const Tensor& images, const Tensor& w, con
 
 }  // namespace
 
-Var patch_embed(const Var& images, const Var& w, const Var& b, const PackedWeight* packed) {
+Var patch_embed(const Var& images, const Var& w, const Var& b) {
   QFM_CHECK(images.value.rank() == 4 && w.value.rank() == 4 && w.dim(1) == images.dim(1) &&
                 w.dim(2) == w.dim(3) && images.dim(2) % w.dim(2) == 0 && images.dim(3) % w.dim(3) == 0,
             "patch_embed: images are ", images.shape(), ", w is ", w.shape());
@@ -44,11 +44,11 @@ Var patch_embed(const Var& images, const Var& w, const Var& b, const PackedWeigh
   if (!needs_graph({&images, &w, &b}))
     if (const Tensor y = convolved(s, images.value, w.value, b.value); !y.empty()) return y;
   const Tensor rows = to_rows(s, images.value), matrix = w.value.reshape({w.dim(0), s.cols()});
-  const Tensor y = linear_forward(rows, matrix, {b.value, {}, {}}, packed);
+  const Tensor y = linear_forward(rows, matrix, {b.value, {}, {}});
   return record(
       "patch_embed", y, {images, w, b},
       [s, rows, matrix, w_shape = w.shape(), images_need = images.needs_grad()](const Tensor& dy) -> Grads {
-        const AffineGrads d = linear_dw(dy, rows, true);
+        const LinearGrads d = linear_dw(dy, rows, true);
         return {images_need ? to_images(s, linear_dx(dy, matrix, rows.shape())) : Tensor(),
                 d.weight.reshape(w_shape), d.bias};
       });

@@ -1,9 +1,11 @@
 #include "models/checkpoint.h"
 
-#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <set>
+
+#include "engine/load_params.h"
+#include "models/registry.h"
+#include "models/within.h"
 
 namespace qfm {
 namespace {
@@ -11,23 +13,12 @@ namespace {
 using nlohmann::ordered_json;
 
 ordered_json to_json(const ModelInfo& info) {
-  const VitConfig& v = info.config.vit;
-  const QueryDecoderConfig& p = info.config.panel;
-  ordered_json j{{"format", 1},
+  ordered_json j{{"format", 2},
                  {"name", info.name},
                  {"arch", info.config.arch},
-                 {"vit",
-                  {{"image_height", v.image_height},
-                   {"image_width", v.image_width},
-                   {"patch", v.patch},
-                   {"width", v.width},
-                   {"depth", v.depth},
-                   {"heads", v.heads},
-                   {"layer_scale", v.layer_scale},
-                   {"pos_embed_on_cls", v.pos_embed_on_cls},
-                   {"eps", v.eps}}},
-                 {"decoder", {{"judges", p.judges}, {"heads", p.heads}, {"eps", p.eps}}},
+                 {"backbone", ordered_json::parse(info.config.backbone->json())},
                  {"select", info.config.select},
+                 {"head", ordered_json::parse(info.config.head->json())},
                  {"preprocessing",
                   {{"crop", info.crop},
                    {"resize", info.resize.side},
@@ -47,20 +38,26 @@ ordered_json to_json(const ModelInfo& info) {
   return j;
 }
 
+// The first version knew one backbone, under "vit", and one head, under "decoder", whose queries it called judges.
+ModelConfig config_of(const ordered_json& j) {
+  ModelConfig c;
+  const bool first = j.at("format") == 1;
+  QFM_CHECK(first || j.at("format") == 2, "checkpoint format ", j.at("format").dump(), ", this program reads 1 and 2");
+  ordered_json backbone = j.at(first ? "vit" : "backbone"), head = j.at(first ? "decoder" : "head");
+  if (first) {
+    backbone["type"] = "vit";
+    head = {{"type", "query_decoder"}, {"queries", head.at("judges")}, {"heads", head.at("heads")}, {"eps", head.at("eps")}};
+    head["width"] = backbone.at("width");
+  }
+  c.arch = j.at("arch"), c.select = j.at("select");
+  c.backbone = backbone_from_json(backbone.dump()), c.head = head_from_json(head.dump());
+  return c;
+}
+
 ModelInfo from_json(const ordered_json& j) {
   ModelInfo info;
-  QFM_CHECK(j.at("format") == 1, "checkpoint format ", j.at("format").dump(), ", this program reads 1");
-  VitConfig& v = info.config.vit;
-  QueryDecoderConfig& p = info.config.panel;
-  info.name = j.at("name"), info.config.arch = j.at("arch");
-  const auto& vit = j.at("vit");
-  v.image_height = vit.at("image_height"), v.image_width = vit.at("image_width"), v.patch = vit.at("patch");
-  v.width = vit.at("width"), v.depth = vit.at("depth"), v.heads = vit.at("heads"), v.eps = vit.at("eps");
-  v.layer_scale = vit.at("layer_scale"), v.pos_embed_on_cls = vit.at("pos_embed_on_cls");
-  const auto& decoder = j.at("decoder");
-  p.width = v.width, p.judges = decoder.at("judges"), p.heads = decoder.at("heads"),
-  p.eps = decoder.at("eps");
-  info.config.select = j.at("select");
+  info.config = config_of(j);
+  info.name = j.at("name");
   const auto& pre = j.at("preprocessing");
   info.crop = pre.at("crop"), info.resize.side = pre.at("resize"), info.mean = pre.at("mean"),
   info.std = pre.at("std");
@@ -76,53 +73,36 @@ ModelInfo from_json(const ordered_json& j) {
   return info;
 }
 
-// A file may claim anything: sizes are bounded before memory is asked for them.
 void check_sizes(const ModelInfo& info) {
-  const VitConfig& v = info.config.vit;
-  const auto within = [](const char* what, int64_t value, int64_t low, int64_t high) {
-    QFM_CHECK(value >= low && value <= high, what, " ", value, " is not between ", low, " and ", high);
-  };
-  within("patch", v.patch, 1, 256), within("image height", v.image_height, v.patch, 4096);
-  within("image width", v.image_width, v.patch, 4096), within("width", v.width, 1, 8192),
-      within("depth", v.depth, 0, 128);
-  within("heads", v.heads, 1, v.width), within("judges", info.config.panel.judges, 1, 1024);
-  within("decoder heads", info.config.panel.heads, 1, v.width), within("resize", info.resize.side, 0, 65536);
+  const FeatureShape features = info.config.features();
+  check_within("resize", info.resize.side, 0, 65536);
   if (info.resize.height != 0 || info.resize.width != 0)
-    within("resize height", info.resize.height, info.crop, 65536),
-        within("resize width", info.resize.width, info.crop, 65536);
-  QFM_CHECK(info.crop == v.image_height && info.crop == v.image_width, "crop ", info.crop,
-            " is not the image size ", v.image_height, "x", v.image_width);
+    check_within("resize height", info.resize.height, info.crop, 65536),
+        check_within("resize width", info.resize.width, info.crop, 65536);
+  QFM_CHECK(info.crop == features.image_height && info.crop == features.image_width, "crop ", info.crop,
+            " is not the image size ", features.image_height, "x", features.image_width);
   QFM_CHECK(info.label_high > info.label_low, "label range ", info.label_low, " to ", info.label_high);
   for (double s : info.std) QFM_CHECK(s > 0, "preprocessing std ", s);
 }
 
-std::string listed(const std::vector<std::string>& names) {
-  std::string text;
-  for (size_t i = 0; i < names.size() && i < 8; ++i) text += (i ? ", " : "") + names[i];
-  if (names.size() > 8) text += concat(", and ", names.size() - 8, " more");
-  return text;
-}
-
 }  // namespace
 
-double ModelInfo::quality(double output) const {
+double ModelInfo::to_0_100(double output) const {
   const double scaled = labels_scaled ? output : 100 * (output - label_low) / (label_high - label_low);
   return higher_is_better ? scaled : 100 - scaled;
 }
-double ModelInfo::raw(double output) const {
+double ModelInfo::to_label_unit(double output) const {
   return labels_scaled ? label_low + output / 100 * (label_high - label_low) : output;
 }
-double ModelInfo::quality_spread(double spread) const {
+double ModelInfo::std_to_0_100(double spread) const {
   return labels_scaled ? spread : 100 * spread / (label_high - label_low);
 }
-double ModelInfo::raw_spread(double spread) const {
+double ModelInfo::std_to_label_unit(double spread) const {
   return labels_scaled ? spread / 100 * (label_high - label_low) : spread;
 }
 
-void save_model(const std::string& path, const QfmIqm& model, const ModelInfo& info, StoreAs store) {
-  NamedTensors tensors;
-  for (const Param& p : model.params.params()) tensors.emplace_back(p.name(), p.master());
-  write_safetensors(path, tensors, {{"format", "pt"}, {"qfm", to_json(info).dump()}}, store);
+void save_model(const std::string& path, const Model& model, const ModelInfo& info, StoreAs store) {
+  write_safetensors(path, model.params.saved(), {{"format", "pt"}, {"qfm", to_json(info).dump()}}, store);
 }
 
 ModelInfo read_model_info(const SafeTensors& file) {
@@ -140,47 +120,18 @@ ModelInfo read_model_info(const SafeTensors& file) {
   }
 }
 
-void load_params(ParamSet& params, const SafeTensors& file, const std::string& prefix,
-                 bool (*skip)(const std::string&), const std::map<std::string, Tensor>& instead) {
-  std::vector<std::string> missing, extra, misshapen;
-  std::set<std::string> wanted;
-  for (const Param& p : params.params()) {
-    if (p.name().compare(0, prefix.size(), prefix) != 0) continue;
-    const std::string name = p.name().substr(prefix.size());
-    wanted.insert(name);
-    const auto it = instead.find(name);
-    if (it == instead.end() && !file.has(name)) missing.push_back(name);
-    else if (!((it == instead.end() ? file.entry(name).shape : it->second.shape()) == p.shape()))
-      misshapen.push_back(concat(name, " ", file.entry(name).shape, " instead of ", p.shape()));
-  }
-  for (const auto& [name, entry] : file.entries())
-    if (!wanted.count(name) && !skip(name)) extra.push_back(name);
-  std::string reason;
-  if (!missing.empty()) reason += "missing " + listed(missing);
-  if (!extra.empty()) reason += (reason.empty() ? "" : "; ") + ("not part of this model: " + listed(extra));
-  if (!misshapen.empty()) reason += (reason.empty() ? "" : "; ") + ("wrong shape: " + listed(misshapen));
-  QFM_CHECK(reason.empty(), file.path(), ": ", reason);
-  for (const Param& p : params.params()) {
-    if (p.name().compare(0, prefix.size(), prefix) != 0) continue;
-    const std::string name = p.name().substr(prefix.size());
-    const auto it = instead.find(name);
-    p.master().copy_from((it == instead.end() ? file.tensor(name) : it->second).to(p.master().dtype()));
-  }
-  params.sync();
-}
-
 LoadedModel load_model(const std::string& path, Device device, DType compute, bool training) {
   const SafeTensors file = SafeTensors::open(path);
   LoadedModel result{nullptr, read_model_info(file)};
   try {
-    result.model = std::make_unique<QfmIqm>(result.info.config, device, compute, training);
+    result.model = std::make_unique<Model>(result.info.config, device, compute, training);
   } catch (const OutOfMemory&) {
     throw;
   } catch (const Error& e) {
     QFM_FAIL(path, ": ", e.what());
   }
   load_params(result.model->params, file, "", [](const std::string&) { return false; });
-  if (!training) result.model->freeze();
+  if (!training) result.model->params.pack();
   return result;
 }
 

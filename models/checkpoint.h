@@ -1,13 +1,12 @@
 // Checkpoints: parameters under their names, and what they mean (metadata key "qfm", JSON).
 #pragma once
 #include <array>
-#include <map>
 #include <memory>
 #include <string>
 
 #include "engine/safetensors.h"
 #include "models/preprocessing.h"
-#include "models/qfm_iqm.h"
+#include "models/model.h"
 
 namespace qfm {
 
@@ -23,21 +22,20 @@ struct ModelInfo {
   std::string name;  // of the folder that it was trained in
   std::string training_set, command, version;
   uint64_t seed = 0;
-  bool truncated_schedule =
-      false;  // trained with a warm-up longer than the first step of the learning rate's curve
+  bool truncated_schedule = false;  // its warm-up was longer than the first step of the learning rate's curve
 
   // An output of the model as a quality from 0 to 100, higher is better; or in the labels' own unit and
   // direction.
-  double quality(double output) const;
-  double raw(double output) const;
-  // A spread (standard deviation) of outputs on the 0-100 scale, or in the labels' unit.
-  double quality_spread(double spread) const;
-  double raw_spread(double spread) const;
+  double to_0_100(double output) const;
+  double to_label_unit(double output) const;
+  // A standard deviation of outputs on the 0-100 scale, or in the labels' unit.
+  double std_to_0_100(double std) const;
+  double std_to_label_unit(double std) const;
 };
 
 // Parameters of `model` under their checkpoint names ("vit.", "queries", "decoder.*", "head.weight",
 // "select.*"). Written atomically. store: a shipped model is BF16 or F16.
-void save_model(const std::string& path, const QfmIqm& model, const ModelInfo& info,
+void save_model(const std::string& path, const Model& model, const ModelInfo& info,
                 StoreAs store = StoreAs::AsIs);
 
 // Reads only the description. A file that gives the model no name names it. Throws Error "PATH: reason" (not
@@ -45,30 +43,11 @@ void save_model(const std::string& path, const QfmIqm& model, const ModelInfo& i
 ModelInfo read_model_info(const SafeTensors& file);
 
 struct LoadedModel {
-  std::unique_ptr<QfmIqm> model;
+  std::unique_ptr<Model> model;
   ModelInfo info;
 };
 // Strict: every missing, extra or misshapen tensor is named in one Error. Ready for inference when not
 // training.
 LoadedModel load_model(const std::string& path, Device device, DType compute, bool training);
-
-// The architecture of a timm DeiT checkpoint, known by its width and LayerScale. Throws Error "PATH: reason".
-ModelConfig timm_config(const SafeTensors& file);
-
-// Fills the backbone from a timm checkpoint (names without prefix; its classification head `head.*` is left
-// out), or the whole model from one of ours. Strict like load_model, but for a position embedding of another
-// grid, which is interpolated, and a checkpoint without a feature selection head, which leaves the model's as
-// it is.
-void load_pretrained(QfmIqm& model, const std::string& path);
-
-// (1, [1 +] gh*gw, D) -> the same for a grid of `rows` x `cols`: antialiased bicubic (a = -0.5), as timm's
-// resample_abs_pos_embed does; a CLS row stays. F32 on the CPU. Throws Error when the old grid is not square.
-Tensor interpolate_pos_embed(const Tensor& pos, int64_t rows, int64_t cols, bool has_cls);
-
-// Copies tensors of `file` into the masters, `prefix` + file name = parameter name; strict: one Error names
-// every missing, extra and misshapen tensor. `skip(name)` says what the file may have and the model not;
-// `instead` replaces tensors of the file, or those that it lacks, by name.
-void load_params(ParamSet& params, const SafeTensors& file, const std::string& prefix,
-                 bool (*skip)(const std::string&), const std::map<std::string, Tensor>& instead = {});
 
 }  // namespace qfm

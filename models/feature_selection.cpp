@@ -5,13 +5,14 @@
 
 namespace qfm {
 
-FeatureSelection::FeatureSelection(ParamSet& params, int64_t width)
-    : norm(params, "select.norm", width, 1e-6),
-      fc1(params, "select.fc1", width, width / 4),
-      fc2(params, "select.fc2", width / 4, width) {}
+FeatureSelection::FeatureSelection(const Scope& scope, int64_t width)
+    : norm(scope / "norm", width, 1e-6),
+      fc1(scope / "fc1", width, width / 4, xavier_uniform()),
+      fc2((scope / "fc2").weight("weight", {width, width / 4}, constant(0)),
+          (scope / "fc2").vector("bias", {width}, constant(4))) {}
 
-Var FeatureSelection::operator()(const Var& patches) const {
-  return sigmoid(fc2(gelu(fc1(norm(mean_tokens(patches))))));
+Var FeatureSelection::operator()(const Var& tokens) const {
+  return sigmoid(fc2(gelu(fc1(norm(mean_tokens(tokens))))));
 }
 
 Tensor FeatureSelection::gate_at_mean() const {
@@ -20,13 +21,5 @@ Tensor FeatureSelection::gate_at_mean() const {
   const Var gates = sigmoid(fc2(gelu(fc1(Var(norm.bias.value().reshape({1, width}))))));
   return gates.value.reshape({width}).to(cpu_device).to(DType::F32);
 }
-
-void FeatureSelection::init(uint64_t seed) {
-  norm.init();
-  fill_xavier_uniform(fc1.weight, seed), fill(fc1.bias, 0.0);
-  fill(fc2.weight, 0.0), fill(fc2.bias, 4.0);
-}
-
-void FeatureSelection::freeze() { fc1.freeze(), fc2.freeze(); }
 
 }  // namespace qfm

@@ -4,7 +4,9 @@
 #include <string>
 #include <vector>
 
+#include "models/backbones/vit.h"
 #include "models/checkpoint.h"
+#include "models/heads/query_decoder.h"
 #include "tests/support.h"
 #include "tests/train/image/image_fixtures.h"
 #include "train/run/config.h"
@@ -13,13 +15,11 @@ namespace qfm::test {
 
 constexpr int kToyCrop = 32;
 
-inline ModelConfig toy_config() {
-  ModelConfig c;
-  c.arch = "toy";
-  c.vit.image_height = c.vit.image_width = kToyCrop;
-  c.vit.width = 24, c.vit.depth = 2, c.vit.heads = 3;
-  c.panel.width = 24;
-  return c;
+inline ModelConfig toy_config(int64_t width = 24) {
+  VitConfig vit;
+  vit.image_height = vit.image_width = kToyCrop;
+  vit.width = width, vit.depth = 2, vit.heads = 3;
+  return {"toy", std::make_shared<const VitConfig>(vit), false, std::make_shared<const QueryDecoderConfig>()};
 }
 
 inline ModelInfo toy_info() {
@@ -48,8 +48,8 @@ inline TrainConfig toy_run(const TemporaryFolder& folder, const std::string& out
     std::ofstream table(folder / "labels.csv");
     table << "image,score\n";
     for (int i = 0; i < 12; ++i) table << "photo" << i << ".png," << 10 + 5 * i << "\n";
-    QfmIqm model(toy_config(), cpu_device, DType::F32, false);
-    model.init(5);
+    Model model(toy_config(), cpu_device, DType::F32, false);
+    model.params.initialise(5);
     save_model(folder / "init.safetensors", model, toy_info());
   }
   TrainConfig config;

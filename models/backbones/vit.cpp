@@ -16,21 +16,16 @@ ResidualNorm add_and_norm(const Branch& branch, const Var& x, const Var& stream,
   return norm(branch(x, Var()), *scale.gamma, stream);
 }
 
-void init_linear(const Linear& l, uint64_t seed) {
-  fill_truncated_normal(l.weight, seed, 0.02);
-  if (l.has_bias) fill(l.bias, 0.0);
-}
-
 }  // namespace
 
-VitBlock::VitBlock(ParamSet& params, const std::string& prefix, const VitConfig& c)
-    : norm1(params, prefix + "norm1", c.width, c.eps),
-      qkv(params, prefix + "attn.qkv", c.width, 3 * c.width),
-      proj(params, prefix + "attn.proj", c.width, c.width),
-      ls1(params, prefix + "ls1", c.width, c.layer_scale),
-      norm2(params, prefix + "norm2", c.width, c.eps),
-      mlp(params, prefix + "mlp.fc1", prefix + "mlp.fc2", c.width, 4 * c.width),
-      ls2(params, prefix + "ls2", c.width, c.layer_scale),
+VitBlock::VitBlock(const Scope& scope, const VitConfig& c)
+    : norm1(scope / "norm1", c.width, c.eps),
+      qkv(scope / "attn" / "qkv", c.width, 3 * c.width),
+      proj(scope / "attn" / "proj", c.width, c.width),
+      ls1(scope / "ls1", c.width, c.layer_scale, c.layer_scale_init),
+      norm2(scope / "norm2", c.width, c.eps),
+      mlp(scope / "mlp" / "fc1", scope / "mlp" / "fc2", c.width, 4 * c.width),
+      ls2(scope / "ls2", c.width, c.layer_scale, c.layer_scale_init),
       heads(c.heads) {}
 
 ResidualNorm VitBlock::operator()(ResidualNorm x, const LayerNorm& next) const {
@@ -39,26 +34,17 @@ ResidualNorm VitBlock::operator()(ResidualNorm x, const LayerNorm& next) const {
   return add_and_norm(mlp, x.y, x.sum, ls2, next);
 }
 
-void VitBlock::init(uint64_t seed, const VitConfig& config) {
-  norm1.init(), norm2.init();
-  for (const Linear* l : {&qkv, &proj, &mlp.fc1, &mlp.fc2}) init_linear(*l, seed);
-  for (const LayerScale* s : {&ls1, &ls2})
-    if (s->gamma) fill(*s->gamma, config.layer_scale_init);
-}
-
-void VitBlock::freeze() { qkv.freeze(), proj.freeze(), mlp.freeze(); }
-
-Vit::Vit(ParamSet& params, const std::string& prefix, const VitConfig& c)
+Vit::Vit(const Scope& scope, const VitConfig& c)
     : config(c),
-      patch_embed(params, prefix + "patch_embed.proj", 3, c.patch, c.width),
-      cls_token(params.add(prefix + "cls_token", {1, 1, c.width}, false)),
-      pos_embed(params.add(prefix + "pos_embed", {1, c.pos_embed_on_cls ? c.tokens() : c.patches(), c.width},
-                           false)),
-      norm(params, prefix + "norm", c.width, c.eps) {
+      patch_embed(scope / "patch_embed" / "proj", 3, c.patch, c.width),
+      cls_token(scope.vector("cls_token", {1, 1, c.width}, trunc_normal(0.02))),
+      pos_embed(scope.vector("pos_embed", {1, c.pos_embed_on_cls ? c.sequence() : c.patches(), c.width},
+                             trunc_normal(0.02))),
+      norm(scope / "norm", c.width, c.eps) {
   QFM_CHECK(c.image_height % c.patch == 0 && c.image_width % c.patch == 0, "vit: ", c.image_height, "x",
             c.image_width, " images do not divide into patches of ", c.patch);
   QFM_CHECK(c.width % c.heads == 0, "vit: width ", c.width, " does not divide into ", c.heads, " heads");
-  for (int64_t i = 0; i < c.depth; ++i) blocks.emplace_back(params, prefix + concat("blocks.", i, "."), c);
+  for (int64_t i = 0; i < c.depth; ++i) blocks.emplace_back(scope / "blocks" / i, c);
 }
 
 Var Vit::embed(const Var& images) const {
@@ -77,22 +63,10 @@ Var Vit::tokens(const Var& images) const {
   return x.y;
 }
 
-Vit::Features Vit::operator()(const Var& images) const {
+Features Vit::operator()(const Var& images) const {
   const Var x = tokens(images);
   const int64_t b = x.dim(0), t = x.dim(1), d = x.dim(2);
-  return {reshape(slice_tokens(x, 0, 1), {b, d}), slice_tokens(x, 1, t)};
-}
-
-void Vit::init(uint64_t seed) {
-  fill_truncated_normal(patch_embed.weight, seed, 0.02), fill(patch_embed.bias, 0.0);
-  fill_truncated_normal(cls_token, seed, 0.02), fill_truncated_normal(pos_embed, seed, 0.02);
-  for (VitBlock& block : blocks) block.init(seed, config);
-  norm.init();
-}
-
-void Vit::freeze() {
-  patch_embed.freeze();
-  for (VitBlock& block : blocks) block.freeze();
+  return {reshape(slice_tokens(x, 0, 1), {b, d}), slice_tokens(x, 1, t), {}};
 }
 
 }  // namespace qfm

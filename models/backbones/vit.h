@@ -1,7 +1,9 @@
 // The Vision Transformer backbone (Dosovitskiy et al. 2021) with the conventions of DeiT v1 and DeiT-III;
-// timm's names.
+// timm's names under the prefix "vit.".
 #pragma once
 #include <cstdint>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -11,10 +13,11 @@
 #include "layers/linear.h"
 #include "layers/mlp.h"
 #include "layers/patch_embed.h"
+#include "models/backbone.h"
 
 namespace qfm {
 
-struct VitConfig {
+struct VitConfig : BackboneConfig {
   int64_t image_height = 224, image_width = 224, patch = 16;
   int64_t width = 192, depth = 12, heads = 3;
   // DeiT-III: LayerScale on both branches, the position embedding covers the patch tokens only and is added
@@ -22,17 +25,31 @@ struct VitConfig {
   bool layer_scale = false, pos_embed_on_cls = true;
   double layer_scale_init = 1e-4, eps = 1e-6;
   int64_t patches() const { return (image_height / patch) * (image_width / patch); }
-  int64_t tokens() const { return patches() + 1; }
+  int64_t sequence() const { return patches() + 1; }
+
+  std::string json() const override;
+  std::string prefix() const override { return "vit."; }
+  FeatureShape shape() const override;
+  double forward_flops() const override;
+  double backward_flops() const override;  // pixels get no gradient
+  std::optional<TransformerSizes> transformer() const override;
+  std::unique_ptr<Backbone> make(const Scope& scope) const override;
 };
+// From VitConfig::json(), or the "vit" of the metadata's first version. Throws Error for sizes beyond any sense,
+// nlohmann's exceptions for what is missing.
+VitConfig vit_from_json(const nlohmann::ordered_json& json);
+// vit-tiny (D 192, 3 heads), vit-small (384, 6), vit-base (768, 12); nullptr: another name. convention: "deit"
+// (v1) or "deit3"; throws Error otherwise.
+std::unique_ptr<VitConfig> vit_named(const std::string& arch, const std::string& convention);
+// The name of the architecture whose weights a timm file holds, known by width; empty: none of these.
+std::string vit_in_timm_file(const SafeTensors& file, std::string& convention);
 
 // x = x + ls1 attn(norm1(x)); x = x + ls2 mlp(norm2(x)). Tokens travel with the normalisation that reads them
 // next.
 struct VitBlock {
-  VitBlock(ParamSet& params, const std::string& prefix, const VitConfig& config);
+  VitBlock(const Scope& scope, const VitConfig& config);
   // x: tokens (B, T, D) and norm1 of them; next: what normalises the result.
   ResidualNorm operator()(ResidualNorm x, const LayerNorm& next) const;
-  void init(uint64_t seed, const VitConfig& config);
-  void freeze();
 
   LayerNorm norm1;
   Linear qkv, proj;
@@ -43,22 +60,16 @@ struct VitBlock {
   int64_t heads;
 };
 
-struct Vit {
-  struct Features {
-    Var cls;      // (B, D)
-    Var patches;  // (B, N, D); both after the final LayerNorm
-  };
-
-  // Parameter names are `prefix` + timm's. Throws Error for sizes that do not divide.
-  Vit(ParamSet& params, const std::string& prefix, const VitConfig& config);
-  // images (B, 3, H, W), normalised.
-  Features operator()(const Var& images) const;
+struct Vit : Backbone {
+  // Throws Error for sizes that do not divide.
+  Vit(const Scope& scope, const VitConfig& config);
+  // pooled: the class token; tokens: the patches'; both after the final LayerNorm.
+  Features operator()(const Var& images) const override;
+  std::map<std::string, Tensor> resampled(const SafeTensors& file, const std::string& prefix) const override;
   Var embed(const Var& images) const;   // tokens after CLS and position embedding, (B, T, D)
   Var tokens(const Var& images) const;  // (B, T, D) after the final LayerNorm
   // What normalises the tokens before block i, or after the last one.
   const LayerNorm& norm_before(size_t i) const { return i < blocks.size() ? blocks[i].norm1 : norm; }
-  void init(uint64_t seed);  // timm's: truncated normal 0.02, biases 0, LayerNorm 1 and 0
-  void freeze();
 
   VitConfig config;
   PatchEmbed patch_embed;
@@ -66,5 +77,9 @@ struct Vit {
   std::vector<VitBlock> blocks;
   LayerNorm norm;
 };
+
+// (1, [1 +] gh*gw, D) -> the same for a grid of `rows` x `cols`: antialiased bicubic (a = -0.5), as timm's
+// resample_abs_pos_embed does; a CLS row stays. F32 on the CPU. Throws Error when the old grid is not square.
+Tensor interpolate_pos_embed(const Tensor& pos, int64_t rows, int64_t cols, bool has_cls);
 
 }  // namespace qfm

@@ -1,51 +1,76 @@
 #include "models/heads/query_decoder.h"
 
+#include <nlohmann/json.hpp>
+
 #include "layers/tokens.h"
+#include "models/within.h"
 
 namespace qfm {
 
-QueryDecoder::QueryDecoder(ParamSet& params, const QueryDecoderConfig& c)
+QueryDecoder::QueryDecoder(const Scope& scope, const QueryDecoderConfig& c, const FeatureShape& features)
+    : QueryDecoder(scope, scope / "decoder", c, c.width_for(features), features.width) {}
+
+QueryDecoder::QueryDecoder(const Scope& scope, const Scope& decoder, const QueryDecoderConfig& c, int64_t width,
+                           int64_t features)
     : config(c),
-      queries(params.add("queries", {1, c.judges, c.width}, false)),
-      norm1(params, "decoder.norm1", c.width, c.eps),
-      norm2(params, "decoder.norm2", c.width, c.eps),
-      norm3(params, "decoder.norm3", c.width, c.eps),
-      self_in(params.add("decoder.self_attn.in_proj_weight", {3 * c.width, c.width}, true),
-              params.add("decoder.self_attn.in_proj_bias", {3 * c.width}, false)),
-      self_out(params, "decoder.self_attn.out_proj", c.width, c.width),
-      cross_weight(params.add("decoder.multihead_attn.in_proj_weight", {3 * c.width, c.width}, true)),
-      cross_bias(params.add("decoder.multihead_attn.in_proj_bias", {3 * c.width}, false)),
-      cross_q(cross_weight.rows(0, c.width), cross_bias.rows(0, c.width)),
-      cross_kv(cross_weight.rows(c.width, 3 * c.width), cross_bias.rows(c.width, 3 * c.width)),
-      cross_out(params, "decoder.multihead_attn.out_proj", c.width, c.width),
-      mlp(params, "decoder.linear1", "decoder.linear2", c.width, 4 * c.width),
-      head(params, "head", c.width, 1, false) {
-  QFM_CHECK(c.width % c.heads == 0, "decoder: width ", c.width, " does not divide into ", c.heads, " heads");
+      queries(scope.vector("queries", {1, c.queries, width}, trunc_normal(0.02))),
+      norm1(decoder / "norm1", width, c.eps),
+      norm2(decoder / "norm2", width, c.eps),
+      norm3(decoder / "norm3", width, c.eps),
+      self_in((decoder / "self_attn").weight("in_proj_weight", {3 * width, width}, xavier_uniform()),
+              (decoder / "self_attn").vector("in_proj_bias", {3 * width}, constant(0))),
+      self_out(decoder / "self_attn" / "out_proj", width, width, xavier_uniform()),
+      cross_weight((decoder / "multihead_attn").weight("in_proj_weight", {3 * width, width}, xavier_uniform())),
+      cross_bias((decoder / "multihead_attn").vector("in_proj_bias", {3 * width}, constant(0))),
+      cross_q(cross_weight.rows(0, width), cross_bias.rows(0, width)),
+      cross_kv(cross_weight.rows(width, 3 * width), cross_bias.rows(width, 3 * width)),
+      cross_out(decoder / "multihead_attn" / "out_proj", width, width, xavier_uniform()),
+      mlp(decoder / "linear1", decoder / "linear2", width, 4 * width, xavier_uniform()),
+      head(scope / "head", width, 1, trunc_normal(0.02), false) {
+  QFM_CHECK(width > 0 && width % c.heads == 0, "decoder: width ", width, " does not divide into ", c.heads, " heads");
+  if (width != features) input.emplace(decoder / "input", features, width, xavier_uniform());
 }
 
-QueryDecoder::Output QueryDecoder::operator()(const Var& cls, const Var& patches) const {
-  Var t = add_queries(queries, cls);
+Scores QueryDecoder::operator()(const Features& features) const {
+  const Var pooled = input ? (*input)(features.pooled) : features.pooled,
+            tokens = input ? (*input)(features.tokens) : features.tokens;
+  Var t = add_queries(queries, pooled);
   t = self_out(self_attention(self_in(norm1(t)), config.heads), t);
-  t = cross_out(cross_attention(cross_q(norm2(t)), cross_kv(patches), config.heads), t);
+  t = cross_out(cross_attention(cross_q(norm2(t)), cross_kv(tokens), config.heads), t);
   t = mlp(norm3(t), t);
-  const int64_t b = t.dim(0), j = config.judges;
-  const Var judged = head(t);  // (B, J, 1)
-  return {t, reshape(judged, {b, j}), reshape(mean_tokens(judged), {b})};
+  const int64_t b = t.dim(0), q = config.queries;
+  const Var members = head(t);  // (B, Q, 1)
+  return {reshape(mean_tokens(members), {b}), reshape(members, {b, q}), t};
 }
 
-void QueryDecoder::init(uint64_t seed) {
-  for (const LayerNorm* n : {&norm1, &norm2, &norm3}) n->init();
-  for (const Linear* l : {&self_in, &self_out, &cross_out, &mlp.fc1, &mlp.fc2}) {
-    fill_xavier_uniform(l->weight, seed);
-    fill(l->bias, 0.0);
-  }
-  fill_xavier_uniform(cross_weight, seed), fill(cross_bias, 0.0);
-  fill_truncated_normal(queries, seed, 0.02), fill_truncated_normal(head.weight, seed, 0.02);
+int64_t QueryDecoderConfig::width_for(const FeatureShape& features) const {
+  return width > 0 ? width : features.width - features.width % heads;
 }
 
-void QueryDecoder::freeze() {
-  for (Linear* l : {&self_in, &self_out, &cross_q, &cross_kv, &cross_out, &head}) l->freeze();
-  mlp.freeze();
+std::string QueryDecoderConfig::json() const {
+  nlohmann::ordered_json j{{"type", "query_decoder"}, {"queries", queries}, {"heads", heads}, {"eps", eps}};
+  if (width > 0) j["width"] = width;
+  return j.dump();
+}
+
+QueryDecoderConfig query_decoder_from_json(const nlohmann::ordered_json& j) {
+  QueryDecoderConfig c;
+  c.width = j.value("width", int64_t{0}), c.queries = j.at("queries"), c.heads = j.at("heads"), c.eps = j.at("eps");
+  check_within("decoder width", c.width, 0, 8192), check_within("queries", c.queries, 1, 1024);
+  check_within("decoder heads", c.heads, 1, 8192);
+  return c;
+}
+
+double QueryDecoderConfig::forward_flops(const FeatureShape& features) const {
+  const auto d = static_cast<double>(width_for(features)), q = static_cast<double>(queries),
+             n = static_cast<double>(features.tokens()), from = static_cast<double>(features.width);
+  const double self = 8 * q * d * d + 4 * q * q * d, cross = 4 * q * d * d + 4 * n * d * d + 4 * q * n * d;
+  const double projection = width_for(features) == features.width ? 0 : 2 * (n + 1) * from * d;
+  return projection + self + cross + 16 * q * d * d + 2 * q * d;
+}
+
+std::unique_ptr<Head> QueryDecoderConfig::make(const Scope& scope, const FeatureShape& features) const {
+  return std::make_unique<QueryDecoder>(scope, *this, features);
 }
 
 }  // namespace qfm

@@ -1,35 +1,40 @@
-// The quality decoder of DEIQT (method.md 3): a panel of learned queries, one pre-norm transformer decoder
-// layer, a linear head. Names and packing of torch.nn.TransformerDecoderLayer(norm_first=True).
+// The quality decoder of DEIQT (models/METHOD.md 3): learned queries, one pre-norm transformer decoder layer, a
+// linear read-out. Names and packing of torch.nn.TransformerDecoderLayer(norm_first=True).
 #pragma once
 #include <cstdint>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 
 #include "layers/attention.h"
 #include "layers/layernorm.h"
 #include "layers/linear.h"
 #include "layers/mlp.h"
+#include "models/head.h"
 
 namespace qfm {
 
-struct QueryDecoderConfig {
-  int64_t width = 192, judges = 6, heads = 6;
+struct QueryDecoderConfig : HeadConfig {
+  int64_t width = 0;  // of the decoder; 0: that of the features, rounded down to what the heads divide
+  int64_t queries = 6, heads = 6;
   double eps = 1e-5;
+  int64_t width_for(const FeatureShape& features) const;
+
+  std::string json() const override;
+  int64_t members() const override { return queries; }
+  double forward_flops(const FeatureShape& features) const override;
+  std::unique_ptr<Head> make(const Scope& scope, const FeatureShape& features) const override;
 };
+// Throws Error for sizes beyond any sense, nlohmann's exceptions for what is missing.
+QueryDecoderConfig query_decoder_from_json(const nlohmann::ordered_json& json);
 
-struct QueryDecoder {
-  struct Output {
-    Var tokens;  // (B, judges, D): what the judges see, before the head
-    Var judges;  // (B, judges)
-    Var score;   // (B): mean of the judges
-  };
-
-  QueryDecoder(ParamSet& params, const QueryDecoderConfig& config);
-  // cls (B, D), patches (B, N, D):
-  //   q = queries + cls; t = q + SelfAttention(norm1(q)); t = t + CrossAttention(norm2(t), patches);
-  //   t = t + linear2(gelu(linear1(norm3(t)))); judge = head.weight . t
-  Output operator()(const Var& cls, const Var& patches) const;
-  void init(uint64_t seed);  // Xavier-uniform, biases 0, queries and head truncated normal 0.02
-  void freeze();
+struct QueryDecoder : Head {
+  QueryDecoder(const Scope& scope, const QueryDecoderConfig& config, const FeatureShape& features);
+  // pooled (B, D), tokens (B, N, D), first projected (decoder.input) where D is not the decoder's width:
+  //   q = queries + pooled; t = q + SelfAttention(norm1(q)); t = t + CrossAttention(norm2(t), tokens);
+  //   t = t + linear2(gelu(linear1(norm3(t)))); member = head.weight . t; score = mean of the members
+  Scores operator()(const Features& features) const override;
 
   QueryDecoderConfig config;
   Param queries;
@@ -39,6 +44,11 @@ struct QueryDecoder {
   Linear cross_q, cross_kv, cross_out;
   Mlp mlp;
   Linear head;
+  std::optional<Linear> input;
+
+ private:
+  QueryDecoder(const Scope& scope, const Scope& decoder, const QueryDecoderConfig& config, int64_t width,
+               int64_t features);
 };
 
 }  // namespace qfm

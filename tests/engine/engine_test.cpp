@@ -92,14 +92,14 @@ TEST_CASE("a closure is dropped as it runs, and a deep graph is neither run nor 
 
 TEST_CASE("parameters: flat buffers, decayed ones first, rows as parameters of their own") {
   ParamSet set;
-  const Param bias = set.add("bias", {3}, false), weight = set.add("weight", {6, 5}, true);
+  const Param bias = Scope(set).vector("bias", {3}, constant(0.5)), weight = Scope(set).weight("weight", {6, 5}, xavier_uniform());
   const Param middle = weight.rows(2, 4);
-  CHECK(contains(message_of([&] { set.add("bias", {3}, false); }), "added twice"));
+  CHECK(contains(message_of([&] { Scope(set).vector("bias", {3}, constant(0)); }), "added twice"));
   set.allocate(cpu_device, DType::BF16, true);
   CHECK(set.decayed_size() == 32);  // 30 elements, on a boundary of 16
   CHECK(set.count() == 33);
-  fill_xavier_uniform(weight, 7), fill(bias, 0.5);
-  set.sync();
+  set.initialise(7);
+  CHECK(bias.master().span<float>()[2] == 0.5f);
   CHECK(weight.value().dtype() == DType::BF16);
   CHECK(static_cast<float>(middle.value().span<bf16>()[0]) ==
         static_cast<float>(bf16(weight.master().span<float>()[10])));

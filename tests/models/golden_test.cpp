@@ -16,6 +16,7 @@
 #include "layers/similarity.h"
 #include "layers/tokens.h"
 #include "models/backbones/vit.h"
+#include "engine/load_params.h"
 #include "models/checkpoint.h"
 #include "models/heads/query_decoder.h"
 #include "tests/support.h"
@@ -187,7 +188,7 @@ void check_vit(const std::string& path, DType dtype) {
   c.depth = j["depth"];
   c.heads = j["num_heads"], c.layer_scale = j["layer_scale"], c.pos_embed_on_cls = j["pos_embed_on_cls"];
   ParamSet params;
-  const Vit vit(params, "", c);
+  const Vit vit(params, c);
   params.allocate(cpu_device, dtype, true);
   load_golden(params, file);
   // In F64 what remains is the rounding of the stored results to F32.
@@ -240,22 +241,20 @@ TEST_CASE("ViT of both conventions equals timm: every activation, every gradient
     }
 }
 
-TEST_CASE("the panel decoder equals torch.nn.TransformerDecoderLayer") {
+TEST_CASE("the query decoder equals torch.nn.TransformerDecoderLayer") {
   const SafeTensors file = SafeTensors::open(golden_path("deiqt_decoder.safetensors"));
   for (DType dtype : {DType::F64, DType::F32}) {
     CAPTURE(name_of(dtype));
-    QueryDecoderConfig c;
-    c.width = 48;
     ParamSet params;
-    const QueryDecoder decoder(params, c);
+    const QueryDecoder decoder(params, {}, FeatureShape{0, 0, 48, 0, 0});
     params.allocate(cpu_device, dtype, true);
     load_golden(params, file);
     const Bounds bounds = dtype == DType::F64 ? Bounds{1e-6, 1e-6} : ten_times(file);
     const Var cls = Var::leaf(file.tensor("cls").to(dtype)),
               patches = Var::leaf(file.tensor("patches").to(dtype));
-    const QueryDecoder::Output out = decoder(cls, patches);
+    const Scores out = decoder({cls, patches, {}});
     CHECK(scaled_error(out.tokens.value, file.tensor("out.decoder")) <= bounds.out);
-    CHECK(scaled_error(out.judges.value, file.tensor("out.judges")) <= bounds.out);
+    CHECK(scaled_error(out.members.value, file.tensor("out.judges")) <= bounds.out);
     CHECK(scaled_error(out.score.value, file.tensor("out.score")) <= bounds.out);
     backward(out.score, file.tensor("dscore").to(dtype));
     CHECK(scaled_error(cls.grad(), file.tensor("grad.cls")) <= bounds.grad);
@@ -273,7 +272,7 @@ TEST_CASE("DeiT-Tiny on two photos: every listed depth, the logits and gradients
   if (golden.empty() || weights.empty()) QFM_SKIP("the real weights are not here");
   const SafeTensors file = SafeTensors::open(golden), timm = SafeTensors::open(weights);
   ParamSet params;
-  const Vit vit(params, "vit.", model_config("vit-tiny").vit);
+  const Vit vit(Scope(params) / "vit", *vit_named("vit-tiny", "deit"));
   params.allocate(cpu_device, DType::F32, true);
   load_params(params, timm, "vit.", [](const std::string& name) { return name.rfind("head.", 0) == 0; });
   const Bounds bounds{2e-4, 8e-4};

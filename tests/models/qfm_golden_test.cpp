@@ -53,8 +53,8 @@ Tensor integers(const std::string& name) {  // I64 -> I32
 // The gate and the decoder with the golden weights, and the features of five photos after gating.
 struct Fixture {
   ParamSet params;
-  FeatureSelection select{params, 48};
-  QueryDecoder decoder{params, {.width = 48}};
+  FeatureSelection select{Scope(params) / "select", 48};
+  QueryDecoder decoder{params, {}, FeatureShape{0, 0, 48, 0, 0}};
   Var cls, patches, gates, gated_cls, gated;
 
   Fixture() {
@@ -118,8 +118,8 @@ TEST_CASE("the whole loss and every gradient equal PyTorch's") {
   const Fixture f;
   const json c = config();
   const Tensor weight = match_weights(integers("partner"), DType::F64), noise = f.noise(), y = get("y");
-  const QueryDecoder::Output clean = f.decoder(f.gated_cls, f.gated);
-  const QueryDecoder::Output moved = f.decoder(f.gated_cls, perturb(f.gated, noise, get("a")));
+  const Scores clean = f.decoder({f.gated_cls, f.gated, {}});
+  const Scores moved = f.decoder({f.gated_cls, perturb(f.gated, noise, get("a")), {}});
   check_equal("decoder_out", clean.tokens.value, get("decoder_out"));
   check_equal("decoder_out_perturbed", moved.tokens.value, get("decoder_out_perturbed"));
   check_equal("scores", clean.score.value, get("scores"));
@@ -146,7 +146,7 @@ TEST_CASE("nothing matched: no noise, and losses of 0 without gradient") {
   const Tensor weight = match_weights(none, DType::F64), y = get("y");
   const Tensor noise = gather_tokens(get("memory_P"), none, integers("perm"));
   const Tensor factor = noise_factor(get("a"), image_norms(f.gated.value), image_norms(noise));
-  const auto moved = f.decoder(f.gated_cls, perturb(f.gated, noise, factor));
+  const auto moved = f.decoder({f.gated_cls, perturb(f.gated, noise, factor), {}});
   const Var loss = weighted_sum({{weighted_smooth_l1(moved.score, y, weight), 1},
                                  {cosine_distance(moved.tokens, moved.tokens.value, weight), 1},
                                  {selection_loss(f.gates, noise_variance(noise, factor, weight)), 1}});

@@ -12,7 +12,9 @@
 #include <vector>
 
 #include "engine/base/io.h"
+#include "models/backbones/vit.h"
 #include "models/checkpoint.h"
+#include "models/heads/query_decoder.h"
 #include "tests/support.h"
 #include "train/image/encode.h"
 
@@ -49,8 +51,9 @@ class Workbench {
 
   Workbench() {
     ModelInfo info;
-    info.config = model_config("vit-tiny");
-    info.config.vit.width = 24, info.config.vit.depth = 1, info.config.panel.width = 24;
+    VitConfig vit;
+    vit.width = 24, vit.depth = 1;
+    info.config = {"vit-tiny", std::make_shared<const VitConfig>(vit), false, std::make_shared<const QueryDecoderConfig>()};
     info.name = "random", info.training_set = "none", info.command = "none", info.version = "0";
     save(model, info);
     info.higher_is_better = false, info.label_low = 0, info.label_high = 9;
@@ -109,8 +112,8 @@ class Workbench {
 
  private:
   static void save(const std::string& path, const ModelInfo& info) {
-    QfmIqm random(info.config, cpu_device, DType::F32, false);
-    random.init(5);
+    Model random(info.config, cpu_device, DType::F32, false);
+    random.params.initialise(5);
     save_model(path, random, info, StoreAs::BF16);
   }
   static Image photo(int width, int height, int step) {

@@ -13,7 +13,7 @@
 #include "train/image/decode.h"
 #include "train/image/encode.h"
 #include "train/loop/loader.h"
-#include "train/objectives/distil.h"
+#include "train/objectives/feature_distillation.h"
 #include "train/optim/optimizer.h"
 #include "train/run/trainer.h"
 

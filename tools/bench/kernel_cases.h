@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "models/qfm_iqm.h"
+#include "models/model.h"
 #include "tools/cli/command.h"
 
 namespace qfm {

@@ -8,7 +8,7 @@
 #include "kernels/pointwise/elementwise.h"
 #include "kernels/reduce/reduce.h"
 #include "tools/bench/case_maker.h"
-#include "train/objectives/matching.h"
+#include "train/objectives/matching_memory.h"
 
 namespace qfm {
 namespace {

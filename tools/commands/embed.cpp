@@ -5,6 +5,8 @@
 #include "engine/base/sha256.h"
 #include "engine/base/threads.h"
 #include "models/checkpoint.h"
+#include "models/pretrained.h"
+#include "models/registry.h"
 #include "tools/cli/command.h"
 #include "tools/cli/console.h"
 #include "tools/cli/photo_options.h"
@@ -28,10 +30,10 @@ LoadedModel load_backbone(const std::string& path, Placement where) {
     return load_model(path, where.device, where.dtype, false);
   LoadedModel loaded;
   loaded.info.config = timm_config(file);
-  loaded.model = std::make_unique<QfmIqm>(loaded.info.config, where.device, where.dtype, false);
-  loaded.model->init(0);
+  loaded.model = std::make_unique<Model>(loaded.info.config, where.device, where.dtype, false);
+  loaded.model->params.initialise(0);
   load_pretrained(*loaded.model, path);
-  loaded.model->freeze();
+  loaded.model->params.pack();
   return loaded;
 }
 

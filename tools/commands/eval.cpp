@@ -66,7 +66,7 @@ EvalReport evaluate(const EvalOptions& options, const Dataset& set, const Loaded
     }
     const Prediction& p = *results[i].prediction;
     report.photos.push_back({set.samples[i].name, set.quality(set.samples[i].score),
-                             loaded.info.quality(p.score), loaded.info.quality_spread(p.spread)});
+                             loaded.info.to_0_100(p.score), loaded.info.std_to_0_100(p.spread)});
     predicted.push_back(report.photos.back().score), wanted.push_back(report.photos.back().label);
   }
   QFM_CHECK(predicted.size() >= 3, set.name, ": only ", predicted.size(), " of ", results.size(),

@@ -48,15 +48,12 @@ Json describe(const std::string& path) {
   }
   std::string stored;
   for (const auto& dtype : dtypes) stored += (stored.empty() ? "" : " ") + dtype;
-  const VitConfig& vit = info.config.vit;
+  const Json backbone = Json::parse(info.config.backbone->json()), head = Json::parse(info.config.head->json());
   return {{"path", path},
           {"name", info.name},
           {"architecture", info.config.arch},
-          {"backbone",
-           format("patch %lld, width %lld, depth %lld, heads %lld, %s", static_cast<long long>(vit.patch),
-                  static_cast<long long>(vit.width), static_cast<long long>(vit.depth),
-                  static_cast<long long>(vit.heads), vit.layer_scale ? "DeiT-III" : "DeiT")},
-          {"judges", info.config.panel.judges},
+          {"backbone", backbone},
+          {"head", head},
           {"feature_selection", info.config.select},
           {"gate", closed_channels(path, info)},
           {"parameters", parameters},

@@ -43,9 +43,9 @@ struct Scorer {
     try {
       const Prediction p = predictor(std::move(photo.image));
       const ModelInfo& info = loaded.info;
-      result.quality = info.quality(p.score);
-      result.score = raw ? info.raw(p.score) : result.quality;
-      result.spread = raw ? info.raw_spread(p.spread) : info.quality_spread(p.spread);
+      result.quality = info.to_0_100(p.score);
+      result.score = raw ? info.to_label_unit(p.score) : result.quality;
+      result.spread = raw ? info.std_to_label_unit(p.spread) : info.std_to_0_100(p.spread);
       result.width = p.width, result.height = p.height, result.crops = p.crops;
       if (!std::isfinite(result.score + result.spread)) result.error = "the model gives no finite score";
     } catch (const Error& e) {

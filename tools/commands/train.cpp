@@ -97,16 +97,15 @@ std::string metrics_text(const EpochReport& report) {
   return text;
 }
 
-// What the method's modules did in the epoch.
-std::string method_text(const EpochReport& report) {
+// What objectives say of the epoch: "  match rate 0.93 cosine 0.41".
+std::string objectives_text(const EpochReport& report) {
   std::string text;
-  if (const auto& m = report.match) {
-    text += format("  matched %.0f%%", 100 * m->rate);
-    if (m->cosine) text += format(", scores %.3f apart, cosine %.2f", *m->score_distance, *m->cosine);
+  for (const auto& [name, statistics] : report.objectives.items()) {
+    text += "  " + name;
+    for (const auto& [key, value] : statistics.items())
+      if (value.is_boolean()) text += value.get<bool>() ? " " + key : "";
+      else if (value.is_number()) text += " " + key + format(" %.4g", value.get<double>());
   }
-  if (const auto& g = report.gates)
-    text += format("  gate %.3f, %lld of %lld channels closed%s", g->mean, static_cast<long long>(g->closed),
-                   static_cast<long long>(g->channels), g->mean < kClosedGate ? ": COLLAPSED" : "");
   return text;
 }
 
@@ -120,7 +119,7 @@ void ask_stop(int signal) {
 
 int run_train(const TrainOptions& options) {
   const auto [config, command] = configuration(options);
-  refuse_pytorch(config.init), refuse_pytorch(config.teacher);
+  refuse_pytorch(config.init), refuse_pytorch(config.objectives.text("teacher"));
   CommonOptions common;
   common.device = config.device, common.dtype = config.dtype,
   common.threads = static_cast<int>(config.threads);
@@ -160,7 +159,7 @@ int run_train(const TrainOptions& options) {
     if (steps) steps->clear();
     note(config.quiet,
          format("epoch %lld of %lld  %s%s  %s%s\n", static_cast<long long>(r.epoch),
-                static_cast<long long>(r.epochs), metrics_text(r).c_str(), method_text(r).c_str(),
+                static_cast<long long>(r.epochs), metrics_text(r).c_str(), objectives_text(r).c_str(),
                 duration(r.seconds).c_str(), r.best ? "  best so far" : ""));
   };
   hooks.should_stop = [] { return stop_asked.load(); };

@@ -165,7 +165,8 @@ int64_t Runner::updates(const ExperimentRun& run) {
   const TrainConfig config = config_of(run);
   LoaderOptions options;
   options.batch = config.batch, options.crops_per_image = config.crops_per_image;
-  if (!config.unlabelled.empty()) options.batch = labelled_rows(config.batch, config.pseudo_ratio);
+  const Options& o = config.objectives;
+  if (!o.text("unlabelled").empty()) options.batch = labelled_rows(config.batch, o.number("pseudo-ratio"));
   return config.epochs * batches_of(static_cast<int64_t>(split_of(run).train.samples.size()), options);
 }
 
@@ -242,10 +243,10 @@ std::string Runner::inputs_of(const ExperimentRun& run, const TrainTest& parts) 
   std::string text;
   for (const auto& s : parts.train.samples) text += format("train %.17g\n", s.score);
   for (const auto& s : parts.test.samples) text += format("test %.17g\n", s.score);
-  for (const auto& file : {config.init, config.teacher})
+  for (const auto& file : {config.init, config.objectives.text("teacher")})
     text += (file.empty() ? "none" : digest_of(file)) + "\n";
-  if (!config.unlabelled.empty())
-    for (const auto& photo : photos_in(config.unlabelled, true)) text += digest_of(photo) + "\n";
+  if (const std::string& unlabelled = config.objectives.text("unlabelled"); !unlabelled.empty())
+    for (const auto& photo : photos_in(unlabelled, true)) text += digest_of(photo) + "\n";
   return sha256(std::vector<uint8_t>(text.begin(), text.end()));
 }
 

@@ -7,7 +7,9 @@
 #include "engine/base/rng.h"
 #include "engine/base/threads.h"
 #include "layers/loss.h"
-#include "models/qfm_iqm.h"
+#include "models/backbones/vit.h"
+#include "models/heads/query_decoder.h"
+#include "models/model.h"
 #include "train/image/decode.h"
 #include "train/image/transform.h"
 
@@ -15,11 +17,11 @@ namespace qfm {
 namespace {
 
 ModelConfig toy_model() {
-  ModelConfig config = model_config("vit-tiny");
-  config.vit.image_height = config.vit.image_width = 64;
-  config.vit.width = config.panel.width = 48;
-  config.vit.depth = 1, config.vit.heads = 2, config.panel.heads = 2;
-  return config;
+  VitConfig vit;
+  vit.image_height = vit.image_width = 64, vit.width = 48, vit.depth = 1, vit.heads = 2;
+  QueryDecoderConfig head;
+  head.heads = 2;
+  return {"toy", std::make_shared<const VitConfig>(vit), false, std::make_shared<const QueryDecoderConfig>(head)};
 }
 
 Tensor crop_of(const std::string& path) {
@@ -34,20 +36,20 @@ Tensor crop_of(const std::string& path) {
 
 int walk(const std::string& path) {
   set_threads(1);  // one CUDA block at a time: the debugger sees them in order
-  QfmIqm model(toy_model(), cuda_device, DType::F32, true);
-  model.init(0);
+  Model model(toy_model(), cuda_device, DType::F32, true);
+  model.params.initialise(0);
   const Var images = crop_of(path).to(cuda_device);
   const Tensor opinion = Tensor::from(std::vector<float>{75}, {1}).to(cuda_device);
 
-  const QfmIqm::Output out = model(images);
-  const Var loss = smooth_l1(out.score, opinion);
+  const Model::Output out = model(images);
+  const Var loss = smooth_l1(out.scores.score, opinion);
   backward(loss);
 
   double squares = 0;
   for (const Param& p : model.params.params())
     for (const float g : p.grad().to(cpu_device).span<float>()) squares += static_cast<double>(g) * g;
   std::printf("score %.6f, opinion 75, loss %.6f, gradient norm %.6f\n",
-              out.score.value.to(cpu_device).span<float>()[0], loss.value.to(cpu_device).span<float>()[0],
+              out.scores.score.value.to(cpu_device).span<float>()[0], loss.value.to(cpu_device).span<float>()[0],
               std::sqrt(squares));
   return 0;
 }

@@ -20,18 +20,17 @@ int64_t labelled_rows(int64_t batch, double pseudo_share);
 // An epoch is one pass over the labelled photos (loader.h); the pseudo-labelled ones run beside them in
 // epochs of their own. pseudo_share of a batch's rows, rounded, at least one and not all, is pseudo-labelled.
 // Both kinds keep the order labelled, pseudo-labelled, and photos are numbered through.
-class BatchStream {
+class BatchStream : public BatchSource {
  public:
   // pseudo.paths empty: labelled photos only. Throws Error where a batch has no room for both.
   BatchStream(const LabelledPhotos& labelled, const LabelledPhotos& pseudo, double pseudo_share,
               const LoaderOptions& options);
 
-  int64_t batches_per_epoch() const { return labelled_->batches_per_epoch(); }
-  int64_t batch_size() const;
-  // As Loader's.
-  void start(int64_t first, int64_t end);
-  Batch next();
-  const std::vector<std::string>& paths() const { return paths_; }
+  int64_t batches_per_epoch() const override { return labelled_->batches_per_epoch(); }
+  int64_t batch_size() const override;
+  void start(int64_t first, int64_t end) override;
+  Batch next() override;
+  const std::vector<std::string>& paths() const override { return paths_; }
 
  private:
   std::optional<Loader> labelled_, pseudo_;

@@ -5,8 +5,7 @@
 
 #include "engine/cuda/cuda.h"
 #include "engine/memory/memory.h"
-#include "train/loop/host_inputs.h"
-#include "train/loop/loader.h"
+#include "train/objectives/batch.h"
 
 namespace qfm {
 

@@ -8,7 +8,7 @@
 #include "engine/base/prefetch.h"
 #include "engine/tensor.h"
 #include "train/image/decode.h"
-#include "train/image/transform.h"
+#include "train/loop/batch_source.h"
 
 namespace qfm {
 
@@ -20,22 +20,7 @@ struct LoaderOptions {
   DecodeOptions decode;
   uint64_t seed = 0;
   int workers = 1;  // threads that decode; 0: the caller decodes
-  std::string stream =
-      {};  // put before the names of the random streams: loaders of one run need different ones
-};
-
-// Windows are cut here: a photo is many times as large, and each gives one.
-struct Batch {
-  Tensor pixels;  // (B, crop, crop, 3) U8 on the CPU: the windows, RGB, as they are in the photos
-  std::vector<int32_t> mirrored;  // (B) 1: left and right are to be exchanged
-  Normalisation norm;             // of the pixels
-  Tensor labels;                  // (B) F32 on the CPU
-  std::vector<int64_t> photos;    // (B) which photo each row was cut from
-  std::vector<uint32_t> samples;  // (B) which (photo, crop) pair of the epoch it is: names its random streams
-  int64_t labelled = 0;           // rows in front that people scored; the rest has pseudo-labels
-
-  // What the network takes is cut_crops (transform.h) of these; `pixels` lie at `where`.
-  std::vector<CropSource> sources(const uint8_t* where) const;
+  std::string stream = {};  // before the names of the random streams: loaders of one run need different ones
 };
 
 // Batches of an epoch over so many photos.
@@ -70,8 +55,7 @@ class Loader {
   const LoaderOptions options_;
   mutable std::mutex order_mutex_;
   mutable int64_t order_epoch_ = -1;
-  mutable std::shared_ptr<const std::vector<uint32_t>>
-      order_;                               // of order_epoch_, drawn once for all its batches
+  mutable std::shared_ptr<const std::vector<uint32_t>> order_;  // of order_epoch_, drawn once for all its batches
   std::unique_ptr<Prefetch<Batch>> ahead_;  // last: its threads use the rest
 };
 

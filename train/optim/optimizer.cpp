@@ -20,15 +20,15 @@ void check_finite(const StepResult& result) {
 
 double gradient_norm(const ParamSet& params) {
   double sum = 0;
-  const auto n = static_cast<double>(params.size());
+  const auto n = static_cast<double>(params.trained_size());
   dispatch_cpu({"gradient norm", 2 * n, 4 * n}, params.gradient, [&](auto dev, auto t) {
-    sum = sum_squares(dev, ptr<const decltype(t)>(params.gradient), params.size());
+    sum = sum_squares(dev, ptr<const decltype(t)>(params.gradient), params.trained_size());
   });
   return std::sqrt(sum);
 }
 
 Optimizer::Optimizer(ParamSet& params, const AdamWRule& adamw)
-    : m(Tensor::zeros({params.size()}, params.master.dtype(), params.master.device())),
+    : m(Tensor::zeros({params.trained_size()}, params.master.dtype(), params.master.device())),
       v(m.clone()),
       rule(adamw),
       params_(params) {
@@ -50,9 +50,7 @@ const StepState* Optimizer::state() const {
   return mirror_ ? static_cast<const StepState*>(state_.raw()) : nullptr;
 }
 
-void Optimizer::update(const Tensor& loss, const Optimizer* before) {
-  mirror_ ? update_cuda(loss, before ? before->state() : nullptr) : update_cpu(loss);
-}
+void Optimizer::update(const Tensor& loss) { mirror_ ? update_cuda(loss) : update_cpu(loss); }
 
 StepResult Optimizer::finish() {
   if (mirror_) {
@@ -84,23 +82,23 @@ void Optimizer::update_cpu(const Tensor& loss) {
     });
   };
   range(rule.weight_decay, 0, params_.decayed_size());
-  range(0, params_.decayed_size(), params_.size());
+  range(0, params_.decayed_size(), params_.trained_size());
 }
 
-void Optimizer::update_cuda(const Tensor& loss, const StepState* before) {
+void Optimizer::update_cuda(const Tensor& loss) {
   const Tensor& computed = params_.copy.empty() ? params_.master : params_.copy;
-  const auto n = static_cast<double>(params_.size());
+  const auto n = static_cast<double>(params_.trained_size());
   auto* state = static_cast<StepState*>(state_.raw());
   dispatch({"gradient norm", 2 * n, 4 * n}, params_.gradient, [&](auto dev, auto t) {
     if constexpr (!std::is_same_v<decltype(dev), Cpu>)
-      sum_squares(dev, &state->squares, ptr<const decltype(t)>(params_.gradient), params_.size());
+      sum_squares(dev, &state->squares, ptr<const decltype(t)>(params_.gradient), params_.trained_size());
   });
   dispatch({"adamw", 0, 30 * n}, computed, [&](auto dev, auto t) {
     using T = decltype(t);
     if constexpr (!std::is_same_v<decltype(dev), Cpu>)
-      adamw<T>(dev, rule, state, before, ptr<const float>(loss), ptr<float>(params_.master),
+      adamw<T>(dev, rule, state, nullptr, ptr<const float>(loss), ptr<float>(params_.master),
                params_.copy.empty() ? nullptr : ptr<T>(params_.copy), ptr<float>(m), ptr<float>(v),
-               ptr<const float>(params_.gradient), params_.size(), params_.decayed_size());
+               ptr<const float>(params_.gradient), params_.trained_size(), params_.decayed_size());
   });
 }
 

@@ -24,9 +24,8 @@ class Optimizer {
 
   // One update from the gradients in `params`, which are those of `loss` (1), in three parts:
   void set_rate(double lr);  // first
-  // On CUDA it waits for nothing, so that it can be part of a captured graph, and is passed over where the
-  // one of `before` (null: none) was.
-  void update(const Tensor& loss, const Optimizer* before = nullptr);
+  // On CUDA it waits for nothing, so that it can be part of a captured graph.
+  void update(const Tensor& loss);
   StepResult finish();  // waits
   // Throws Error when loss or norm is not finite (on the CPU update() does); no parameter has then changed.
   // An update is done wholly or not at all.
@@ -36,14 +35,14 @@ class Optimizer {
   }
 
   int64_t steps = 0;  // updates done
-  Tensor m, v;        // moments, laid out as params.master
+  Tensor m, v;        // moments, laid out as params.gradient
   // Of the last update, in device memory; null on the CPU.
   const StepState* state() const;
   const AdamWRule rule;
 
  private:
   void update_cpu(const Tensor& loss);
-  void update_cuda(const Tensor& loss, const StepState* before);
+  void update_cuda(const Tensor& loss);
 
   ParamSet& params_;
   double lr_ = 0;

@@ -74,14 +74,14 @@ Normalisation normalisation(const ModelInfo& info) {
   return norm;
 }
 
-Predictor::Predictor(const QfmIqm& model, const ModelInfo& info, PredictOptions options)
+Predictor::Predictor(const Model& model, const ModelInfo& info, PredictOptions options)
     : model_(model), info_(info), options_(options), resize_(options.resize.value_or(info.resize)) {
   if (model.params.master.device() != cpu_device)
-    forward_ = std::make_unique<CapturedForward<QfmIqm::Output>>(
+    forward_ = std::make_unique<CapturedForward<Model::Output>>(
         [&model](const Tensor& images) { return model(images); });
-  const VitConfig& vit = model.config.vit;
-  QFM_CHECK(vit.image_height == info.crop && vit.image_width == info.crop, "the model takes ",
-            vit.image_width, " x ", vit.image_height, " pixels, its description says crops of ", info.crop);
+  const FeatureShape features = model.config.features();
+  QFM_CHECK(features.image_height == info.crop && features.image_width == info.crop, "the model takes ",
+            features.image_width, " x ", features.image_height, " pixels, its description says crops of ", info.crop);
   const int64_t least = resize_.fixed() ? std::min(resize_.height, resize_.width) : resize_.side;
   QFM_CHECK(least == 0 || (least >= info.crop && least <= 65536), "resize to ", name_of(resize_),
             ": a side is not from ", info.crop, " (that of a crop) to 65536");
@@ -118,37 +118,38 @@ Prediction Predictor::operator()(Image photo) const {
   Prediction result;
   result.width = photo.width, result.height = photo.height;
   double sum = 0;
-  std::vector<double> judges;
+  std::vector<double> members;
   const auto windows = each_batch(std::move(photo), [&](const Tensor& images) {
     const auto output = forward_ ? (*forward_)(images) : model_(images);
-    const Tensor score = on_cpu(output.score), each = on_cpu(output.judges);
+    const Tensor score = on_cpu(output.scores.score), each = on_cpu(output.scores.members);
     for (float s : score.span<float>()) sum += s;
-    judges.insert(judges.end(), each.span<float>().begin(), each.span<float>().end());
+    members.insert(members.end(), each.span<float>().begin(), each.span<float>().end());
   });
   result.crops = static_cast<int64_t>(windows.size());
   result.score = sum / static_cast<double>(result.crops);
 
   double mean = 0, square = 0;
-  for (double j : judges) mean += j / static_cast<double>(judges.size());
-  for (double j : judges) square += (j - mean) * (j - mean);
-  result.spread = std::sqrt(square / static_cast<double>(judges.size()));
+  for (double m : members) mean += m / static_cast<double>(members.size());
+  for (double m : members) square += (m - mean) * (m - mean);
+  result.spread = std::sqrt(square / static_cast<double>(members.size()));
   return result;
 }
 
 Predictor::Embedding Predictor::embed(Image photo) const {
-  std::vector<Vit::Features> parts;
+  std::vector<Features> parts;
   auto windows = each_batch(std::move(photo), [&](const Tensor& images) {
-    const auto features = model_.vit(images);
-    parts.push_back({on_cpu(features.cls), on_cpu(features.patches)});
+    const Features features = (*model_.backbone)(images);
+    parts.push_back({on_cpu(features.pooled), on_cpu(features.tokens), {}});
   });
-  const int64_t crops = static_cast<int64_t>(windows.size()), width = model_.config.vit.width;
-  Embedding all{Tensor({crops, width}), Tensor({crops, model_.config.vit.patches(), width}),
+  const FeatureShape shape = model_.config.features();
+  const auto crops = static_cast<int64_t>(windows.size());
+  Embedding all{Tensor({crops, shape.width}), Tensor({crops, shape.tokens(), shape.width}),
                 std::move(windows)};
   int64_t at = 0;
   for (const auto& part : parts) {
-    const int64_t end = at + part.cls.dim(0);
-    all.cls.rows(at, end).copy_from(part.cls.value);
-    all.patches.rows(at, end).copy_from(part.patches.value);
+    const int64_t end = at + part.pooled.dim(0);
+    all.cls.rows(at, end).copy_from(part.pooled.value);
+    all.patches.rows(at, end).copy_from(part.tokens.value);
     at = end;
   }
   return all;

@@ -35,7 +35,7 @@ struct Prediction {
 class Predictor {
  public:
   // Throws Error unless the model takes square crops of info.crop pixels, and for a resize below that.
-  Predictor(const QfmIqm& model, const ModelInfo& info, PredictOptions options = {});
+  Predictor(const Model& model, const ModelInfo& info, PredictOptions options = {});
 
   // Runs the crops in batches of at most 16, of half as many and so on where memory ends. Throws OutOfMemory
   // when one crop is too many. On CUDA by one thread at a time.
@@ -55,11 +55,11 @@ class Predictor {
   template <class Run>
   std::vector<Window> each_batch(Image photo, Run&& run) const;
 
-  const QfmIqm& model_;
+  const Model& model_;
   const ModelInfo& info_;
   PredictOptions options_;
   Resize resize_;
-  std::unique_ptr<CapturedForward<QfmIqm::Output>> forward_;  // null: the model is on the CPU
+  std::unique_ptr<CapturedForward<Model::Output>> forward_;  // null: the model is on the CPU
 };
 
 }  // namespace qfm

@@ -49,8 +49,18 @@ void check_field(const TrainConfig& config, const ConfigField& field) {
                         [&](std::optional<double> TrainConfig::*m) {
                           if (config.*m) check_number(field, *(config.*m));
                         },
+                        [&](const OptionValue&) {
+                          std::visit(Overloaded{[&](const std::string& text) { check_text(field, text); }, [](bool) {},
+                                                [&](auto number) { check_number(field, number); }},
+                                     config.objectives.value(field.key));
+                        },
                         [&](auto m) { check_number(field, config.*m); }},
              field.member);
+}
+
+bool on_or_off(const std::string& text) {
+  QFM_CHECK(text == "on" || text == "off", "'", shown(text), "' is neither on nor off");
+  return text == "on";
 }
 
 int64_t whole_number(const std::string& text) {
@@ -67,10 +77,15 @@ void set_text(TrainConfig& config, const ConfigField& field, const std::string& 
                         [&](int64_t TrainConfig::*m) { config.*m = off ? 0 : whole_number(text); },
                         [&](double TrainConfig::*m) { config.*m = off ? 0 : parse_number(text); },
                         [&](std::optional<double> TrainConfig::*m) { config.*m = parse_number(text); },
-                        [&](bool TrainConfig::*m) {
-                          QFM_CHECK(text == "on" || text == "off", "'", shown(text),
-                                    "' is neither on nor off");
-                          config.*m = text == "on";
+                        [&](bool TrainConfig::*m) { config.*m = on_or_off(text); },
+                        [&](const OptionValue& standard) {
+                          config.objectives.set(
+                              field.key,
+                              std::visit(Overloaded{[&](const std::string&) -> OptionValue { return text; },
+                                                    [&](bool) -> OptionValue { return on_or_off(text); },
+                                                    [&](int64_t) -> OptionValue { return off ? 0 : whole_number(text); },
+                                                    [&](double) -> OptionValue { return off ? 0 : parse_number(text); }},
+                                         standard));
                         }},
              field.member);
 }
@@ -80,21 +95,33 @@ void set_json(TrainConfig& config, const ConfigField& field, const json& value) 
   const auto need = [&](bool ok, const char* type) {
     QFM_CHECK(ok, "is ", value.type_name(), ", expected ", type, field.or_off ? " or \"off\"" : "");
   };
-  std::visit(Overloaded{[&](std::string TrainConfig::*m) {
-                          need(value.is_string(), "a string");
-                          config.*m = value.get<std::string>();
-                        },
-                        [&](int64_t TrainConfig::*m) {
-                          need(value.is_number_integer(), "a whole number");
-                          config.*m = whole_number(value.dump());
-                        },
-                        [&](double TrainConfig::*m) {
-                          need(value.is_number(), "a number");
-                          config.*m = value.get<double>();
-                        },
-                        [&](bool TrainConfig::*m) {
-                          need(value.is_boolean(), "true or false");
-                          config.*m = value.get<bool>();
+  const auto text = [&] {
+    need(value.is_string(), "a string");
+    return value.get<std::string>();
+  };
+  const auto whole = [&] {
+    need(value.is_number_integer(), "a whole number");
+    return whole_number(value.dump());
+  };
+  const auto number = [&] {
+    need(value.is_number(), "a number");
+    return value.get<double>();
+  };
+  const auto flag = [&] {
+    need(value.is_boolean(), "true or false");
+    return value.get<bool>();
+  };
+  std::visit(Overloaded{[&](std::string TrainConfig::*m) { config.*m = text(); },
+                        [&](int64_t TrainConfig::*m) { config.*m = whole(); },
+                        [&](double TrainConfig::*m) { config.*m = number(); },
+                        [&](bool TrainConfig::*m) { config.*m = flag(); },
+                        [&](const OptionValue& standard) {
+                          config.objectives.set(
+                              field.key, std::visit(Overloaded{[&](const std::string&) -> OptionValue { return text(); },
+                                                               [&](bool) -> OptionValue { return flag(); },
+                                                               [&](int64_t) -> OptionValue { return whole(); },
+                                                               [&](double) -> OptionValue { return number(); }},
+                                                    standard));
                         },
                         [&](std::optional<double> TrainConfig::*m) {
                           need(value.is_number() || value.is_null(), "a number or null");
@@ -174,19 +201,18 @@ void validate(const TrainConfig& config) {
   QFM_CHECK(!config.out.empty(), "--out is missing: the folder of the run");
   QFM_CHECK(config.protocol != "paper" || !config.val.empty() || !config.split.empty(),
             "--protocol paper picks the best epoch on --val, or on the test part of --split: give one");
-  const bool matching = config.match != "off";
-  const bool distilling = !config.unlabelled.empty() || config.w_distil_feat > 0;
-  const bool method = config.select || matching || config.w_contrast > 0 || distilling;
+  const Options& o = config.objectives;
+  const bool matching = o.text("match") != "off", unlabelled = !o.text("unlabelled").empty();
+  const bool features = o.number("w-distil-feat") > 0, teacher = !o.text("teacher").empty();
+  const bool method = config.select || matching || o.number("w-contrast") > 0 || unlabelled || features;
   QFM_CHECK(!method || config.labels == "scaled",
             "--labels raw: the method's weights and distances are for scaled labels");
-  QFM_CHECK(config.adversarial == 0 || matching, "--adversarial searches the noise of --match: give it");
-  QFM_CHECK(config.unlabelled.empty() || !config.teacher.empty(),
-            "--unlabelled needs a --teacher to label it");
-  QFM_CHECK(config.w_distil_feat == 0 || !config.teacher.empty() || config.ema > 0,
-            "--w-distil-feat needs a teacher: --teacher or --ema");
-  QFM_CHECK(config.teacher.empty() || distilling,
+  QFM_CHECK(o.whole("adversarial") == 0 || matching, "--adversarial searches the noise of --match: give it");
+  QFM_CHECK(!unlabelled || teacher, "--unlabelled needs a --teacher to label it");
+  QFM_CHECK(!features || teacher || o.number("ema") > 0, "--w-distil-feat needs a teacher: --teacher or --ema");
+  QFM_CHECK(!teacher || unlabelled || features,
             "--teacher has nothing to teach: give --unlabelled, or --w-distil-feat");
-  QFM_CHECK(config.ema < 1, "--ema: 1 would keep the starting weights for ever");
+  QFM_CHECK(o.number("ema") < 1, "--ema: 1 would keep the starting weights for ever");
   QFM_CHECK(!matching || config.epochs >= 2,
             "--match: its memory only fills in the first epoch, --epochs is ", config.epochs);
 }
@@ -210,14 +236,24 @@ ordered_json json_of(std::optional<double> value) {
                                                    : ordered_json(*value);
 }
 
+bool at_standard(const TrainConfig& config, const ConfigField& field) {
+  static const TrainConfig standard;
+  return std::visit(Overloaded{[&](const OptionValue& value) { return config.objectives.value(field.key) == value; },
+                               [&](auto m) { return config.*m == standard.*m; }},
+                    field.member);
+}
+
 }  // namespace
 
 std::string to_json(const TrainConfig& config) {
   ordered_json object;
   for (const auto& field : config_fields()) {
-    if (!field.stored) continue;
+    if (!field.stored || (field.sparse && at_standard(config, field))) continue;
     auto& value = object[std::string(field.key)];
     std::visit(Overloaded{[&](std::optional<double> TrainConfig::*m) { value = json_of(config.*m); },
+                          [&](const OptionValue&) {
+                            std::visit([&](const auto& x) { value = x; }, config.objectives.value(field.key));
+                          },
                           [&](auto m) { value = config.*m; }},
                field.member);
     if (field.or_off && value == 0) value = "off";

@@ -9,25 +9,23 @@
 #include <variant>
 #include <vector>
 
+#include "train/objectives/options.h"
+
 namespace qfm {
 
 // Names, meaning and limits are in config_fields(); a field `crops_per_image` is the flag --crops-per-image
-// and the key "crops-per-image". Empty text and 0 for `adversarial` and `ema` mean not given, off.
+// and the key "crops-per-image". Empty text means not given.
 struct TrainConfig {
   std::string data, root, fold, split, scale;
   bool lower_is_better = false;
-  std::string val, labels = "scaled", init, arch, resize;
+  std::string val, labels = "scaled", init, arch, head, resize;
   int64_t epochs = 9, batch = 16, crops_per_image = 10;
   double lr = 2e-4, weight_decay = 0.05, clip = 5;
   std::string schedule = "deiqt";
   std::optional<double> warmup;  // epochs; without: a third of them, warmup_of()
   std::string protocol = "clean";
   bool select = false;
-  std::string match = "off";
-  int64_t adversarial = 0, memory = 4;
-  double tau_q = 0.05, tau_s = 0.7, a_max = 0.5, w_cons = 1, w_feat = 0.5, w_sel = 0.1, w_contrast = 0;
-  std::string teacher, unlabelled, label_cache;
-  double pseudo_ratio = 0.5, spread_quantile = 0.8, w_distil = 1, w_distil_feat = 0, ema = 0;
+  Options objectives;  // the flags that objectives declare
   int64_t seed = 0, threads = 0, workers = 1;
   std::string device = "auto", dtype = "f32", out;
   bool resume = false, quiet = false;
@@ -36,17 +34,18 @@ struct TrainConfig {
 };
 
 struct ConfigField {
+  // Where the value lies; OptionValue: in `objectives`, with this standard.
   using Member = std::variant<std::string TrainConfig::*, int64_t TrainConfig::*, double TrainConfig::*,
-                              bool TrainConfig::*, std::optional<double> TrainConfig::*>;
+                              bool TrainConfig::*, std::optional<double> TrainConfig::*, OptionValue>;
   std::string_view key;
   Member member;
   std::string_view help;
-  std::vector<std::string_view> choices =
-      {};  // of a text; of a switch: it is typed as --key on|off, not as --key
+  std::vector<std::string_view> choices = {};  // of a text; of a switch: it is typed as --key on|off, not as --key
   double low = std::numeric_limits<double>::lowest(),
          high = std::numeric_limits<double>::max();  // of a number, inclusive
   bool or_off = false;                               // a number for which "off" may be typed: 0
-  bool stored = true;  // false: says how to start, not what to compute; not in config.json
+  bool stored = true;   // false: says how to start, not what to compute; not in config.json
+  bool sparse = false;  // in config.json only where it is not the standard: keys of older results have no such field
   void (*check)(const std::string& text) = nullptr;  // of a text that is not empty: throws Error
 };
 const std::vector<ConfigField>& config_fields();

@@ -1,6 +1,9 @@
 // The table of `qfm train`'s flags.
+#include <set>
+
 #include "engine/base/error.h"
 #include "models/preprocessing.h"
+#include "models/registry.h"
 #include "train/data/csv.h"
 #include "train/data/dataset.h"
 #include "train/run/config.h"
@@ -26,10 +29,8 @@ void check_val(const std::string& text) {
             "' is neither inside 0..1 nor a manifest");
 }
 
-}  // namespace
-
-const std::vector<ConfigField>& config_fields() {
-  static const std::vector<ConfigField> fields = {
+std::vector<ConfigField> fields_of_runs() {
+  return {
       {.key = "data",
        .member = &C::data,
        .help = "scored photos: NAME:FOLDER or a manifest CSV",
@@ -61,7 +62,12 @@ const std::vector<ConfigField>& config_fields() {
       {.key = "arch",
        .member = &C::arch,
        .help = "backbone (default: that of --init, else vit-small)",
-       .choices = {"vit-tiny", "vit-small", "vit-base"}},
+       .choices = {architectures().begin(), architectures().end()}},
+      {.key = "head",
+       .member = &C::head,
+       .help = "what scores are read with (default: that of --init, else query_decoder)",
+       .choices = {head_types().begin(), head_types().end()},
+       .sparse = true},
       {.key = "resize",
        .member = &C::resize,
        .help =
@@ -92,61 +98,30 @@ const std::vector<ConfigField>& config_fields() {
        .help = "clean: report the last epoch; paper: the best on --val",
        .choices = {"clean", "paper"}},
       {.key = "select", .member = &C::select, .help = "feature selection head", .choices = {"on", "off"}},
-      {.key = "match",
-       .member = &C::match,
-       .help = "semantic noise matching",
-       .choices = {"matched", "random", "gaussian", "off"}},
-      {.key = "adversarial",
-       .member = &C::adversarial,
-       .help = "strengths of noise tried, or off",
-       .low = 0,
-       .high = 64,
-       .or_off = true},
-      {.key = "memory", .member = &C::memory, .help = "batches kept for matching", .low = 1, .high = 1024},
-      {.key = "tau-q",
-       .member = &C::tau_q,
-       .help = "scores (0-1) at most this far apart match",
-       .low = 0,
-       .high = 1},
-      {.key = "tau-s",
-       .member = &C::tau_s,
-       .help = "semantics at most this similar match",
-       .low = -1,
-       .high = 1},
-      {.key = "a-max", .member = &C::a_max, .help = "largest strength of noise", .low = 0, .high = 100},
-      {.key = "w-cons", .member = &C::w_cons, .help = "weight of the consistency loss", .low = 0},
-      {.key = "w-feat", .member = &C::w_feat, .help = "weight of its feature term", .low = 0},
-      {.key = "w-sel", .member = &C::w_sel, .help = "weight of the selection loss", .low = 0},
-      {.key = "w-contrast",
-       .member = &C::w_contrast,
-       .help = "weight of the contrast of features by score (optional term)",
-       .low = 0},
-      {.key = "teacher", .member = &C::teacher, .help = "checkpoint (ours) that labels --unlabelled"},
-      {.key = "unlabelled", .member = &C::unlabelled, .help = "folder of photos without scores"},
-      {.key = "label-cache",
-       .member = &C::label_cache,
-       .help = "file that keeps the teacher's labels (default: in --out)"},
-      {.key = "pseudo-ratio",
-       .member = &C::pseudo_ratio,
-       .help = "share of a batch that has pseudo-labels",
-       .low = tiny,
-       .high = 0.99},
-      {.key = "spread-quantile",
-       .member = &C::spread_quantile,
-       .help = "unlabelled photos with a spread above this quantile are dropped",
-       .low = 0,
-       .high = 1},
-      {.key = "w-distil", .member = &C::w_distil, .help = "weight of the distillation loss", .low = 0},
-      {.key = "w-distil-feat",
-       .member = &C::w_distil_feat,
-       .help = "weight of its feature term (teacher: --ema, else --teacher)",
-       .low = 0},
-      {.key = "ema",
-       .member = &C::ema,
-       .help = "decay of averaged weights, or off",
-       .low = 0,
-       .high = 1,
-       .or_off = true},
+  };
+}
+
+// Those that have been in config.json from the first: results are kept under keys made of it.
+const std::set<std::string_view> kAlwaysStored = {
+    "match",   "adversarial", "memory",      "tau-q",        "tau-s",           "a-max",    "w-cons",        "w-feat", "w-sel",
+    "w-contrast", "teacher",  "unlabelled",  "label-cache",  "pseudo-ratio",    "spread-quantile", "w-distil", "w-distil-feat", "ema"};
+
+std::vector<ConfigField> fields_of_objectives() {
+  std::vector<ConfigField> fields;
+  for (const OptionField& f : option_fields())
+    fields.push_back({.key = f.key,
+                      .member = f.standard,
+                      .help = f.help,
+                      .choices = f.choices,
+                      .low = f.low,
+                      .high = f.high,
+                      .or_off = f.or_off,
+                      .sparse = kAlwaysStored.count(f.key) == 0});
+  return fields;
+}
+
+std::vector<ConfigField> fields_of_this_call() {
+  return {
       {.key = "seed", .member = &C::seed, .help = "of every random choice", .low = 0},
       {.key = "threads", .member = &C::threads, .help = "0: all cores", .low = 0, .high = 1024},
       {.key = "workers", .member = &C::workers, .help = "threads that decode photos", .low = 0, .high = 256},
@@ -156,6 +131,16 @@ const std::vector<ConfigField>& config_fields() {
       {.key = "resume", .member = &C::resume, .help = "go on with the run in --out", .stored = false},
       {.key = "quiet", .member = &C::quiet, .help = "no progress", .stored = false},
   };
+}
+
+}  // namespace
+
+const std::vector<ConfigField>& config_fields() {
+  static const std::vector<ConfigField> fields = [] {
+    std::vector<ConfigField> all = fields_of_runs();
+    for (const auto& more : {fields_of_objectives(), fields_of_this_call()}) all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }();
   return fields;
 }
 

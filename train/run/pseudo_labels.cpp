@@ -149,7 +149,7 @@ PseudoLabels pseudo_labels(const PseudoLabelOptions& options) {
     if (!seen.insert(photo.digest).second) continue;
     if (!cache.find(photo.digest)) {
       const Prediction p = predictor(std::move(photo.image));
-      cache.add(photo.digest, {teacher.info.quality(p.score), teacher.info.quality_spread(p.spread)});
+      cache.add(photo.digest, {teacher.info.to_0_100(p.score), teacher.info.std_to_0_100(p.spread)});
     }
     const Opinion opinion = *cache.find(photo.digest);
     all.push_back({paths[static_cast<size_t>(i)], opinion.quality, opinion.spread});

@@ -25,7 +25,7 @@ using nlohmann::json;
 TrainConfig comparable(TrainConfig config) {
   const TrainConfig standard;
   config.threads = standard.threads, config.workers = standard.workers, config.device = standard.device;
-  config.label_cache = standard.label_cache;
+  config.objectives.set("label-cache", std::string());
   config.out = standard.out, config.resume = standard.resume, config.quiet = standard.quiet;
   return config;
 }
@@ -33,9 +33,10 @@ TrainConfig comparable(TrainConfig config) {
 void check_same_run(const TrainConfig& config, const std::string& path) {
   TrainConfig stored;
   merge_config_file(stored, path);
-  const json a = json::parse(to_json(comparable(stored))), b = json::parse(to_json(comparable(config)));
-  for (const auto& [key, value] : a.items())
-    QFM_CHECK(b.at(key) == value, path, ": the run has ", key, " ", value.dump(), ", not ", b.at(key).dump(),
+  json a = json::parse(to_json(comparable(stored))), b = json::parse(to_json(comparable(config)));
+  for (const auto& [key, value] : a.items()) b.emplace(key, nullptr);  // a field at its standard may be left out
+  for (const auto& [key, value] : b.items())
+    QFM_CHECK(a[key] == value, path, ": the run has ", key, " ", a[key].dump(), ", not ", value.dump(),
               "; a run is resumed with its own settings");
 }
 
@@ -47,10 +48,11 @@ void remove_temporary_files(const std::string& folder) {
       fs::remove(entry.path(), ignored);
 }
 
-// The parts of a flat buffer, under the names of the parameters.
+// The parts of a flat buffer, under the names of the parameters. Moments have only those of trainable ones.
 void for_slices(const ParamSet& params, const Tensor& flat, const std::string& prefix, auto&& f) {
   for (const Param& p : params.params()) {
     const int64_t begin = p.entry()->offset;
+    if (begin + p.shape().numel() > flat.numel()) continue;
     f(prefix + p.name(), flat.rows(begin, begin + p.shape().numel()).reshape(p.shape()));
   }
 }

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <map>
 
+#include "models/registry.h"
 #include "train/predict/predict.h"
 #include "train/run/run_data.h"
 
@@ -19,12 +20,14 @@ Resize photo_size(const TrainConfig& config, const Resize& of_checkpoint) {
   return of_checkpoint;
 }
 
+std::string head_named(const TrainConfig& config) { return config.head.empty() ? "query_decoder" : config.head; }
+
 }  // namespace
 
 ModelInfo starting_info(const TrainConfig& config) {
   ModelInfo info;
   if (config.init.empty()) {
-    info.config = model_config(config.arch.empty() ? "vit-small" : config.arch);
+    info.config = model_config(config.arch.empty() ? "vit-small" : config.arch, "deit", head_named(config));
     info.config.select = config.select, info.resize = photo_size(config, {});
     return info;
   }
@@ -33,7 +36,10 @@ ModelInfo starting_info(const TrainConfig& config) {
     info = read_model_info(file);
   } else {
     info.config = timm_config(file);
+    info.config.head = standard_head(head_named(config));
   }
+  QFM_CHECK(config.head.empty() || type_of(*info.config.head) == config.head, config.init, ": has the head ",
+            type_of(*info.config.head), ", not ", config.head);
   info.config.select = info.config.select || config.select;
   info.resize = photo_size(config, info.resize);
   QFM_CHECK(config.arch.empty() || config.arch == info.config.arch, config.init, ": is ", info.config.arch,
@@ -77,43 +83,30 @@ std::vector<int64_t> reference_numbers(const Dataset& set) {
 
 }  // namespace
 
-QfmOptions method_options(const TrainConfig& config, const Dataset& train, int64_t batch) {
-  QfmOptions options;
-  options.w_cons = config.w_cons, options.w_feat = config.w_feat, options.w_sel = config.w_sel;
-  options.w_distil = config.w_distil;
-  options.w_contrast = config.w_contrast, options.contrast_tau = config.tau_q;
-  options.batch = batch, options.references = reference_numbers(train);
-  if (config.match != "off")
-    options.match = {match_mode(config.match),
-                     config.memory,
-                     {static_cast<float>(config.tau_q), static_cast<float>(config.tau_s)},
-                     config.a_max,
-                     config.adversarial,
-                     static_cast<uint64_t>(config.seed)};
-  return options;
-}
-
-DistilOptions distil_options(const TrainConfig& config) {
-  return {config.teacher, config.ema, config.w_distil_feat, static_cast<uint64_t>(config.seed)};
+Objectives objectives_of(const TrainConfig& config, const Dataset& train, int64_t batch, Model& model, const ModelInfo& info,
+                         Device device, DType compute) {
+  return make_objectives({config.objectives, model, info, device, compute, batch, static_cast<uint64_t>(config.seed),
+                          reference_numbers(train)});
 }
 
 PseudoLabels label_unlabelled(const TrainConfig& config,
                               const std::function<void(int64_t, int64_t)>& progress) {
-  if (config.unlabelled.empty()) return {};
+  const Options& options = config.objectives;
+  if (options.text("unlabelled").empty()) return {};
   QFM_CHECK(config.resume || !std::filesystem::exists(config.out + "/config.json"), config.out,
             ": holds a run already; --resume goes on with it");
   std::error_code error;
   std::filesystem::create_directories(config.out, error);
   QFM_CHECK(!error, config.out, ": cannot be made: ", error.message());
-  PseudoLabelOptions options{config.teacher,
-                             config.unlabelled,
-                             config.label_cache,
-                             config.spread_quantile,
-                             static_cast<int>(config.workers),
-                             choose_device(config.device).device,
-                             progress};
-  if (options.cache.empty()) options.cache = config.out + "/pseudo_labels.jsonl";
-  return pseudo_labels(options);
+  PseudoLabelOptions how{options.text("teacher"),
+                         options.text("unlabelled"),
+                         options.text("label-cache"),
+                         options.number("spread-quantile"),
+                         static_cast<int>(config.workers),
+                         choose_device(config.device).device,
+                         progress};
+  if (how.cache.empty()) how.cache = config.out + "/pseudo_labels.jsonl";
+  return pseudo_labels(how);
 }
 
 LabelledPhotos labelled_photos(const Dataset& set, bool scaled) {

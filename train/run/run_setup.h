@@ -6,8 +6,7 @@
 #include "models/checkpoint.h"
 #include "train/data/dataset.h"
 #include "train/loop/batch_stream.h"
-#include "train/loop/train_step.h"
-#include "train/objectives/distil.h"
+#include "train/objectives/objective.h"
 #include "train/run/config.h"
 #include "train/run/pseudo_labels.h"
 
@@ -20,9 +19,9 @@ ModelInfo starting_info(const TrainConfig& config);
 void describe(ModelInfo& info, const TrainConfig& config, const Dataset& train);
 
 LoaderOptions loader_options(const TrainConfig& config, const ModelInfo& info);
-// batch: rows of every batch.
-QfmOptions method_options(const TrainConfig& config, const Dataset& train, int64_t batch);
-DistilOptions distil_options(const TrainConfig& config);
+// Those of the flags, for a model that is not allocated yet. batch: rows of every batch.
+Objectives objectives_of(const TrainConfig& config, const Dataset& train, int64_t batch, Model& model, const ModelInfo& info,
+                         Device device, DType compute);
 
 // The photos of --unlabelled with the teacher's labels; none without it. Makes the folder --out, where the
 // labels are kept unless --label-cache says otherwise.

@@ -10,6 +10,8 @@
 #include "engine/base/sha256.h"
 #include "engine/base/threads.h"
 #include "kernels/vendor/kernel_policy.h"
+#include "models/pretrained.h"
+#include "train/objectives/feature_distillation.h"
 #include "train/optim/schedule.h"
 #include "train/predict/evaluate.h"
 #include "train/run/run_data.h"
@@ -26,8 +28,7 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// ---- the run
-// ------------------------------------------------------------------------------------------------------
+// ---- the run ----
 
 class Run {
  public:
@@ -35,23 +36,22 @@ class Run {
   TrainResult go();
 
  private:
+  void make_trainable();
   void open_folder();
   bool run_epoch();  // false: asked to stop
   void step();
   void close_epoch();
   EpochReport validate_epoch() const;
-  NamedTensors extra_state() const;
   void save();
 
   const TrainConfig& config_;
   const TrainHooks& hooks_;
   const RunData data_;
   ModelInfo info_;
-  QfmIqm model_;
-  Optimizer optimizer_;
+  Model model_;
   const PseudoLabels pseudo_;
   BatchStream batches_;
-  std::optional<Distillation> distillation_;
+  std::optional<Optimizer> optimizer_;
   std::optional<TrainStep> train_step_;
   std::optional<Batch> next_;  // on CUDA: of the next step, on its way to the device
   const int64_t per_epoch_, steps_;
@@ -73,11 +73,11 @@ Run::Run(const TrainConfig& config, const TrainHooks& hooks)
       hooks_(hooks),
       data_(load_run_data(config)),
       info_(starting_info(config)),
-      model_(info_.config, choose_device(config.device).device, compute_type(config), true),
-      optimizer_(model_.params, {.weight_decay = config.weight_decay, .clip = config.clip}),
+      model_(info_.config),
       pseudo_(label_unlabelled(config, hooks.labelling)),
       batches_(labelled_photos(data_.train, config.labels == "scaled"),
-               labelled_photos(pseudo_, data_.train, config.labels == "scaled"), config.pseudo_ratio,
+               labelled_photos(pseudo_, data_.train, config.labels == "scaled"),
+               config.objectives.number("pseudo-ratio"),
                loader_options(config, info_)),
       per_epoch_(batches_.batches_per_epoch()),
       steps_(per_epoch_ * config.epochs),
@@ -85,16 +85,24 @@ Run::Run(const TrainConfig& config, const TrainHooks& hooks)
       validation_targets_(targets_of(data_.validation, data_.train, config.labels == "scaled")) {
   describe(info_, config, data_.train);
   info_.name = hooks.name, info_.command = hooks.command, info_.version = hooks.version;
-  model_.init(static_cast<uint64_t>(config.seed));
-  if (!config.init.empty()) load_pretrained(model_, config.init);
-  if (config.ema > 0 || config.w_distil_feat > 0)
-    distillation_.emplace(model_, info_, distil_options(config), optimizer_.rule);
-  train_step_.emplace(model_, optimizer_, method_options(config, data_.train, batches_.batch_size()),
-                      distillation_ ? &*distillation_ : nullptr);
+  make_trainable();
   auto photos = batches_.paths();
   for (const Sample& sample : data_.validation.samples) photos.push_back(sample.path);
   check_photos(photos, hooks.checking);
   open_folder();
+}
+
+// Objectives may have parameters of their own, so that memory comes after them.
+void Run::make_trainable() {
+  const Device device = choose_device(config_.device).device;
+  const DType compute = compute_type(config_);
+  Objectives objectives = objectives_of(config_, data_.train, batches_.batch_size(), model_, info_, device, compute);
+  model_.params.allocate(device, compute, true);
+  model_.params.initialise(static_cast<uint64_t>(config_.seed));
+  if (!config_.init.empty()) load_pretrained(model_, config_.init);
+  for (const auto& objective : objectives) objective->started();
+  optimizer_.emplace(model_.params, AdamWRule{.weight_decay = config_.weight_decay, .clip = config_.clip});
+  train_step_.emplace(model_, *optimizer_, std::move(objectives));
 }
 
 ordered_json to_json(const PseudoLabels& labels) {
@@ -103,7 +111,8 @@ ordered_json to_json(const PseudoLabels& labels) {
 }
 
 void Run::open_folder() {
-  const std::string teacher = config_.teacher.empty() ? "" : sha256_of_file(config_.teacher);
+  const std::string& teacher_path = config_.objectives.text("teacher");
+  const std::string teacher = teacher_path.empty() ? "" : sha256_of_file(teacher_path);
   folder_ = std::make_unique<RunFolder>(config_);
   if (!config_.resume) {
     state_.command = info_.command;
@@ -112,14 +121,14 @@ void Run::open_folder() {
     save();
     return folder_->commit(config_);
   }
-  folder_->restore(state_, model_.params, optimizer_, extra_state());
+  folder_->restore(state_, model_.params, *optimizer_, train_step_->state());
   QFM_CHECK(state_.labelled.empty() || state_.labelled == digest_of(data_), config_.data,
             ": other photos or labels than the run began with; it cannot go on with them");
-  QFM_CHECK(state_.unlabelled == pseudo_.digest, config_.unlabelled,
+  QFM_CHECK(state_.unlabelled == pseudo_.digest, config_.objectives.text("unlabelled"),
             ": other photos or labels than the run began with; it cannot go on with them");
-  QFM_CHECK(state_.teacher.empty() || state_.teacher == teacher, config_.teacher,
+  QFM_CHECK(state_.teacher.empty() || state_.teacher == teacher, teacher_path,
             ": another teacher than the run began with; it cannot go on with it");
-  if (distillation_) distillation_->restored(state_.steps);
+  train_step_->restored();
   info_.command = state_.command;
   seconds_before_ = state_.seconds;
   QFM_CHECK(state_.epochs >= 0 && state_.epochs <= config_.epochs &&
@@ -187,15 +196,10 @@ void Run::step() {
   state_.loss_sum += done.loss;
   state_.seconds = seconds_before_ + seconds_since(start_);
   const double speed = static_cast<double>(batch.photos.size()) / seconds_since(start);
-  folder_->log(ordered_json{
-      {"event", "step"},
-      {"step", state_.steps},
-      {"epoch", state_.epochs + 1},
-      {"loss", done.loss},
-      {"lr", lr},
-      {"grad_norm", done.grad_norm},
-      {"images_per_s",
-       speed}}.dump());
+  const ordered_json line{{"event", "step"},      {"step", state_.steps},        {"epoch", state_.epochs + 1},
+                          {"loss", done.loss},    {"lr", lr},                    {"grad_norm", done.grad_norm},
+                          {"images_per_s", speed}};
+  folder_->log(line.dump());
   if (!hooks_.progress) return;
   const double each = seconds_since(start_) / static_cast<double>(state_.steps - first_step_);
   hooks_.progress({state_.steps, steps_, state_.epochs + 1, config_.epochs, done.loss, lr, done.grad_norm,
@@ -220,15 +224,7 @@ ordered_json to_json(const EpochReport& report, int64_t step) {
   const auto optional = [](const auto& value) { return value ? ordered_json(*value) : ordered_json(); };
   ordered_json line{{"event", "epoch"}, {"epoch", report.epoch}, {"step", step}, {"loss", report.loss}};
   line["seconds"] = report.seconds;
-  if (report.gates)
-    line["gate"] = {{"mean", report.gates->mean},
-                    {"closed", report.gates->closed},
-                    {"channels", report.gates->channels},
-                    {"collapsed", report.gates->mean < kClosedGate}};
-  if (report.match)
-    line["match"] = {{"rate", report.match->rate},
-                     {"score_distance", optional(report.match->score_distance)},
-                     {"cosine", optional(report.match->cosine)}};
+  for (const auto& [name, statistics] : report.objectives.items()) line[name] = statistics;
   if (!report.validation) return line;
   const Agreement& a = *report.validation;
   line["val"] = {{"photos", a.n},
@@ -244,7 +240,7 @@ ordered_json to_json(const EpochReport& report, int64_t step) {
 
 void Run::close_epoch() {
   EpochReport report = validate_epoch();
-  report.match = train_step_->take_match(), report.gates = train_step_->take_gates();
+  report.objectives = train_step_->statistics();
   if (report.best) {
     state_.best_epoch = state_.epochs;
     state_.best_srcc = report.validation && report.validation->srcc ? *report.validation->srcc : -1;
@@ -261,21 +257,15 @@ void Run::close_epoch() {
   if (hooks_.epoch_done) hooks_.epoch_done(report);
 }
 
-NamedTensors Run::extra_state() const {
-  NamedTensors tensors = train_step_->state();
-  if (distillation_)
-    for (auto& named : distillation_->state()) tensors.push_back(std::move(named));
-  return tensors;
-}
-
 // The state last: the models of what it has behind it are then on disk.
 void Run::save() {
   const auto begin = Clock::now();
   state_.seconds = seconds_before_ + seconds_since(start_);
   save_model(folder_->file("last.safetensors"), model_, info_);
-  if (distillation_ && distillation_->averaged())
-    save_model(folder_->file("ema.safetensors"), *distillation_->averaged(), info_);
-  folder_->save(state_, model_.params, optimizer_, extra_state());
+  const auto* distillation = find<FeatureDistillation>(train_step_->objectives());
+  if (distillation && distillation->averaged())
+    save_model(folder_->file("ema.safetensors"), *distillation->averaged(), info_);
+  folder_->save(state_, model_.params, *optimizer_, train_step_->state());
   saving_ = seconds_since(begin), saved_ = Clock::now();
 }
 

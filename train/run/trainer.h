@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 
@@ -26,16 +27,15 @@ struct EpochReport {
   double seconds;                             // since the run began, interruptions left out
   std::optional<Agreement> validation;        // in the unit of the targets
   bool best = false;                          // the highest SRCC on the validation part so far
-  std::optional<MatchStatistics> match = {};  // where noise was searched for in this epoch
-  std::optional<GateStatistics> gates = {};   // with the feature selection head
+  nlohmann::ordered_json objectives = {};     // Objective::statistics by name
 };
 
 struct TrainHooks {
   std::string name, command, version;  // kept in the checkpoints
-  std::function<void(int64_t done, int64_t photos)> checking =
-      {};  // every photo is decoded once before the first step
-  std::function<void(int64_t done, int64_t photos)> labelling =
-      {};  // the teacher has scored this many of the unlabelled photos
+  // Every photo is decoded once before the first step.
+  std::function<void(int64_t done, int64_t photos)> checking = {};
+  // The teacher has scored this many of the unlabelled photos.
+  std::function<void(int64_t done, int64_t photos)> labelling = {};
   std::function<void(const TrainProgress&)> progress = {};
   std::function<void(const EpochReport&)> epoch_done = {};
   std::function<bool()> should_stop = {};  // asked after every step; true: save and return

@@ -1,7 +1,8 @@
 // A toy model, its optimizer and step on a device, and batches for it.
 #pragma once
-#include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "engine/profile.h"
 #include "tests/toy.h"
@@ -24,21 +25,23 @@ inline Batch toy_batch(uint32_t number, int64_t size = kBatch) {
 }
 
 struct ToyTraining {
-  QfmIqm model;
+  Model model;
+  Objectives objectives;  // until `step` has them
   Optimizer optimizer;
-  std::optional<Distillation> distillation;
   TrainStep step;
-  ToyTraining(Device device, DType dtype, bool select = false, const QfmOptions& options = {},
-              const DistilOptions* teachers = nullptr)
-      : model(config(select), device, dtype, true),
+  ToyTraining(Device device, DType dtype, bool select = false, const Options& options = {},
+              const std::vector<int64_t>& references = {}, int64_t batch = kBatch)
+      : model(config(select)),
+        objectives(ready(device, dtype, options, references, batch)),
         optimizer(model.params),
-        distillation(taught(teachers)),
-        step(model, optimizer, options, distillation ? &*distillation : nullptr) {
-    model.init(3);
-  }
-  std::optional<Distillation> taught(const DistilOptions* teachers) {
-    if (!teachers) return std::nullopt;
-    return std::optional<Distillation>(std::in_place, model, toy_info(), *teachers, AdamWRule{});
+        step(model, optimizer, std::move(objectives)) {}
+  Objectives ready(Device device, DType dtype, const Options& options, const std::vector<int64_t>& references,
+                   int64_t batch) {
+    Objectives made = make_objectives({options, model, toy_info(), device, dtype, batch, 3, references});
+    model.params.allocate(device, dtype, true);
+    model.params.initialise(3);
+    for (const auto& one : made) one->started();
+    return made;
   }
   static ModelConfig config(bool select) {
     ModelConfig c = toy_config();

@@ -5,6 +5,7 @@
 #include "kernels/vendor/vendor_case.h"
 #include "tests/scopes.h"
 #include "tests/tolerance.h"
+#include "tests/train/loop/baseline_step.h"
 #include "tests/train/loop/toy_training.h"
 #include "train/predict/predict.h"
 
@@ -47,7 +48,7 @@ TEST_CASE("a replayed step has the bits of one that is not, waits for nothing an
       CHECK(a.grad_norm == b.grad_norm);
     }
     CHECK(captured.bits() == eager.bits());
-    CHECK(captured.step.take_gates()->mean == eager.step.take_gates()->mean);
+    CHECK(captured.step.statistics() == eager.step.statistics());
   }
 }
 
@@ -87,7 +88,7 @@ TEST_CASE("any allocation of a CUDA step may fail: no leak, no change, and the n
   const Tensor images({kBatch, 3, kToyCrop, kToyCrop});
   cut_crops(images, batch.sources(batch.pixels.data<uint8_t>()).data(), batch.norm);
   const auto eager = [&](ToyTraining& t) {
-    return train_step(t.model, t.optimizer, images, batch.labels, 1e-3);
+    return baseline_step(t.model, t.optimizer, images, batch.labels, 1e-3);
   };
   eager(training), eager(reference);
   const std::string before = training.bits();
@@ -129,8 +130,8 @@ TEST_CASE("scores on CUDA: the CPU's, and the same each time") {
   const PredictOptions options{.crops = parse_crops("random:21"), .resize = {}, .seed = 4};
   const Image photo = drawn(100, 50, 1), other = drawn(41, 80, 2);
   for (DType dtype : {DType::F32, DType::BF16}) {
-    QfmIqm on_cpu(toy_config(), cpu_device, dtype, false), on_cuda(toy_config(), cuda_device, dtype, false);
-    on_cpu.init(7), on_cuda.init(7);
+    Model on_cpu(toy_config(), cpu_device, dtype, false), on_cuda(toy_config(), cuda_device, dtype, false);
+    on_cpu.params.initialise(7), on_cuda.params.initialise(7);
     const Predictor cpu(on_cpu, info, options), cuda(on_cuda, info, options);
     const auto close = [&](const char* what, double found, double expected) {
       check_close(what, std::vector<double>{found}, std::vector<double>{expected}, dtype, kTerms);
@@ -158,8 +159,8 @@ TEST_CASE("scores on CUDA have the same bits in halved batches where memory ends
   const PredictOptions options{.crops = parse_crops("random:21"), .resize = {}, .seed = 4};
   const Image photo = drawn(100, 50, 1);
   for (DType dtype : {DType::F32, DType::BF16}) {
-    QfmIqm model(toy_config(), cuda_device, dtype, false);
-    model.init(7);
+    Model model(toy_config(), cuda_device, dtype, false);
+    model.params.initialise(7);
     const double whole = Predictor(model, info, options)(photo).score;
     const Predictor predictor(model, info, options);
     for (uint64_t n : {5, 30, 60, 90}) {
@@ -189,8 +190,8 @@ TEST_CASE("a photo scored in halved batches by a vendor's products is told of, o
   const Notes notes;
   const StandIn library([](const std::string&, void*, size_t, const auto& own) { own(); });
   const ModelInfo info = toy_info();
-  QfmIqm model(toy_config(), cuda_device, DType::F32, false);
-  model.init(7);
+  Model model(toy_config(), cuda_device, DType::F32, false);
+  model.params.initialise(7);
   const Predictor predictor(model, info, {.crops = parse_crops("random:21"), .resize = {}, .seed = 4});
   const Image photo = drawn(100, 50, 1);
   predictor(photo), predictor(photo);

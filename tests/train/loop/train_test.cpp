@@ -13,6 +13,7 @@
 #include "engine/base/io.h"
 #include "engine/base/threads.h"
 #include "engine/memory/memory.h"
+#include "tests/train/loop/baseline_step.h"
 #include "tests/train/run/runs.h"
 #include "train/optim/optimizer.h"
 #include "train/run/trainer.h"
@@ -27,8 +28,7 @@ bool same_bits(const Tensor& a, const Tensor& b) {
   return a.shape() == b.shape() && a.dtype() == b.dtype() && std::memcmp(a.raw(), b.raw(), a.bytes()) == 0;
 }
 
-// ---- PyTorch's eight steps
-// ----------------------------------------------------------------------------------------
+// ---- PyTorch's eight steps ----
 
 struct Golden {
   SafeTensors file = SafeTensors::open(golden_path("train_steps.safetensors"));
@@ -36,14 +36,14 @@ struct Golden {
 
   ModelConfig config() const {
     const json& c = table["config"];
-    ModelConfig m;
-    m.vit.image_height = m.vit.image_width = c["img_size"][0];
-    m.vit.patch = c["patch_size"], m.vit.width = c["embed_dim"], m.vit.depth = c["depth"];
-    m.vit.heads = c["num_heads"], m.vit.eps = c["vit_layernorm_eps"];
-    m.vit.layer_scale = c["layer_scale"], m.vit.pos_embed_on_cls = c["pos_embed_on_cls"];
-    m.panel.width = m.vit.width, m.panel.judges = c["queries"], m.panel.heads = c["decoder_nhead"];
-    m.panel.eps = c["decoder_layernorm_eps"];
-    return m;
+    VitConfig vit;
+    vit.image_height = vit.image_width = c["img_size"][0];
+    vit.patch = c["patch_size"], vit.width = c["embed_dim"], vit.depth = c["depth"];
+    vit.heads = c["num_heads"], vit.eps = c["vit_layernorm_eps"];
+    vit.layer_scale = c["layer_scale"], vit.pos_embed_on_cls = c["pos_embed_on_cls"];
+    QueryDecoderConfig head;
+    head.queries = c["queries"], head.heads = c["decoder_nhead"], head.eps = c["decoder_layernorm_eps"];
+    return {"golden", std::make_shared<const VitConfig>(vit), false, std::make_shared<const QueryDecoderConfig>(head)};
   }
 };
 
@@ -58,7 +58,7 @@ bool key_bias(const std::string& name, int64_t i, int64_t width) {
 
 // Largest difference to the tensors prefix.NAME, over their largest value if `scaled`; worst of all
 // parameters.
-double worst(const QfmIqm& model, const Tensor& flat, const Golden& golden, const std::string& prefix,
+double worst(const Model& model, const Tensor& flat, const Golden& golden, const std::string& prefix,
              bool scaled) {
   double result = 0;
   const Tensor values = flat.to(DType::F64);
@@ -70,7 +70,7 @@ double worst(const QfmIqm& model, const Tensor& flat, const Golden& golden, cons
     for (int64_t i = 0; i < wanted.numel(); ++i) {
       const double w = wanted.data<double>()[i];
       largest = std::max(largest, std::fabs(w));
-      if (!key_bias(name, i, model.config.vit.width))
+      if (!key_bias(name, i, model.config.features().width))
         difference = std::max(difference, std::fabs(values.data<double>()[p.entry()->offset + i] - w));
     }
     result = std::max(result, scaled ? difference / largest : difference);
@@ -85,7 +85,7 @@ struct Bounds {
 
 void check_steps(DType compute, const Bounds& bounds) {
   const Golden golden;
-  QfmIqm model(golden.config(), cpu_device, compute, true);
+  Model model(golden.config(), cpu_device, compute, true);
   for (const Param& p : model.params.params()) {
     const auto& decayed = golden.table["decayed"];
     CHECK_MESSAGE((std::find(decayed.begin(), decayed.end(), golden_name(p)) != decayed.end()) == p.decay(),
@@ -96,7 +96,7 @@ void check_steps(DType compute, const Bounds& bounds) {
   Optimizer optimizer(model.params);
   for (const json& wanted : golden.table["steps"]) {
     const std::string batch = "batch" + std::to_string(wanted["batch"].get<int>());
-    const auto got = train_step(model, optimizer, golden.file.tensor(batch + ".images"),
+    const auto got = baseline_step(model, optimizer, golden.file.tensor(batch + ".images"),
                                 golden.file.tensor(batch + ".labels"), wanted["lr"]);
     const double loss = wanted["loss"], norm = wanted["grad_norm"];
     CHECK(std::fabs(got.loss - loss) <= bounds.loss * loss);
@@ -123,17 +123,17 @@ TEST_CASE("eight AdamW steps equal PyTorch's: F64") {
 namespace {
 
 struct OneBatch {
-  QfmIqm model{toy_config(), cpu_device, DType::F32, true};
+  Model model{toy_config(), cpu_device, DType::F32, true};
   Optimizer optimizer{model.params, {.weight_decay = 0}};
   Tensor images{{8, 3, kToyCrop, kToyCrop}}, labels{{8}};
 
   OneBatch() {
-    model.init(3);
+    model.params.initialise(3);
     Rng rng(3, "one batch");
     for (float& x : images.span<float>()) x = rng.normal();
     for (float& y : labels.span<float>()) y = 5 * rng.uniform();
   }
-  StepResult step(double lr = 1e-3) { return train_step(model, optimizer, images, labels, lr); }
+  StepResult step(double lr = 1e-3) { return baseline_step(model, optimizer, images, labels, lr); }
 };
 
 }  // namespace

@@ -1,5 +1,5 @@
 // Teachers: pseudo-labels, features to learn from, the averaged student.
-#include "train/objectives/distil.h"
+#include "train/objectives/feature_distillation.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -21,19 +21,19 @@ TEST_CASE("pseudo-labels are the teacher's, cached by content, filtered by sprea
   const TemporaryFolder folder;
   TrainConfig config = toy_run(folder, "run");
   taught(config);
-  std::filesystem::copy(config.unlabelled + "/0.png", config.unlabelled + "/same.png");
-  write_file(config.unlabelled + "/bad.jpg", "no photo");
-  PseudoLabelOptions options{config.teacher, config.unlabelled, folder / "cache.jsonl", 1.0, 1, {}};
+  std::filesystem::copy(config.objectives.text("unlabelled") + "/0.png", config.objectives.text("unlabelled") + "/same.png");
+  write_file(config.objectives.text("unlabelled") + "/bad.jpg", "no photo");
+  PseudoLabelOptions options{config.objectives.text("teacher"), config.objectives.text("unlabelled"), folder / "cache.jsonl", 1.0, 1, {}};
   const PseudoLabels all = pseudo_labels(options);
   CHECK(all.photos == 8);
   CHECK(all.unreadable == 1);
   CHECK(all.dropped == 0);
   REQUIRE(all.kept.size() == 6);  // same.png has the content of 0.png
-  const auto teacher = load_model(config.teacher, cpu_device, DType::F32, false);
+  const auto teacher = load_model(config.objectives.text("teacher"), cpu_device, DType::F32, false);
   for (const PseudoLabel& label : all.kept) {
     const Prediction p = Predictor(*teacher.model, teacher.info)(decode_image(label.path));
-    CHECK(label.quality == teacher.info.quality(p.score));
-    CHECK(label.spread == teacher.info.quality_spread(p.spread));
+    CHECK(label.quality == teacher.info.to_0_100(p.score));
+    CHECK(label.spread == teacher.info.std_to_0_100(p.spread));
   }
   const std::string cache = bytes_of(options.cache);
   CHECK(std::count(cache.begin(), cache.end(), '\n') == 6);
@@ -106,12 +106,16 @@ TEST_CASE(
 }
 
 TEST_CASE("the averaged model follows the student") {
-  QfmIqm student(toy_config(), cpu_device, DType::F32, true);
-  student.init(1);
-  Distillation distillation(student, toy_info(), {"", 0.75, 0, 0}, {});
+  Model student(toy_config());
+  Options options;
+  options.set("ema", 0.75);
+  FeatureDistillation distillation({options, student, toy_info()});
+  student.params.allocate(cpu_device, DType::F32, true);
+  student.params.initialise(1);
+  distillation.started();
   const Tensor before = student.params.master.clone();
   for (float& x : student.params.master.span<float>()) x += 1;
-  distillation.update_ema();
+  distillation.updated(nullptr);
   const auto now = student.params.master.span<float>(),
              average = distillation.averaged()->params.master.span<float>();
   for (size_t i = 0; i < now.size(); ++i)
@@ -122,15 +126,16 @@ TEST_CASE("a run refuses to go on with another teacher's features") {
   const TemporaryFolder folder;
   TrainConfig config = toy_run(folder, "run");
   taught(config);
-  config.unlabelled = "", config.w_distil_feat = 1;
+  config.objectives.set("unlabelled", std::string()).set("w-distil-feat", 1);
+  const std::string teacher = config.objectives.text("teacher");
   train_until(config, 2);
   config.resume = true;
-  const auto file = bytes_of(config.teacher);
-  QfmIqm other(toy_config(), cpu_device, DType::F32, false);
-  other.init(77);
-  save_model(config.teacher, other, toy_info());
+  const auto file = bytes_of(teacher);
+  Model other(toy_config(), cpu_device, DType::F32, false);
+  other.params.initialise(77);
+  save_model(teacher, other, toy_info());
   CHECK(contains(message_of([&] { train_until(config, 3); }), "another teacher than the run began with"));
-  write_file(config.teacher, file);
+  write_file(teacher, file);
   CHECK_FALSE(train_until(config, 3).finished);
 }
 
@@ -140,7 +145,7 @@ TEST_CASE("a run refuses to go on with other pseudo-labels") {
   taught(config);
   train_until(config, 2);
   CHECK(contains(bytes_of(config.out + "/log.jsonl"), R"("event":"pseudo_labels","photos":6)"));
-  write_image(config.unlabelled + "/7.png", drawn(60, 60, 5));
+  write_image(config.objectives.text("unlabelled") + "/7.png", drawn(60, 60, 5));
   config.resume = true;
   CHECK(contains(message_of([&] { train_until(config, 3); }),
                  "other photos or labels than the run began with"));

@@ -5,7 +5,7 @@
 #include "engine/base/rng.h"
 #include "layers/noise.h"
 #include "tests/train/run/runs.h"
-#include "train/objectives/matching.h"
+#include "train/objectives/matching_memory.h"
 
 using namespace qfm;
 using namespace qfm::test;
@@ -30,7 +30,9 @@ MatchOptions options(MatchMode mode) { return {mode, 2, {0.05f, 1.0f}, 0.5, 0, 3
 // What a training step does with the memory.
 std::optional<SemanticNoise> pass(MatchingMemory& memory, const Tensor& patches, const MatchBatch& batch,
                                   uint32_t epoch) {
-  auto noise = memory.match_and_enqueue(patches, memory.inputs(batch, epoch), epoch > 0);
+  HostInputs inputs;
+  memory.prepare(batch, epoch, inputs);
+  auto noise = memory.match_and_enqueue(patches, inputs, epoch > 0);
   memory.enqueue(batch);
   return noise;
 }
@@ -101,9 +103,9 @@ TEST_CASE("noise has the length of the features; draws depend on seed, epoch and
 
     const Tensor ones = Tensor::from(std::vector<float>(3, 1.0f), {3});
     const Tensor zero = Tensor::zeros(a.tokens.shape());
-    const Tensor unit = perturb(zero, a.tokens, noise_factor(ones, a.size, a.noise_norm)).value;
+    const Tensor unit = perturb(zero, a.tokens, noise_factor(ones, a.norm, a.noise_norm)).value;
     const Tensor length = image_norms(unit);
     for (size_t i = 0; i < 3; ++i)
-      CHECK(length.span<float>()[i] == doctest::Approx(a.size.span<float>()[i]).epsilon(1e-5));
+      CHECK(length.span<float>()[i] == doctest::Approx(a.norm.span<float>()[i]).epsilon(1e-5));
   }
 }

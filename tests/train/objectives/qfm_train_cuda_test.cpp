@@ -28,31 +28,24 @@ Batch method_batch(uint32_t number, bool pseudo) {
 
 struct MethodCase {
   const char* name;
-  std::optional<MatchMode> match;
+  const char* match = "off";
   int64_t num_candidates = 0;
   double w_contrast = 0;
   bool pseudo = false;
   double ema = 0;      // above 0: features of the averaged student are learnt
   bool wider = false;  // features of a teacher of another width are learnt
-
-  QfmOptions options() const {
-    QfmOptions o;
-    if (match) o.match = {*match, 2, {0.1f, 1.0f}, 0.5, num_candidates, 3};
-    o.w_contrast = w_contrast, o.batch = kPhotos;
-    o.references = {1, -1, 2, 1};
-    return o;
-  }
+  bool matches() const { return std::string(match) != "off"; }
 };
 const MethodCase kMethods[] = {
-    {"matched", MatchMode::Matched},
-    {"random", MatchMode::Random},
-    {"gaussian", MatchMode::Gaussian},
-    {"adversarial", MatchMode::Matched, 3},
-    {"contrast", std::nullopt, 0, 0.5},
-    {"pseudo-labels", std::nullopt, 0, 0, true},
-    {"averaged", std::nullopt, 0, 0, false, 0.9},
-    {"a wider teacher", std::nullopt, 0, 0, false, 0, true},
-    {"everything", MatchMode::Matched, 2, 0.5, true, 0.9},
+    {"matched", "matched"},
+    {"random", "random"},
+    {"gaussian", "gaussian"},
+    {"adversarial", "matched", 3},
+    {"contrast", "off", 0, 0.5},
+    {"pseudo-labels", "off", 0, 0, true},
+    {"averaged", "off", 0, 0, false, 0.9},
+    {"a wider teacher", "off", 0, 0, false, 0, true},
+    {"everything", "matched", 2, 0.5, true, 0.9},
 };
 
 // Under a sanitizer, where a step takes seconds, the cases whose every op "everything" has too are left out.
@@ -67,17 +60,21 @@ std::vector<MethodCase> method_cases() {
   return cases;
 }
 
-// The teachers of a case; the file of the wider one lies in `folder`.
-std::optional<DistilOptions> teachers_of(const MethodCase& method, const TemporaryFolder& folder) {
-  if (method.ema > 0) return DistilOptions{"", method.ema, 1, 0};
-  if (!method.wider) return std::nullopt;
+// The flags of a case; the wider teacher's file lies in `folder`.
+Options options_of(const MethodCase& method, const TemporaryFolder& folder) {
+  Options o;
+  o.set("match", std::string(method.match)).set("memory", 2).set("tau-q", 0.1).set("tau-s", 1);
+  o.set("adversarial", method.num_candidates).set("w-contrast", method.w_contrast).set("ema", method.ema);
+  if (method.ema > 0) o.set("w-distil-feat", 1);
+  if (!method.wider) return o;
   ModelInfo info = toy_info();
-  info.config.vit.width = info.config.panel.width = 36;
-  QfmIqm teacher(info.config, cpu_device, DType::F32, false);
-  teacher.init(8);
+  info.config = toy_config(36);
+  Model teacher(info.config, cpu_device, DType::F32, false);
+  teacher.params.initialise(8);
   save_model(folder / "teacher.safetensors", teacher, info);
-  return DistilOptions{folder / "teacher.safetensors", 0, 1, 0};
+  return o.set("teacher", folder / "teacher.safetensors").set("w-distil-feat", 1);
 }
+const std::vector<int64_t> kReferences = {1, -1, 2, 1};
 
 constexpr uint32_t kEpoch = 3;  // steps of an epoch; memories of two batches are not full when it ends
 constexpr uint32_t kSteps = kSanitized ? 6 : 9;
@@ -85,10 +82,7 @@ constexpr uint32_t kSteps = kSanitized ? 6 : 9;
 // Everything that a step changes.
 std::string whole_state(const ToyTraining& training) {
   std::string all = training.bits();
-  NamedTensors more = training.step.state();
-  if (training.distillation)
-    for (const auto& named : training.distillation->state()) more.push_back(named);
-  for (const auto& [name, tensor] : more) {
+  for (const auto& [name, tensor] : training.step.state()) {
     const Tensor host = tensor.to(cpu_device);
     all.append(static_cast<const char*>(host.raw()), host.bytes());
   }
@@ -104,10 +98,9 @@ TEST_CASE("with each switch of the method a replayed step has the bits of one th
       CAPTURE(std::string(method.name));
       if (kSanitized && dtype == DType::BF16 && method.num_candidates == 0) continue;
       const TemporaryFolder folder;
-      const auto teachers = teachers_of(method, folder);
-      const auto taught = teachers ? &*teachers : nullptr;
-      ToyTraining captured(cuda_device, dtype, true, method.options(), taught),
-          eager(cuda_device, dtype, true, method.options(), taught);
+      const Options options = options_of(method, folder);
+      ToyTraining captured(cuda_device, dtype, true, options, kReferences, kPhotos),
+          eager(cuda_device, dtype, true, options, kReferences, kPhotos);
       for (uint32_t i = 0; i < kSteps; ++i) {
         const Batch batch = method_batch(i, method.pseudo), next = method_batch(i + 1, method.pseudo);
         const uint64_t before = memory_count(cuda_device).allocations;
@@ -124,13 +117,11 @@ TEST_CASE("with each switch of the method a replayed step has the bits of one th
       }
       const bool same = whole_state(captured) == whole_state(eager);
       CHECK(same);
-      const auto a = captured.step.take_match(), b = eager.step.take_match();
-      REQUIRE(a.has_value() == method.match.has_value());
-      if (!a) continue;
-      CHECK(a->rate > 0.5);
-      CHECK(a->rate == b->rate);
-      CHECK(a->cosine == b->cosine);
-      CHECK_FALSE(captured.step.take_match());
+      const auto a = captured.step.statistics(), b = eager.step.statistics();
+      REQUIRE(a.contains("match") == method.matches());
+      CHECK(a == b);
+      if (method.matches()) CHECK(a["match"]["rate"] > 0.5);
+      CHECK(captured.step.statistics().empty());
     }
 }
 
@@ -139,18 +130,18 @@ TEST_CASE("with each switch of the method a toy model trains on CUDA with the lo
   for (const MethodCase& method : method_cases()) {
     CAPTURE(std::string(method.name));
     const TemporaryFolder folder;
-    const auto teachers = teachers_of(method, folder);
+    const Options options = options_of(method, folder);
     std::vector<double> losses[2];
-    std::optional<MatchStatistics> matches[2];
+    nlohmann::ordered_json statistics[2];
     for (const Device device : {cpu_device, cuda_device}) {
       const size_t which = device == cpu_device ? 0 : 1;
-      ToyTraining training(device, DType::F32, true, method.options(), teachers ? &*teachers : nullptr);
+      ToyTraining training(device, DType::F32, true, options, kReferences, kPhotos);
       for (uint32_t i = 0; i < kSteps; ++i)
         losses[which].push_back(training.step(method_batch(i, method.pseudo), i / kEpoch, 1e-5).loss);
-      matches[which] = training.step.take_match();
+      statistics[which] = training.step.statistics();
     }
     check_close(method.name, losses[1], losses[0], DType::F32, kTerms);
-    if (matches[0]) CHECK(matches[0]->rate == matches[1]->rate);
+    if (method.matches()) CHECK(statistics[0]["match"]["rate"] == statistics[1]["match"]["rate"]);
   }
 }
 
@@ -161,7 +152,7 @@ TEST_CASE("a teacher on CUDA gives the pseudo-labels of one on the CPU") {
   taught(config);
   std::vector<double> qualities[2];
   for (const Device device : {cpu_device, cuda_device}) {
-    PseudoLabelOptions options{config.teacher, config.unlabelled, folder / name_of(device), 1.0};
+    PseudoLabelOptions options{config.objectives.text("teacher"), config.objectives.text("unlabelled"), folder / name_of(device), 1.0};
     options.device = device;
     for (const PseudoLabel& label : pseudo_labels(options).kept)
       qualities[device == cpu_device ? 0 : 1].push_back(label.quality);
@@ -174,8 +165,8 @@ TEST_CASE("a run on CUDA, stopped and resumed, has the bits of one that was not"
   const TemporaryFolder folder;
   const auto run = [&](const std::string& match, const std::string& out, std::vector<int64_t> stops) {
     TrainConfig config = toy_run(folder, match + out);
-    config.device = "cuda", config.match = match;
-    if (match != "off") config.tau_q = 0.3, config.tau_s = 1, config.memory = 2;
+    config.device = "cuda";
+    config.objectives.set("match", match).set("tau-q", 0.3).set("tau-s", 1).set("memory", 2);
     TrainResult result;
     stops.push_back(1 << 20);
     for (int64_t stop : stops) {

@@ -10,8 +10,6 @@
 #include "tests/scopes.h"
 #include "tests/train/run/runs.h"
 #include "train/loop/batch_stream.h"
-#include "train/objectives/distil.h"
-#include "train/objectives/matching.h"
 #include "train/predict/evaluate.h"
 #include "train/run/pseudo_labels.h"
 
@@ -61,7 +59,7 @@ struct Switch {
 };
 // Wide thresholds: the toy photos' features are much alike.
 void match_as(TrainConfig& config, const char* mode) {
-  config.match = mode, config.tau_q = 0.3, config.tau_s = 1, config.memory = 2;
+  config.objectives.set("match", std::string(mode)).set("tau-q", 0.3).set("tau-s", 1).set("memory", 2);
 }
 constexpr int64_t kMore = 1000;  // steps that no toy run has
 const std::vector<Switch> kSwitches = {
@@ -69,14 +67,14 @@ const std::vector<Switch> kSwitches = {
     {"matched", [](TrainConfig& c) { match_as(c, "matched"); }},
     {"random", [](TrainConfig& c) { match_as(c, "random"); }},
     {"gaussian", [](TrainConfig& c) { match_as(c, "gaussian"); }},
-    {"adversarial", [](TrainConfig& c) { match_as(c, "matched"), c.adversarial = 3; }},
-    {"contrast", [](TrainConfig& c) { c.w_contrast = 0.5; }},
-    {"averaged", [](TrainConfig& c) { c.ema = 0.9, c.w_distil_feat = 1; }},
+    {"adversarial", [](TrainConfig& c) { match_as(c, "matched"), c.objectives.set("adversarial", 3); }},
+    {"contrast", [](TrainConfig& c) { c.objectives.set("w-contrast", 0.5); }},
+    {"averaged", [](TrainConfig& c) { c.objectives.set("ema", 0.9).set("w-distil-feat", 1); }},
     {"taught", taught},
     {"everything",
      [](TrainConfig& c) {
        taught(c), match_as(c, "matched");
-       c.select = true, c.adversarial = 4, c.w_contrast = 0.1, c.ema = 0.9;
+       c.select = true, c.objectives.set("adversarial", 4).set("w-contrast", 0.1).set("ema", 0.9);
      }},
 };
 
@@ -140,18 +138,18 @@ TEST_CASE("an epoch reports its matches and gates") {
   hooks.epoch_done = [&](const EpochReport& e) { epochs.push_back(e); };
   train(config, hooks);
   REQUIRE(epochs.size() == 3);
-  CHECK_FALSE(epochs[0].match);
+  CHECK_FALSE(epochs[0].objectives.contains("match"));
   for (const EpochReport& e : epochs) {
-    REQUIRE(e.gates);
-    CHECK(e.gates->channels == 24);
-    CHECK(e.gates->mean == doctest::Approx(0.982).epsilon(0.01));  // sigmoid(4): the gate starts open
-    CHECK(e.gates->closed == 0);
+    const auto& gate = e.objectives.at("gate");
+    CHECK(gate["channels"] == 24);
+    CHECK(gate["mean"].get<double>() == doctest::Approx(0.982).epsilon(0.01));  // sigmoid(4): the gate starts open
+    CHECK(gate["closed"] == 0);
   }
-  REQUIRE(epochs[2].match);
-  CHECK(epochs[2].match->rate > 0.5);
-  CHECK(epochs[2].match->rate <= 1);
-  CHECK(epochs[2].match->score_distance.value() <= config.tau_q);
-  CHECK(epochs[2].match->cosine.value() <= config.tau_s);
+  const auto& match = epochs[2].objectives.at("match");
+  CHECK(match["rate"] > 0.5);
+  CHECK(match["rate"] <= 1);
+  CHECK(match["score_distance"].get<double>() <= 0.3);
+  CHECK(match["cosine"].get<double>() <= 1);
   CHECK(contains(timeless_log(config), "\"match\":{"));
   CHECK(contains(timeless_log(config), "\"collapsed\":false"));
 }
@@ -161,9 +159,9 @@ TEST_CASE("a gate that is closed is logged as collapsed, and told by its checkpo
   TrainConfig config = toy_run(folder, "run");
   ModelInfo info = toy_info();
   info.config.select = true;
-  QfmIqm model(info.config, cpu_device, DType::F32, false);
-  model.init(5);
-  fill(model.select->fc2.bias, -4.0);
+  Model model(info.config, cpu_device, DType::F32, false);
+  model.params.initialise(5);
+  fill(model.select->fc2.bias, constant(-4));
   save_model(config.init, model, info);
   config.epochs = 1, config.warmup = 0;
   train(config);
@@ -212,9 +210,9 @@ TEST_CASE("switches that do not fit together are refused") {
     return message_of([&] { validate(config); });
   };
   CHECK(contains(refusal([](auto& c) { c.select = true, c.labels = "raw"; }), "--labels raw"));
-  CHECK(contains(refusal([](auto& c) { c.adversarial = 4; }), "--adversarial"));
-  CHECK(contains(refusal([](auto& c) { c.unlabelled = "photos"; }), "--teacher"));
-  CHECK(contains(refusal([](auto& c) { c.teacher = "t.safetensors"; }), "nothing to teach"));
-  CHECK(contains(refusal([](auto& c) { c.w_distil_feat = 1; }), "--teacher or --ema"));
-  CHECK(contains(refusal([](auto& c) { c.match = "matched", c.epochs = 1, c.warmup = 0; }), "--epochs is 1"));
+  CHECK(contains(refusal([](auto& c) { c.objectives.set("adversarial", 4); }), "--adversarial"));
+  CHECK(contains(refusal([](auto& c) { c.objectives.set("unlabelled", std::string("photos")); }), "--teacher"));
+  CHECK(contains(refusal([](auto& c) { c.objectives.set("teacher", std::string("t.safetensors")); }), "nothing to teach"));
+  CHECK(contains(refusal([](auto& c) { c.objectives.set("w-distil-feat", 1); }), "--teacher or --ema"));
+  CHECK(contains(refusal([](auto& c) { c.objectives.set("match", std::string("matched")), c.epochs = 1, c.warmup = 0; }), "--epochs is 1"));
 }

@@ -8,10 +8,10 @@
 using namespace qfm;
 using namespace qfm::test;
 
-TEST_CASE("a prediction is the mean over crops, its spread that of all judges") {
-  QfmIqm model(toy_config(), cpu_device, DType::F32, false);
-  model.init(7);
-  model.freeze();
+TEST_CASE("a prediction is the mean over crops, its spread that of all queries") {
+  Model model(toy_config(), cpu_device, DType::F32, false);
+  model.params.initialise(7);
+  model.params.pack();
   const ModelInfo info = toy_info();
   const Image photo = drawn(100, 50);
   const Prediction got = Predictor(model, info)(photo);
@@ -21,23 +21,23 @@ TEST_CASE("a prediction is the mean over crops, its spread that of all judges") 
   CHECK(got.crops == static_cast<int64_t>(windows.size()));
 
   double mean = 0, square = 0, n = 0, score = 0;
-  std::vector<float> judges;
+  std::vector<float> members;
   for (const Window& window : windows) {
     Tensor image({1, 3, kToyCrop, kToyCrop});
     normalise(image.data<float>(), photo, window, kToyCrop, false);
     const NoGrad inference;
     const auto output = model(image);
-    score += output.score.value.data<float>()[0] / static_cast<double>(windows.size());
-    for (float j : output.judges.value.span<float>()) judges.push_back(j), mean += j, n += 1;
+    score += output.scores.score.value.data<float>()[0] / static_cast<double>(windows.size());
+    for (float m : output.scores.members.value.span<float>()) members.push_back(m), mean += m, n += 1;
   }
-  for (float j : judges) square += (j - mean / n) * (j - mean / n);
+  for (float m : members) square += (m - mean / n) * (m - mean / n);
   CHECK(got.score == doctest::Approx(score).epsilon(1e-12));
   CHECK(got.spread == doctest::Approx(std::sqrt(square / n)).epsilon(1e-9));
 }
 
 TEST_CASE("random crops: any number, the same whatever came before") {
-  QfmIqm model(toy_config(), cpu_device, DType::F32, false);
-  model.init(7);
+  Model model(toy_config(), cpu_device, DType::F32, false);
+  model.params.initialise(7);
   const ModelInfo info = toy_info();
   const Predictor predictor(model, info, {.crops = parse_crops("random:37"), .resize = {}, .seed = 4});
   const Image a = drawn(100, 50, 1), b = drawn(20, 80, 2);
@@ -58,8 +58,8 @@ TEST_CASE("predictions of a set come in its order; a photo that cannot be read i
   const TemporaryFolder folder;
   auto paths = write_photos(folder, 6);
   write_file(paths[2], "nothing");
-  QfmIqm model(toy_config(), cpu_device, DType::F32, false);
-  model.init(7);
+  Model model(toy_config(), cpu_device, DType::F32, false);
+  model.params.initialise(7);
   const ModelInfo info = toy_info();
   const Predictor predictor(model, info);
   const auto results = predict_photos(predictor, paths, {.decode = {}, .workers = 3});

@@ -96,18 +96,18 @@ inline void check_killed_run(const TrainConfig& whole, TrainConfig config) {
 // A wider teacher, and a folder of six photos beside the labelled ones.
 inline void taught(TrainConfig& config) {
   const std::string here = std::filesystem::path(config.data).parent_path();
-  config.teacher = here + "/teacher.safetensors", config.unlabelled = here + "/more";
-  config.w_distil_feat = 0.5, config.pseudo_ratio = 0.5, config.spread_quantile = 0.9;
-  if (std::filesystem::exists(config.unlabelled)) return;
-  std::filesystem::create_directories(config.unlabelled + "/deeper");
+  const std::string teacher_path = here + "/teacher.safetensors", unlabelled = here + "/more";
+  config.objectives.set("teacher", teacher_path).set("unlabelled", unlabelled);
+  config.objectives.set("w-distil-feat", 0.5).set("pseudo-ratio", 0.5).set("spread-quantile", 0.9);
+  if (std::filesystem::exists(unlabelled)) return;
+  std::filesystem::create_directories(unlabelled + "/deeper");
   for (int i = 0; i < 6; ++i)
-    write_image(concat(config.unlabelled, i % 2 ? "/deeper/" : "/", i, ".png"), drawn(40 + i, 50, 90 + i));
+    write_image(concat(unlabelled, i % 2 ? "/deeper/" : "/", i, ".png"), drawn(40 + i, 50, 90 + i));
   ModelInfo info = toy_info();
-  info.config.vit.width = info.config.panel.width = 36;
-  info.config.select = true;
-  QfmIqm teacher(info.config, cpu_device, DType::F32, false);
-  teacher.init(8);
-  save_model(config.teacher, teacher, info);
+  info.config = toy_config(36), info.config.select = true;
+  Model teacher(info.config, cpu_device, DType::F32, false);
+  teacher.params.initialise(8);
+  save_model(teacher_path, teacher, info);
 }
 
 }  // namespace qfm::test

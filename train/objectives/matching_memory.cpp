@@ -1,4 +1,4 @@
-#include "train/objectives/matching.h"
+#include "train/objectives/matching_memory.h"
 
 #include <limits>
 #include <numeric>
@@ -28,9 +28,9 @@ MatchingMemory::MatchingMemory(const MatchOptions& options, int64_t batch, int64
       width_(width),
       compute_(compute),
       sums_(Tensor::zeros({4}, DType::F64, device)),
-      pushes_(Tensor::zeros({1}, DType::I64)) {
+      num_enqueued_(Tensor::zeros({1}, DType::I64)) {
   const int64_t rows = remembers() ? options.batches * batch : 0;
-  z_ = Tensor::zeros({rows, width}, DType::F32, device);
+  embeddings_ = Tensor::zeros({rows, width}, DType::F32, device);
   patches_ = Tensor::zeros({rows, tokens, width}, compute, device);
   score_ = Tensor::zeros({rows}), image_ = Tensor::zeros({rows}, DType::I64);
   reference_ = image_.clone(), age_ = image_.clone();
@@ -41,30 +41,15 @@ MatchingMemory::MatchingMemory(const MatchOptions& options, int64_t batch, int64
 }
 
 int64_t MatchingMemory::filled() const {
-  return std::min(pushes_.span<int64_t>()[0], options_.batches) * batch_;
+  return std::min(num_enqueued_.span<int64_t>()[0], options_.batches) * batch_;
 }
 
-// ---- what the host knows and draws
-// ------------------------------------------------------------------------------------------------------
+// ---- what the host knows and draws ----
 
 namespace {
 
 constexpr int64_t kStreamWords = sizeof(StreamName) / sizeof(int32_t);
 static_assert(sizeof(StreamName) == kStreamWords * sizeof(int32_t));
-
-// Consecutive pieces of a flat tensor.
-class Pieces {
- public:
-  explicit Pieces(const Tensor& flat) : flat_(flat) {}
-  Tensor next(const Shape& shape) {
-    const int64_t begin = std::exchange(at_, at_ + shape.numel());
-    return flat_.rows(begin, at_).reshape(shape);
-  }
-
- private:
-  const Tensor& flat_;
-  int64_t at_ = 0;
-};
 
 template <class T>
 void fill_from(const Tensor& to, const std::vector<T>& values) {
@@ -73,48 +58,30 @@ void fill_from(const Tensor& to, const std::vector<T>& values) {
 
 }  // namespace
 
-MatchingMemory::Views MatchingMemory::views(const MatchInputs& inputs) const {
-  const int64_t b = batch_, m = score_.numel();
-  Pieces reals(inputs.reals), numbers(inputs.numbers), words(inputs.words);
-  Views v;
-  v.score = reals.next({b}), v.memory_score = reals.next({m});
-  v.strengths = reals.next({std::max<int64_t>(1, options_.num_candidates), b});
-  v.image = numbers.next({b}), v.reference = numbers.next({b});
-  v.memory_image = numbers.next({m}), v.memory_reference = numbers.next({m}),
-  v.memory_age = numbers.next({m});
-  v.first = numbers.next({1});
-  v.partner = words.next({options_.mode == MatchMode::Random ? b : 0});
-  v.order = words.next({remembers() ? b : 0, tokens_});
-  v.streams = words.next({remembers() ? 0 : b, kStreamWords});
-  return v;
-}
-
-MatchInputs MatchingMemory::inputs(const MatchBatch& batch, uint32_t epoch) const {
+void MatchingMemory::prepare(const MatchBatch& batch, uint32_t epoch, HostInputs& inputs) const {
   QFM_CHECK(static_cast<int64_t>(batch.image.size()) == batch_, "matching: ", batch.image.size(),
             " images, expected ", batch_);
-  const int64_t b = batch_, m = score_.numel(),
-                num_candidates = std::max<int64_t>(1, options_.num_candidates);
-  const int64_t partners = options_.mode == MatchMode::Random ? b : 0;
-  const MatchInputs made{Tensor({b + m + num_candidates * b}), Tensor({2 * b + 3 * m + 1}, DType::I64),
-                         Tensor({remembers() ? partners + b * tokens_ : b * kStreamWords}, DType::I32)};
-  const Views to = views(made);
-  fill_from(to.score, batch.score), fill_from(to.image, batch.image),
-      fill_from(to.reference, batch.reference);
-  to.memory_score.copy_from(score_), to.memory_image.copy_from(image_);
-  to.memory_reference.copy_from(reference_), to.memory_age.copy_from(age_);
-  for (float& unfilled :
-       to.memory_score.span<float>().subspan(static_cast<size_t>(remembers() ? filled() : 0)))
+  inputs.add("match.score", Tensor::from(batch.score, {batch_}));
+  inputs.add("match.strengths", draw_strengths(batch, epoch));
+  if (!remembers()) return inputs.add("match.streams", name_streams(batch, epoch));
+  inputs.add("match.image", Tensor::from(batch.image, {batch_}));
+  inputs.add("match.reference", Tensor::from(batch.reference, {batch_}));
+  const Tensor memory_score = score_.clone();
+  for (float& unfilled : memory_score.span<float>().subspan(static_cast<size_t>(filled())))
     unfilled = std::numeric_limits<float>::quiet_NaN();
-  to.first.span<int64_t>()[0] = pushes_.span<int64_t>()[0] % options_.batches * batch_;
-  draw_strengths(to.strengths, batch, epoch);
-  if (options_.mode == MatchMode::Random) draw_partners(to.partner, batch, epoch);
-  if (remembers()) draw_orders(to.order, batch, epoch);
-  else name_streams(to.streams, batch, epoch);
-  return made;
+  inputs.add("match.memory_score", memory_score);
+  inputs.add("match.memory_image", image_.clone());
+  inputs.add("match.memory_reference", reference_.clone());
+  inputs.add("match.memory_age", age_.clone());
+  const int64_t write_row = num_enqueued_.span<int64_t>()[0] % options_.batches * batch_;
+  inputs.add("match.write_row", Tensor::from(std::vector<int64_t>{write_row}, {1}));
+  inputs.add("match.order", draw_orders(batch, epoch));
+  if (options_.mode == MatchMode::Random) inputs.add("match.partner", draw_partners(batch, epoch));
 }
 
 // Any remembered photo but the same one or one of the same known reference, each equally likely; -1: none.
-void MatchingMemory::draw_partners(const Tensor& partner, const MatchBatch& batch, uint32_t epoch) const {
+Tensor MatchingMemory::draw_partners(const MatchBatch& batch, uint32_t epoch) const {
+  const Tensor partner({batch_}, DType::I32);
   const auto images = image_.span<int64_t>(), references = reference_.span<int64_t>();
   for (size_t i = 0; i < batch.image.size(); ++i) {
     std::vector<int32_t> candidates;
@@ -127,10 +94,12 @@ void MatchingMemory::draw_partners(const Tensor& partner, const MatchBatch& batc
     partner.span<int32_t>()[i] =
         candidates.empty() ? -1 : candidates[rng.below(static_cast<uint32_t>(candidates.size()))];
   }
+  return partner;
 }
 
 // A permutation of the tokens for each row.
-void MatchingMemory::draw_orders(const Tensor& order, const MatchBatch& batch, uint32_t epoch) const {
+Tensor MatchingMemory::draw_orders(const MatchBatch& batch, uint32_t epoch) const {
+  const Tensor order({batch_, tokens_}, DType::I32);
   const auto tokens = static_cast<size_t>(tokens_);
   for (size_t i = 0; i < batch.sample.size(); ++i) {
     const auto row = order.span<int32_t>().subspan(i * tokens, tokens);
@@ -139,9 +108,11 @@ void MatchingMemory::draw_orders(const Tensor& order, const MatchBatch& batch, u
     for (size_t left = row.size(); left > 1; --left)
       std::swap(row[left - 1], row[rng.below(static_cast<uint32_t>(left))]);
   }
+  return order;
 }
 
-void MatchingMemory::draw_strengths(const Tensor& strengths, const MatchBatch& batch, uint32_t epoch) const {
+Tensor MatchingMemory::draw_strengths(const MatchBatch& batch, uint32_t epoch) const {
+  const Tensor strengths({std::max<int64_t>(1, options_.num_candidates), batch_});
   for (size_t i = 0; i < batch.sample.size(); ++i) {
     Rng rng(options_.seed, "match strength", epoch, batch.sample[i]);
     for (int64_t trial = 0; trial < strengths.dim(0); ++trial) {
@@ -150,16 +121,19 @@ void MatchingMemory::draw_strengths(const Tensor& strengths, const MatchBatch& b
       strengths.span<float>()[static_cast<size_t>(trial * batch_) + i] = negative ? -a : a;
     }
   }
+  return strengths;
 }
 
-void MatchingMemory::name_streams(const Tensor& streams, const MatchBatch& batch, uint32_t epoch) const {
+Tensor MatchingMemory::name_streams(const MatchBatch& batch, uint32_t epoch) const {
+  const Tensor streams({batch_, kStreamWords}, DType::I32);
   auto* to = static_cast<StreamName*>(streams.raw());
   for (uint32_t sample : batch.sample) *to++ = Rng(options_.seed, "match normal", epoch, sample).name();
+  return streams;
 }
 
 void MatchingMemory::enqueue(const MatchBatch& batch) {
   if (!remembers()) return;
-  int64_t& num_enqueued = pushes_.span<int64_t>()[0];
+  int64_t& num_enqueued = num_enqueued_.span<int64_t>()[0];
   const int64_t first = num_enqueued % options_.batches * batch_, end = first + batch_;
   fill_from(score_.rows(first, end), batch.score), fill_from(image_.rows(first, end), batch.image);
   fill_from(reference_.rows(first, end), batch.reference);
@@ -168,8 +142,7 @@ void MatchingMemory::enqueue(const MatchBatch& batch) {
   ++num_enqueued;
 }
 
-// ---- what the device does
-// ------------------------------------------------------------------------------------------------------
+// ---- what the device does ----
 
 namespace {
 
@@ -190,89 +163,86 @@ void put_rows(const Tensor& y, const Tensor& x, const Tensor& first) {
 }  // namespace
 
 std::optional<SemanticNoise> MatchingMemory::match_and_enqueue(const Tensor& patches,
-                                                               const MatchInputs& inputs, bool searching) {
+                                                               const HostInputs& in, bool searching) {
   QFM_CHECK((patches.shape() == Shape{batch_, tokens_, width_}), "matching: patches are ", patches.shape(),
             ", expected ", Shape{batch_, tokens_, width_});
   const NoGrad no_history;
-  const Views in = views(inputs);
-  const Tensor z = remembers() ? descriptors(patches) : Tensor();
+  const Tensor embedding = remembers() ? descriptors(patches) : Tensor();
   std::optional<SemanticNoise> noise;
   if (searching) {
     const DType accumulation = acc_of(patches.dtype());
-    const Tensor partner = find_partners(z, in);
-    count(z, partner, in);
+    const Tensor partner = find_partners(embedding, in);
+    count(embedding, partner, in);
     noise.emplace();
-    noise->tokens = remembers() ? gather_tokens(patches_, partner, in.order) : normal_noise(in);
+    noise->tokens = remembers() ? gather_tokens(patches_, partner, in.at("match.order")) : normal_noise(in.at("match.streams"));
     noise->weight = match_weights(partner, accumulation);
-    for (int64_t s = 0; s < in.strengths.dim(0); ++s)
-      noise->strengths.push_back(in.strengths.rows(s, s + 1).reshape({batch_}).to(accumulation));
-    noise->size = image_norms(patches), noise->noise_norm = image_norms(noise->tokens);
+    const Tensor& strengths = in.at("match.strengths");
+    for (int64_t s = 0; s < strengths.dim(0); ++s)
+      noise->strengths.push_back(strengths.rows(s, s + 1).reshape({batch_}).to(accumulation));
+    noise->norm = image_norms(patches), noise->noise_norm = image_norms(noise->tokens);
   }
-  if (remembers()) put_rows(z_, z, in.first), put_rows(patches_, patches, in.first);
+  if (remembers()) {
+    put_rows(embeddings_, embedding, in.at("match.write_row"));
+    put_rows(patches_, patches, in.at("match.write_row"));
+  }
   return noise;
 }
 
 // (B) I32: rows of the memory, negative where there is none.
-Tensor MatchingMemory::find_partners(const Tensor& z, const Views& in) {
+Tensor MatchingMemory::find_partners(const Tensor& embedding, const HostInputs& in) {
   switch (options_.mode) {
     case MatchMode::Matched:
-      return search(z, in);
+      return search(embedding, in);
     case MatchMode::Random:
-      return in.partner;
+      return in.at("match.partner");
     case MatchMode::Gaussian:
       return self_;
   }
   QFM_FAIL("matching: no such mode");
 }
 
-Tensor MatchingMemory::search(const Tensor& z, const Views& in) const {
-  const Tensor partner({batch_}, DType::I32, z.device()), cosine({batch_}, DType::F32, z.device());
-  const MatchKeys queries{z.data<float>(),
-                          in.score.data<float>(),
-                          in.image.data<int64_t>(),
-                          in.reference.data<int64_t>(),
-                          nullptr,
-                          batch_};
-  const MatchKeys memory{z_.data<float>(),
-                         in.memory_score.data<float>(),
-                         in.memory_image.data<int64_t>(),
-                         in.memory_reference.data<int64_t>(),
-                         in.memory_age.data<int64_t>(),
-                         z_.dim(0)};
-  const auto pairs = static_cast<double>(z.dim(0) * z_.dim(0));
+Tensor MatchingMemory::search(const Tensor& embedding, const HostInputs& in) const {
+  const Tensor partner({batch_}, DType::I32, embedding.device()), cosine({batch_}, DType::F32, embedding.device());
+  const auto longs = [&](const char* name) { return in.at(name).data<int64_t>(); };
+  const MatchKeys queries{embedding.data<float>(), in.at("match.score").data<float>(), longs("match.image"),
+                          longs("match.reference"), nullptr, batch_};
+  const MatchKeys memory{embeddings_.data<float>(),       in.at("match.memory_score").data<float>(),
+                         longs("match.memory_image"),     longs("match.memory_reference"),
+                         longs("match.memory_age"),       embeddings_.dim(0)};
+  const auto pairs = static_cast<double>(embedding.dim(0) * embeddings_.dim(0));
   const Op cost{"nearest_match", 2 * pairs * static_cast<double>(width_),
-                static_cast<double>(z.bytes() + z_.bytes())};
-  dispatch(cost, z, [&](auto dev, auto) {
+                static_cast<double>(embedding.bytes() + embeddings_.bytes())};
+  dispatch(cost, embedding, [&](auto dev, auto) {
     nearest_match(dev, ptr<int32_t>(partner), ptr<float>(cosine), queries, memory, width_, options_.rule);
   });
   return partner;
 }
 
 // (B, N, D)
-Tensor MatchingMemory::normal_noise(const Views& in) const {
-  const Tensor noise({batch_, tokens_, width_}, compute_, in.streams.device());
+Tensor MatchingMemory::normal_noise(const Tensor& streams) const {
+  const Tensor noise({batch_, tokens_, width_}, compute_, streams.device());
   dispatch({"draw_normal", 0, static_cast<double>(noise.bytes())}, noise, [&](auto dev, auto t) {
     using T = decltype(t);
-    draw_normal<T>(dev, ptr<T>(noise), static_cast<const StreamName*>(in.streams.raw()), batch_,
+    draw_normal<T>(dev, ptr<T>(noise), static_cast<const StreamName*>(streams.raw()), batch_,
                    tokens_ * width_);
   });
   return noise;
 }
 
 // Drawn noise counts as found in the photo itself: no distance.
-void MatchingMemory::count(const Tensor& z, const Tensor& partner, const Views& in) {
+void MatchingMemory::count(const Tensor& embedding, const Tensor& partner, const HostInputs& in) {
   Tensor cosines;
   if (remembers()) {
-    const Tensor first = Tensor::zeros({batch_, 1}, DType::I32, z.device());
-    const Tensor partner_z = gather_tokens(z_.reshape({z_.dim(0), 1, width_}), partner, first);
-    cosines = cosine(z, partner_z.reshape(z.shape())).value;
+    const Tensor first = Tensor::zeros({batch_, 1}, DType::I32, embedding.device());
+    const Tensor of_partner = gather_tokens(embeddings_.reshape({embeddings_.dim(0), 1, width_}), partner, first);
+    cosines = cosine(embedding, of_partner.reshape(embedding.shape())).value;
   } else {
     cosines = Tensor::zeros({batch_}, DType::F32, partner.device());
   }
-  const Tensor& partner_score = remembers() ? in.memory_score : in.score;
+  const Tensor& partner_score = in.at(remembers() ? "match.memory_score" : "match.score");
   dispatch({"match_sums"}, cosines, [&](auto dev, auto) {
     match_sums(dev, ptr<double>(sums_), ptr<const int32_t>(partner), ptr<const float>(cosines),
-               ptr<const float>(in.score), ptr<const float>(partner_score), batch_);
+               ptr<const float>(in.at("match.score")), ptr<const float>(partner_score), batch_);
   });
 }
 
@@ -288,13 +258,13 @@ std::optional<MatchStatistics> MatchingMemory::take_statistics() {
 
 NamedTensors MatchingMemory::state() const {
   if (!remembers()) return {{"match.sums", sums_}};
-  return {{"match.z", z_},
+  return {{"match.z", embeddings_},
           {"match.patches", patches_},
           {"match.score", score_},
           {"match.image", image_},
           {"match.reference", reference_},
           {"match.age", age_},
-          {"match.pushes", pushes_},
+          {"match.pushes", num_enqueued_},
           {"match.sums", sums_}};
 }
 

@@ -1,0 +1,51 @@
+// What a module is built with: a set of parameters and the prefix of their names.
+//
+//   const Scope block = scope / "blocks" / i;
+//   Param w = block.weight("weight", {out, in}, trunc_normal(0.02));    // "blocks.0.weight"
+#pragma once
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "engine/param.h"
+
+namespace qfm {
+
+class Scope {
+ public:
+  // Implicit: the set itself is its outermost scope.
+  Scope(ParamSet& set) : set_(&set) {}
+  Scope operator/(std::string_view name) const { return Scope(*set_, prefix_ + std::string(name) + ".", saved_); }
+  Scope operator/(int64_t index) const { return *this / std::string_view(std::to_string(index)); }
+  // The same for what only training needs, such as the projector of a contrastive loss: in no checkpoint.
+  Scope training_only() const { return Scope(*set_, prefix_, false); }
+
+  // What is multiplied with: it decays, and is packed for inference. A convolution's (out, in, kh, kw) too.
+  Param weight(std::string_view name, Shape shape, Init init) const {
+    return add(name, shape, Role::Matrix, init);
+  }
+  // Bias, gain, embedding.
+  Param vector(std::string_view name, Shape shape, Init init) const {
+    return add(name, shape, Role::Vector, init);
+  }
+  // No gradient: running statistics.
+  Buffer buffer(std::string_view name, Shape shape, double initial) const {
+    return set_->add(Buffer::Entry{prefix_ + std::string(name), shape, initial, {}});
+  }
+
+ private:
+  Scope(ParamSet& set, std::string prefix, bool saved) : set_(&set), prefix_(std::move(prefix)), saved_(saved) {}
+
+  Param add(std::string_view name, Shape shape, Role role, Init init) const {
+    Param::Entry entry;
+    entry.name = prefix_ + std::string(name), entry.shape = shape, entry.role = role, entry.init = init;
+    entry.saved = saved_;
+    return set_->add(std::move(entry));
+  }
+
+  ParamSet* set_;
+  std::string prefix_;
+  bool saved_ = true;
+};
+
+}  // namespace qfm

@@ -1,0 +1,59 @@
+// Backbone: images in, features out. A new one is a file in backbones/ and a line in registry.cpp.
+#pragma once
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/safetensors.h"
+#include "engine/scope.h"
+
+namespace qfm {
+
+struct Features {
+  Var pooled;               // (B, D): one vector an image
+  Var tokens;               // (B, N, D): one a place of the grid, row by row
+  std::vector<Var> stages;  // of a pyramid, finest first; empty where the backbone has none
+};
+
+// What a backbone takes and gives.
+struct FeatureShape {
+  int64_t image_height = 0, image_width = 0;  // pixels
+  int64_t width = 0;                          // D
+  int64_t rows = 0, cols = 0;                 // of the grid of tokens
+  int64_t tokens() const { return rows * cols; }
+};
+
+class Backbone {
+ public:
+  virtual ~Backbone() = default;
+  // images (B, 3, H, W), normalised, in the compute dtype. Throws Error for another size.
+  virtual Features operator()(const Var& images) const = 0;
+  // Tensors of a checkpoint that do not fit as they are but can be resampled, by their names in the file, whose
+  // names begin with `prefix`: a position embedding of another grid. F32 on the CPU.
+  virtual std::map<std::string, Tensor> resampled(const SafeTensors& /*file*/, const std::string& /*prefix*/) const {
+    return {};
+  }
+};
+
+// Sizes of a transformer's layers, for benchmarks of its kernels.
+struct TransformerSizes {
+  int64_t image_height, image_width, patch, tokens, width, depth, heads;
+};
+
+// How a backbone is made; immutable once it is part of a ModelConfig.
+struct BackboneConfig {
+  virtual ~BackboneConfig() = default;
+  virtual std::string json() const = 0;    // {"type": "vit", ...}, what registry.h reads back
+  virtual std::string prefix() const = 0;  // of its parameters' names in a checkpoint: "vit."
+  virtual FeatureShape shape() const = 0;
+  virtual double forward_flops() const = 0;  // of an image
+  virtual double backward_flops() const { return 2 * forward_flops(); }
+  virtual std::optional<TransformerSizes> transformer() const { return std::nullopt; }
+  // scope: the model's outermost. Throws Error for sizes that do not divide.
+  virtual std::unique_ptr<Backbone> make(const Scope& scope) const = 0;
+};
+
+}  // namespace qfm

@@ -1,0 +1,149 @@
+// What a ViT is called and how it is described in files; position embeddings of other grids.
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "models/backbones/vit.h"
+#include "models/within.h"
+
+namespace qfm {
+namespace {
+
+// Keys' cubic, a = -0.5.
+double cubic(double x) {
+  x = std::abs(x);
+  if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
+  if (x < 2) return ((-0.5 * x + 2.5) * x - 4) * x + 2;
+  return 0;
+}
+
+// Weights (out, in) of the antialiased resize of one axis.
+std::vector<double> axis_weights(int64_t in, int64_t out) {
+  const double step = static_cast<double>(in) / static_cast<double>(out), filter = std::max(step, 1.0);
+  std::vector<double> w(static_cast<size_t>(in * out), 0.0);
+  for (int64_t o = 0; o < out; ++o) {
+    const double centre = (static_cast<double>(o) + 0.5) * step, support = 2 * filter;
+    const auto first = std::max<int64_t>(0, static_cast<int64_t>(centre - support + 0.5));
+    const auto last = std::min<int64_t>(in, static_cast<int64_t>(centre + support + 0.5));
+    double sum = 0;
+    double* row = w.data() + o * in;
+    for (int64_t i = first; i < last; ++i)
+      sum += row[i] = cubic((static_cast<double>(i) - centre + 0.5) / filter);
+    for (int64_t i = first; i < last; ++i) row[i] /= sum;
+  }
+  return w;
+}
+
+}  // namespace
+
+std::string VitConfig::json() const {
+  return nlohmann::ordered_json{{"type", "vit"},
+                                {"image_height", image_height},
+                                {"image_width", image_width},
+                                {"patch", patch},
+                                {"width", width},
+                                {"depth", depth},
+                                {"heads", heads},
+                                {"layer_scale", layer_scale},
+                                {"pos_embed_on_cls", pos_embed_on_cls},
+                                {"eps", eps}}
+      .dump();
+}
+
+VitConfig vit_from_json(const nlohmann::ordered_json& j) {
+  VitConfig v;
+  v.image_height = j.at("image_height"), v.image_width = j.at("image_width"), v.patch = j.at("patch");
+  v.width = j.at("width"), v.depth = j.at("depth"), v.heads = j.at("heads"), v.eps = j.at("eps");
+  v.layer_scale = j.at("layer_scale"), v.pos_embed_on_cls = j.at("pos_embed_on_cls");
+  check_within("patch", v.patch, 1, 256), check_within("image height", v.image_height, v.patch, 4096);
+  check_within("image width", v.image_width, v.patch, 4096), check_within("width", v.width, 1, 8192);
+  check_within("depth", v.depth, 0, 128), check_within("heads", v.heads, 1, v.width);
+  return v;
+}
+
+std::unique_ptr<VitConfig> vit_named(const std::string& arch, const std::string& convention) {
+  auto v = std::make_unique<VitConfig>();
+  if (arch == "vit-tiny") v->width = 192, v->heads = 3;
+  else if (arch == "vit-small") v->width = 384, v->heads = 6;
+  else if (arch == "vit-base") v->width = 768, v->heads = 12;
+  else return nullptr;
+  QFM_CHECK(convention == "deit" || convention == "deit3", "convention '", convention,
+            "' is not known: deit or deit3");
+  if (convention == "deit3") v->layer_scale = true, v->pos_embed_on_cls = false;
+  return v;
+}
+
+std::string vit_in_timm_file(const SafeTensors& file, std::string& convention) {
+  if (!file.has("cls_token") || file.entry("cls_token").shape.rank() != 3) return "";
+  convention = file.has("blocks.0.ls1.gamma") ? "deit3" : "deit";
+  for (const char* arch : {"vit-tiny", "vit-small", "vit-base"})
+    if (vit_named(arch, convention)->width == file.entry("cls_token").shape[-1]) return arch;
+  return "";
+}
+
+FeatureShape VitConfig::shape() const {
+  return {image_height, image_width, width, image_height / patch, image_width / patch};
+}
+
+std::optional<TransformerSizes> VitConfig::transformer() const {
+  return TransformerSizes{image_height, image_width, patch, sequence(), width, depth, heads};
+}
+
+namespace {
+double embed_flops(const VitConfig& v) {
+  return 2 * static_cast<double>(v.patches() * 3 * v.patch * v.patch * v.width);
+}
+}  // namespace
+
+double VitConfig::forward_flops() const {
+  const auto d = static_cast<double>(width), t = static_cast<double>(sequence());
+  const double block = 24 * t * d * d + 4 * t * t * d;  // qkv, proj, fc1, fc2; q k^T and p v
+  return embed_flops(*this) + static_cast<double>(depth) * block;
+}
+double VitConfig::backward_flops() const { return 2 * forward_flops() - embed_flops(*this); }
+
+std::unique_ptr<Backbone> VitConfig::make(const Scope& scope) const {
+  return std::make_unique<Vit>(scope / "vit", *this);
+}
+
+std::map<std::string, Tensor> Vit::resampled(const SafeTensors& file, const std::string& prefix) const {
+  const std::string name = prefix + "pos_embed";
+  if (!file.has(name) || file.entry(name).shape == pos_embed.shape()) return {};
+  const Shape& given = file.entry(name).shape;
+  if (given.rank() != 3 || given[0] != 1 || given[2] != config.width || given[1] < 2)
+    return {};  // load_params names it
+  try {
+    return {{name, interpolate_pos_embed(file.tensor(name).to(DType::F32), config.image_height / config.patch,
+                                         config.image_width / config.patch, config.pos_embed_on_cls)}};
+  } catch (const OutOfMemory&) {
+    throw;
+  } catch (const Error& e) {
+    QFM_FAIL(file.path(), ": ", e.what());
+  }
+}
+
+Tensor interpolate_pos_embed(const Tensor& pos, int64_t rows, int64_t cols, bool has_cls) {
+  const int64_t extra = has_cls ? 1 : 0, old = pos.dim(1) - extra, d = pos.dim(2);
+  int64_t side = 0;
+  while (side * side < old) ++side;
+  QFM_CHECK(side * side == old, "position embedding ", pos.shape(), " is not a square grid");
+  if (side == rows && side == cols) return pos;
+  const auto wy = axis_weights(side, rows), wx = axis_weights(side, cols);
+  Tensor result({1, extra + rows * cols, d});
+  const auto from = pos.span<float>();
+  auto to = result.span<float>();
+  std::copy_n(from.begin(), extra * d, to.begin());
+  for (int64_t y = 0; y < rows; ++y)
+    for (int64_t x = 0; x < cols; ++x)
+      for (int64_t c = 0; c < d; ++c) {
+        double sum = 0;
+        for (int64_t v = 0; v < side; ++v)
+          for (int64_t u = 0; u < side; ++u)
+            sum += wy[static_cast<size_t>(y * side + v)] * wx[static_cast<size_t>(x * side + u)] *
+                   from[static_cast<size_t>((extra + v * side + u) * d + c)];
+        to[static_cast<size_t>((extra + y * cols + x) * d + c)] = static_cast<float>(sum);
+      }
+  return result;
+}
+
+}  // namespace qfm

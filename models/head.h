@@ -1,0 +1,32 @@
+// Head: features in, scores out. A new one is a file in heads/ and a line in registry.cpp.
+#pragma once
+#include <memory>
+#include <string>
+
+#include "models/backbone.h"
+
+namespace qfm {
+
+struct Scores {
+  Var score;    // (B), in the unit of the labels: mean of the members
+  Var members;  // (B, M): one of each query, or the score itself
+  Var tokens;   // (B, M, W): what each member was read from
+};
+
+class Head {
+ public:
+  virtual ~Head() = default;
+  virtual Scores operator()(const Features& features) const = 0;
+};
+
+// How a head is made; immutable once it is part of a ModelConfig.
+struct HeadConfig {
+  virtual ~HeadConfig() = default;
+  virtual std::string json() const = 0;                                        // {"type": "query_decoder", ...}
+  virtual int64_t members() const = 0;                                         // M
+  virtual double forward_flops(const FeatureShape& features) const = 0;        // of an image
+  // scope: the model's outermost. Throws Error where the features do not fit.
+  virtual std::unique_ptr<Head> make(const Scope& scope, const FeatureShape& features) const = 0;
+};
+
+}  // namespace qfm

@@ -1,0 +1,117 @@
+#include "models/registry.h"
+
+#include <functional>
+#include <nlohmann/json.hpp>
+
+#include "models/backbones/vit.h"
+#include "models/heads/linear_head.h"
+#include "models/heads/query_decoder.h"
+
+namespace qfm {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct BackboneType {
+  const char* type;
+  std::function<std::shared_ptr<const BackboneConfig>(const Json&)> from_json;
+};
+struct Architecture {
+  const char* name;
+  std::function<std::shared_ptr<const BackboneConfig>(const std::string& name, const std::string& convention)> make;
+};
+struct HeadType {
+  const char* type;
+  std::function<std::shared_ptr<const HeadConfig>()> standard;
+  std::function<std::shared_ptr<const HeadConfig>(const Json&)> from_json;
+};
+
+// ---- one line a kind ----
+
+const std::vector<BackboneType> kBackbones = {
+    {"vit", [](const Json& j) { return std::make_shared<const VitConfig>(vit_from_json(j)); }},
+};
+const std::vector<Architecture> kArchitectures = {
+    {"vit-tiny", vit_named},
+    {"vit-small", vit_named},
+    {"vit-base", vit_named},
+};
+const std::vector<HeadType> kHeads = {
+    {"query_decoder", [] { return std::make_shared<const QueryDecoderConfig>(); },
+     [](const Json& j) { return std::make_shared<const QueryDecoderConfig>(query_decoder_from_json(j)); }},
+    {"linear", [] { return std::make_shared<const LinearHeadConfig>(); },
+     [](const Json&) { return std::make_shared<const LinearHeadConfig>(); }},
+};
+
+// ---- looking them up ----
+
+template <class Kinds>
+std::string listed(const Kinds& kinds, auto&& name) {
+  std::string text;
+  for (const auto& kind : kinds) text += (text.empty() ? "" : ", ") + std::string(name(kind));
+  return text;
+}
+
+template <class Kinds>
+auto from_json_text(const char* what, const Kinds& kinds, const std::string& text) {
+  try {
+    const Json j = Json::parse(text);
+    const auto type = j.at("type").template get<std::string>();
+    for (const auto& kind : kinds)
+      if (type == kind.type) return kind.from_json(j);
+    QFM_FAIL(what, " type '", type, "' is not known: ", listed(kinds, [](const auto& k) { return k.type; }));
+  } catch (const nlohmann::json::exception& e) {
+    QFM_FAIL(what, ": its description is damaged: ", e.what());
+  }
+}
+
+}  // namespace
+
+const std::vector<std::string>& architectures() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> all;
+    for (const auto& a : kArchitectures) all.emplace_back(a.name);
+    return all;
+  }();
+  return names;
+}
+
+const std::vector<std::string>& head_types() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> all;
+    for (const auto& h : kHeads) all.emplace_back(h.type);
+    return all;
+  }();
+  return names;
+}
+
+ModelConfig model_config(const std::string& arch, const std::string& convention, const std::string& head) {
+  ModelConfig c;
+  c.arch = arch;
+  for (const auto& a : kArchitectures)
+    if (arch == a.name) c.backbone = a.make(arch, convention);
+  QFM_CHECK(c.backbone, "architecture '", arch, "' is not known: ", listed(kArchitectures, [](const auto& a) { return a.name; }));
+  c.head = standard_head(head);
+  return c;
+}
+
+std::shared_ptr<const HeadConfig> standard_head(const std::string& type) {
+  for (const auto& h : kHeads)
+    if (type == h.type) return h.standard();
+  QFM_FAIL("head '", type, "' is not known: ", listed(kHeads, [](const auto& h) { return h.type; }));
+}
+std::string type_of(const HeadConfig& head) { return Json::parse(head.json()).at("type"); }
+
+std::shared_ptr<const BackboneConfig> backbone_from_json(const std::string& json) {
+  return from_json_text("backbone", kBackbones, json);
+}
+std::shared_ptr<const HeadConfig> head_from_json(const std::string& json) { return from_json_text("head", kHeads, json); }
+
+ModelConfig timm_config(const SafeTensors& file) {
+  std::string convention;
+  const std::string arch = vit_in_timm_file(file, convention);
+  QFM_CHECK(!arch.empty(), file.path(), ": no known architecture has these tensors");
+  return model_config(arch, convention);
+}
+
+}  // namespace qfm

@@ -1,0 +1,76 @@
+// L_sel (models/METHOD.md 5, our reconstruction): gates close on the channels that semantic noise moves; and what the
+// gates of an epoch were like.
+#include "engine/dispatch.h"
+#include "kernels/pointwise/elementwise.h"
+#include "layers/linear.h"
+#include "layers/noise.h"
+#include "layers/qfm_losses.h"
+#include "train/objectives/consistency.h"
+
+namespace qfm {
+namespace {
+
+// sum_d mean_i(h_id^2) v_d / sum_d v_d, h the gates over their mean, v the variance of the noise (layers/qfm_losses.h).
+class Selection : public Objective {
+ public:
+  Selection(const ObjectiveContext& context, const Consistency* consistency)
+      : consistency_(consistency),
+        sum_(Tensor::zeros({context.model.config.features().width}, acc_of(context.compute), context.device)),
+        count_(Tensor::zeros({1}, DType::I64)) {
+    weight = context.options.number("w-sel");
+  }
+  std::string name() const override { return "gate"; }
+  void plan(int64_t rows, int64_t, int64_t) override { rows_ = rows; }
+  void finished(const Batch&) override { count_.span<int64_t>()[0] += rows_; }
+
+  Var operator()(const Step& step) override {
+    add_to_sum(step.out.gate.value);
+    if (!consistency_ || !consistency_->noise()) return {};
+    const SemanticNoise& noise = *consistency_->noise();
+    return selection_loss(step.out.gate, noise_variance(noise.tokens, consistency_->factor(), noise.weight));
+  }
+
+  NamedTensors state() const override { return {{"gate.sum", sum_}, {"gate.count", count_}}; }
+
+  // A channel counts as closed below kClosedGate in the mean over the epoch's photos.
+  nlohmann::ordered_json statistics() override {
+    int64_t& count = count_.span<int64_t>()[0];
+    if (count == 0) return nullptr;
+    const Tensor sum = sum_.to(cpu_device).to(DType::F64);
+    double mean = 0;
+    int64_t closed = 0;
+    for (double s : sum.span<double>()) {
+      const double of_channel = s / static_cast<double>(count);
+      mean += of_channel / static_cast<double>(sum.numel());
+      closed += of_channel < kClosedGate;
+    }
+    sum_.fill_zero(), count = 0;
+    return {{"mean", mean}, {"closed", closed}, {"channels", sum.numel()}, {"collapsed", mean < kClosedGate}};
+  }
+
+ private:
+  void add_to_sum(const Tensor& gates) {
+    const Tensor more = linear_db(gates);
+    dispatch({"gate sum"}, sum_, [&](auto dev, auto t) {
+      using T = decltype(t);
+      add<T>(dev, ptr<T>(sum_), ptr<const T>(sum_), ptr<const T>(more), sum_.numel());
+    });
+  }
+
+  const Consistency* const consistency_;  // null: no noise, only statistics
+  Tensor sum_;                            // (D), accumulation type, on the model's device
+  Tensor count_;                          // (1) I64 on the CPU: photos in it
+  int64_t rows_ = 0;
+};
+
+}  // namespace
+
+ObjectiveKind selection() {
+  return {{{"w-sel", 0.1, "weight of the selection loss", {}, 0}},
+          [](const ObjectiveContext& context, const Objectives& made) -> std::unique_ptr<Objective> {
+            if (!context.model.select) return nullptr;
+            return std::make_unique<Selection>(context, find<Consistency>(made));
+          }};
+}
+
+}  // namespace qfm
