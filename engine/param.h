@@ -55,8 +55,8 @@ class ParamSet {
   ParamSet(const ParamSet&) = delete;
   ParamSet& operator=(const ParamSet&) = delete;
 
-  // decay: weight decay applies (method.md 7: not to 1-D tensors, biases, embeddings). Throws Error on a
-  // second use of a name.
+  // decay: weight decay applies (models/METHOD.md 7.2: not to 1-D tensors, biases, embeddings). Throws Error
+  // on a second use of a name.
   Param add(const std::string& name, Shape shape, bool decay);
   // Masters (acc type) and, where `compute` differs, the compute copy; gradient buffer and history only if
   // `training`.

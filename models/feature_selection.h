@@ -1,4 +1,4 @@
-// The feature selection head (method.md 2, our reconstruction): one gate per channel and image.
+// The feature selection head (models/METHOD.md 2, our reconstruction): one gate per channel and image.
 #pragma once
 #include <cstdint>
 

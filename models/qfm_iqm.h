@@ -15,7 +15,7 @@ struct ModelConfig {
   std::string arch = "vit-tiny";
   VitConfig vit;
   QueryDecoderConfig panel;
-  bool select = false;  // the channel gate of method.md 2
+  bool select = false;  // the channel gate of models/METHOD.md 2.1
 };
 
 // arch: vit-tiny (D 192, 3 heads), vit-small (384, 6), vit-base (768, 12). convention: "deit" (v1) or

@@ -1,5 +1,5 @@
-// The quality decoder of DEIQT (method.md 3): a panel of learned queries, one pre-norm transformer decoder
-// layer, a linear head. Names and packing of torch.nn.TransformerDecoderLayer(norm_first=True).
+// The quality decoder of DEIQT (models/METHOD.md 3): learned queries, one pre-norm transformer decoder layer,
+// a linear head. Names and packing of torch.nn.TransformerDecoderLayer(norm_first=True).
 #pragma once
 #include <cstdint>
 #include <string>

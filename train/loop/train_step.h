@@ -39,7 +39,7 @@ struct GateStatistics {
   int64_t closed = 0, channels = 0;
 };
 
-// The update with the method's losses (method.md 5):
+// The update with the losses of QFM-IQM (models/METHOD.md 5.4):
 //   L = SmoothL1(f(P~), y) + w_cons L_cons + w_sel L_sel + w_distil L_distil
 // with the first term over the labelled rows, and in L_distil the same over the pseudo-labelled ones and the
 // feature term of Distillation. Each term only where its switch is on; with all off it computes what

@@ -1,5 +1,5 @@
-// The teachers of a run (method.md 6, our reconstruction): of features, and the averaged student. Training
-// only.
+// The teachers of a run (models/METHOD.md 6, our reconstruction): of features, and the averaged student.
+// Training only.
 #pragma once
 #include <cstdint>
 #include <memory>
