@@ -11,7 +11,7 @@ Var softmax(const Var& x);  // over the last dimension
 // The same numbers in another floating type, rounded to it; x itself where it has that type.
 Var cast(const Var& x, DType dtype);
 
-// Channel gate: x (B, N, D) or (B, D) times g (B, D), the same for all tokens of an image (method.md 2).
+// Channel gate (models/METHOD.md 2.1): x (B, N, D) or (B, D) times g (B, D), the same for all tokens.
 Var gate(const Var& x, const Var& g);
 
 }  // namespace qfm

@@ -1,4 +1,4 @@
-// Semantic noise on the features that enter the decoder (method.md 4, our reconstruction).
+// Semantic noise on the features that enter the decoder (models/METHOD.md 4.3, our reconstruction).
 #pragma once
 #include "engine/autograd.h"
 

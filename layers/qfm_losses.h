@@ -1,5 +1,5 @@
-// The losses of the method (method.md 5, 6, 10): scalars (shape (1)) in the accumulation type of their input.
-// Weights are constants in that type; 0 leaves a photo out.
+// The losses of QFM-IQM (models/METHOD.md 5, 6.2, 8): scalars (shape (1)) in the accumulation type of their
+// input. Weights are constants in that type; 0 leaves a photo out.
 #pragma once
 #include <utility>
 #include <vector>

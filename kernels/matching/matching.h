@@ -1,5 +1,5 @@
-// The matching memory's kernels (method.md 4, our reconstruction): the search for a partner of similar score
-// and different semantics, and the noise that is made of its tokens.
+// Kernels of the matching memory (models/METHOD.md 4, our reconstruction): the search for an image of similar
+// score and different semantics, and the noise that is made of its tokens.
 #pragma once
 #include <cstdint>
 

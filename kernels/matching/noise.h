@@ -1,5 +1,5 @@
-// The method's semantic noise where it is drawn, and its strength (method.md 4, our reconstruction). Photos
-// without a partner keep their rows and get weight and noise 0, so that shapes never depend on what was found
+// Semantic noise where it is drawn, and its strength (models/METHOD.md 4.3-4.5, our reconstruction). Images
+// without a match keep their rows and get weight and noise 0, so that shapes never depend on what was found
 // and nothing waits for the search.
 #pragma once
 #include <cstdint>

@@ -1,4 +1,4 @@
-// The optional contrast of features by score (models/METHOD.md 10, our reconstruction): pooled features are drawn to
+// The optional contrast of features by score (models/METHOD.md 8, our reconstruction): pooled features are drawn to
 // those of images of similar opinion.
 #include "layers/qfm_losses.h"
 #include "layers/tokens.h"

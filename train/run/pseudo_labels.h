@@ -1,4 +1,4 @@
-// Pseudo-labels: what a teacher says of photos that nobody scored (method.md 6, our reconstruction).
+// Pseudo-labels: teacher predictions for unlabelled photos (models/METHOD.md 6.1, our reconstruction).
 #pragma once
 #include <cstdint>
 #include <functional>

@@ -11,8 +11,8 @@ namespace qfm {
 
 namespace {
 
-// What is asked for; else, for the two sets of large photos, method.md 7 (upright, whatever their shape, in
-// the paper's protocol); else what the checkpoint was trained with.
+// What is asked for; else, for the two sets of large photos, models/METHOD.md 7.5 (upright, whatever their
+// shape, in the paper's protocol); else what the checkpoint was trained with.
 Resize photo_size(const TrainConfig& config, const Resize& of_checkpoint) {
   if (!config.resize.empty()) return parse_photo_size(config.resize);
   if (config.data.starts_with("koniq10k:") || config.data.starts_with("spaq:"))
