@@ -3,15 +3,11 @@
 #include <optional>
 #include <string>
 
-#include "engine/autograd.h"
 #include "engine/param.h"
 
 namespace qfm {
 
-// x (..., C), gamma (C), residual (..., C) or an empty Var: y = gamma * x + residual.
-Var layerscale(const Var& x, const Var& gamma, const Var& residual = {});
-
-// A switch as much as a layer: `on` false has no parameter, and callers add the residual themselves.
+// residual_layernorm (layernorm.h) applies it. `on` false has no parameter.
 struct LayerScale {
   LayerScale(ParamSet& params, const std::string& name, int64_t width, bool on) {
     if (on) gamma = params.add(name + ".gamma", {width}, false);

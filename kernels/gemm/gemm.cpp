@@ -28,7 +28,6 @@ acc<T> finish(const GemmEpilogue<T>& e, acc<T> v, int64_t row, int64_t column, i
   if (e.gelu) v = static_cast<A>(gelu(static_cast<double>(v)));
   if (e.times_gelu_grad_of)
     v *= static_cast<A>(gelu_grad(static_cast<double>(static_cast<A>(e.times_gelu_grad_of[at]))));
-  if (e.scale) v *= static_cast<A>(e.scale[column]);
   if (e.residual) v += static_cast<A>(e.residual[at]);
   return v;
 }

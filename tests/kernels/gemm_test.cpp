@@ -111,7 +111,6 @@ TEST_CASE("gemm: the epilogue applies its parts in the documented order") {
       if (parts & PreGelu) expected.pre_gelu.push_back(v);
       if (parts & Gelu) v = gelu(v);
       if (parts & GeluGrad) v *= gelu_grad(p.of[i]);
-      if (parts & Scale) v *= p.scale[i % s.n];
       if (parts & Residual) v += p.residual[i];
     }
     const Result found = run<double>(p);

@@ -231,11 +231,7 @@ std::vector<Op<T>> operations(int64_t r, int64_t c) {
       [=](T* dx, P dy, P) { scale(cpu, dx, dy, 0.37, n); }));
   ops.push_back(unary_op<T>(
       "double", Saves::Input, n, [=](T* y, P x) { add(cpu, y, x, x, n); },
-      [=](T* dx, P dy, P) {
-        std::copy_n(dy, n, dx);
-        accumulate(cpu, dx, dy, n);
-      }));
-  ops.push_back(loss_op<T>("mse", n, [](auto... a) { mse(cpu, a...); }));
+      [=](T* dx, P dy, P) { add(cpu, dx, dy, dy, n); }));
   ops.push_back(loss_op<T>("smooth_l1", n, [](auto* loss, auto* grad, auto* p, auto* t, int64_t count) {
     smooth_l1(cpu, loss, grad, p, t, 0.8, count);
   }));

@@ -319,26 +319,20 @@ TEST_CASE("cast: rounds to nearest even and keeps NaN and infinity on every path
 }
 
 template <class To, class From>
-void check_mixed() {
-  const auto a = random<To>("a", 0, 37);
+void check_cast() {
   const auto b = random<From>("b", 0, 37);
-  auto sum = a, copy = unwritten<To>(37);
-  accumulate(cpu, sum.data(), b.data(), 37);
+  auto copy = unwritten<To>(37);
   cast(cpu, copy.data(), b.data(), 37);
-  Doubles expected = converted<double>(a);
-  const Doubles part = converted<double>(b);
-  for (size_t i = 0; i < 37; ++i) expected[i] += part[i];
   using Coarse = std::conditional_t<(sizeof(To) < sizeof(From)), To, From>;
-  CHECK(within<Coarse>(converted<double>(sum), expected, 1));
-  CHECK(within<Coarse>(converted<double>(copy), part, 1));
+  CHECK(within<Coarse>(converted<double>(copy), converted<double>(b), 1));
 }
 
-TEST_CASE("accumulate, cast: every pair of types") {
+TEST_CASE("cast: every pair of types") {
   for (CpuIsa path : all_paths()) {
     PathScope scope(path);
-    check_mixed<float, float>(), check_mixed<float, bf16>(), check_mixed<float, double>();
-    check_mixed<bf16, float>(), check_mixed<bf16, bf16>(), check_mixed<bf16, double>();
-    check_mixed<double, float>(), check_mixed<double, bf16>(), check_mixed<double, double>();
+    check_cast<float, float>(), check_cast<float, bf16>(), check_cast<float, double>();
+    check_cast<bf16, float>(), check_cast<bf16, bf16>(), check_cast<bf16, double>();
+    check_cast<double, float>(), check_cast<double, bf16>(), check_cast<double, double>();
   }
 }
 

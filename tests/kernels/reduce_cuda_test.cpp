@@ -96,9 +96,6 @@ TEST_CASE_TEMPLATE("losses on CUDA: value and gradient equal the plain ones", T,
                       [=](auto dev, auto in, auto out, auto sums) {
                         smooth_l1(dev, sums[0], out[0], in[0], in[1], beta, n);
                       });
-    check_kernel<T>({"mse", {p, t}, {{n}}, {{1, rounding}}}, [=](auto dev, auto in, auto out, auto sums) {
-      mse(dev, sums[0], out[0], in[0], in[1], n);
-    });
   }
 }
 

@@ -149,10 +149,6 @@ void add_elementwise(CaseMaker& make) {
          [](auto dev, auto, auto* y, auto* x, auto* z, int64_t n) { add(dev, y, x, z, n); });
   simple("scale", "scale", area, 2,
          [](auto dev, auto, auto* y, auto* x, auto*, int64_t n) { scale(dev, y, x, 0.5, n); });
-  // Reads what it adds to as well.
-  make.add(
-      {"accumulate", "accumulate", {rows * d}, 0, make.bytes(3 * rows * d)}, {make.of(area), make.of(area)},
-      [n = rows * d]<class T>(auto dev, T, const BufferSet& at) { accumulate<T, T>(dev, at[0], at[1], n); });
   make.add({"scale_by", "scale_by", {rows * d}, 0, make.bytes(2 * rows * d)},
            {make.of(area), make.of(area), make.sums({1})},
            [n = rows * d]<class T>(auto dev, T, const BufferSet& at) {

@@ -68,9 +68,6 @@ void add_losses(CaseMaker& make) {
            [=]<class T>(auto dev, T, const BufferSet& at) {
              smooth_l1<acc<T>>(dev, at[0], at[1], at[2], at[3], 1.0, b);
            });
-  make.add(
-      {"mse", "mse", {b}, 0, make.sum_bytes(3 * b)}, {one, scores, scores, scores},
-      [=]<class T>(auto dev, T, const BufferSet& at) { mse<acc<T>>(dev, at[0], at[1], at[2], at[3], b); });
   make.add({"weighted_smooth_l1", "weighted_smooth_l1", {b}, 0, make.sum_bytes(4 * b)},
            {one, scores, scores, scores, scores}, [=]<class T>(auto dev, T, const BufferSet& at) {
              weighted_smooth_l1<acc<T>>(dev, at[0], at[1], at[2], at[3], at[4], 1.0, b);
