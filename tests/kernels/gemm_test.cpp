@@ -46,7 +46,7 @@ std::vector<GemmShape> shapes() {
 
 std::vector<CpuIsa> fast_paths() {
   std::vector<CpuIsa> paths;
-  for (CpuIsa p : {CpuIsa::Avx2, CpuIsa::Avx512, CpuIsa::Onednn})
+  for (CpuIsa p : {CpuIsa::Avx2, CpuIsa::Avx512})
     if (available(p)) paths.push_back(p);
   return paths;
 }
@@ -162,7 +162,6 @@ TEST_CASE("gemm: packed and unpacked, and any number of threads, give the same b
 TEST_CASE("gemm: an image has the same bits alone and in a batch") {
   const int64_t tokens = 197, batch = 5, n = 45, k = 64;
   for (CpuIsa path : every_path()) {
-    if (path == CpuIsa::Onednn) continue;  // makes no such promise
     PathScope scope(path);
     CAPTURE(name_of(path));
     const Problem<float> whole({batch * tokens, n, k, false, true}, Bias | Residual);

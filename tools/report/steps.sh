@@ -28,7 +28,7 @@ set_sizes() {
 
 configuration() { # CMake's options, a line each
   if [ -n "$dry" ]; then
-    printf '%s\n' -DCMAKE_BUILD_TYPE=Release -DQFM_TESTS=ON -DQFM_CUDA=host -DQFM_ONEDNN=OFF
+    printf '%s\n' -DCMAKE_BUILD_TYPE=Release -DQFM_TESTS=ON -DQFM_CUDA=host
   else
     printf '%s\n' -DCMAKE_BUILD_TYPE=Release -DQFM_TESTS=ON -DQFM_CUDA=device -DQFM_WERROR=OFF "-DQFM_CUDA_ARCHITECTURES=$chip-real" \
       -UQFM_CUBLAS_INCLUDE -UQFM_CUDNN_INCLUDE "${cuda_parts[@]}" $optional
