@@ -244,7 +244,7 @@ void add_bench(CLI::App& parent, const RegisterAction& on) {
   kernels->add_flag("--plan", kernel_options->plan,
                     "Instead of times: FLOPs, bytes and floors of every op of a step and of every kernel, "
                     "for an H100 and an H200");
-  add("tune", "On a GPU: own kernels against cuBLASLt and cuDNN; the file is what QFM_CHOICES=FILE reads",
+  add("tune", "On a GPU: own kernels against cuBLASLt and cuDNN; the file is what QFM_KERNELS=FILE reads",
       bench_tune);
 #endif
 }
