@@ -143,7 +143,7 @@ TEST_CASE("gemm: packed and unpacked, and any number of threads, give the same b
     for (const GemmShape& s :
          {GemmShape{197, 70, 48, false, true}, {5, 300, 64}, {61, 33, 210, true, false}}) {
       const Problem<float> p(s, Bias | Gelu | Residual);
-      const Problem<bf16> q(s, PreGelu | Scale);
+      const Problem<bf16> q(s, PreGelu | Residual);
       ThreadScope one(1);
       const Result expected = run<float>(p), narrow = run<bf16>(q), wide = run<float>(q);
       CHECK(run_packed(p) == expected);
