@@ -2,6 +2,7 @@
 // gives what the row-major product gives.
 #include "kernels/gemm/gemm_layout.h"
 
+#include "kernels/pointwise/gelu.h"
 #include "tests/kernels/gemm_problem.h"
 #include "tests/support.h"
 #include "tests/tolerance.h"

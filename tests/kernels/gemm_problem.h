@@ -1,7 +1,7 @@
 // Matrix products with any epilogue, for tests: random operands and what is made of them.
 #pragma once
 #include "kernels/gemm/gemm.h"
-#include "tests/kernels/kernel_ops.h"
+#include "tests/kernels/numbers.h"
 
 namespace qfm::test {
 

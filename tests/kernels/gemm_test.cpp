@@ -2,6 +2,7 @@
 #include <cstdlib>
 
 #include "engine/base/error.h"
+#include "kernels/pointwise/gelu.h"
 #include "tests/kernels/gemm_problem.h"
 #include "tests/support.h"
 #include "tests/tolerance.h"

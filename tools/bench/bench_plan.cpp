@@ -7,7 +7,7 @@
 #include "engine/base/io.h"
 #include "engine/profile.h"
 #include "tools/bench/bench.h"
-#include "tools/bench/kernel_cases.h"
+#include "tools/bench/model_cases.h"
 #include "tools/cli/console.h"
 #include "train/loop/train_step.h"
 #include "train/optim/optimizer.h"
@@ -121,7 +121,7 @@ class Plan {
     step("inference", "one inference step", costs_of_inference);
     step("rows", "one training step", costs_of_training);
     step("method", "one training step with gate, search and permuted noise", costs_of_method, true);
-    print_kernels(kernel_cases(config, batch_, {cpu_device, dtype_}, 0));
+    print_kernels(model_cases(config, batch_, dtype_));
     QFM_CHECK(any_, "--only ", options_.only, ": no op has this in its name");
     if (!options_.output.empty()) write_file(options_.output, report_.dump(2) + "\n");
     return 0;
