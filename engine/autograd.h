@@ -36,8 +36,6 @@ class Var {
   bool needs_grad() const { return node_ != nullptr; }
   // Gradient gathered by a leaf or parameter; empty before backward().
   Tensor grad() const;
-  // The same value without history.
-  Var detach() const { return Var(value); }
 
  private:
   friend Var record(const char*, Tensor, std::vector<Var>, Backward);

@@ -10,7 +10,5 @@ Var record_loss(const char* name, const Tensor& loss, const Var& x, const Tensor
 // Mean over all elements of d^2 / (2 beta) where |d| < beta, |d| - beta / 2 elsewhere, d = prediction -
 // target. Equal shapes; no gradient to the target.
 Var smooth_l1(const Var& prediction, const Tensor& target, double beta = 1.0);
-// Mean of squares.
-Var mse(const Var& prediction, const Tensor& target);
 
 }  // namespace qfm

@@ -6,7 +6,7 @@ jobs=$(nproc)
 say() { printf '\n== %s\n' "$*" >&2; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
 
-needed="g++ cmake ninja-build libstb-dev libjpeg62-turbo-dev libcli11-dev nlohmann-json3-dev libdnnl-dev doctest-dev
+needed="g++ cmake ninja-build libstb-dev libjpeg62-turbo-dev libcli11-dev nlohmann-json3-dev doctest-dev
   libmatio-dev libzip-dev libpugixml-dev"
 
 # The commit of the sources, "-dirty" where a tracked file is not as committed; a copy that left .git behind is told by QFM_COMMIT.

@@ -17,12 +17,12 @@ CpuIsa best_simd() {
 CpuIsa choose() {
   const char* wanted = std::getenv("QFM_CPU");
   if (!wanted || !*wanted) return best_simd();
-  for (CpuIsa p : {CpuIsa::Plain, CpuIsa::Avx2, CpuIsa::Avx512, CpuIsa::Onednn})
+  for (CpuIsa p : {CpuIsa::Plain, CpuIsa::Avx2, CpuIsa::Avx512})
     if (std::strcmp(wanted, name_of(p)) == 0) {
-      QFM_CHECK(available(p), "QFM_CPU=", wanted, ": not available on this processor or in this build");
+      QFM_CHECK(available(p), "QFM_CPU=", wanted, ": not available on this processor");
       return p;
     }
-  QFM_FAIL("QFM_CPU=", wanted, ": expected plain, avx2, avx512 or onednn");
+  QFM_FAIL("QFM_CPU=", wanted, ": expected plain, avx2 or avx512");
 }
 
 CpuIsa& current() {
@@ -42,12 +42,6 @@ bool available(CpuIsa path) {
     case CpuIsa::Avx512:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    case CpuIsa::Onednn:
-#ifdef QFM_WITH_ONEDNN
-      return true;
-#else
-      return false;
-#endif
   }
   return false;
 }
@@ -60,8 +54,6 @@ const char* name_of(CpuIsa path) {
       return "avx2";
     case CpuIsa::Avx512:
       return "avx512";
-    case CpuIsa::Onednn:
-      return "onednn";
   }
   return "?";
 }
@@ -71,6 +63,5 @@ void set_cpu_path(CpuIsa path) {
   QFM_CHECK(available(path), "cpu path ", name_of(path), ": not available");
   current() = path;
 }
-CpuIsa simd_path() { return current() == CpuIsa::Onednn ? best_simd() : current(); }
 
 }  // namespace qfm

@@ -169,7 +169,7 @@ __device__ void cp_async_wait() {
 #endif
 }
 
-// ldmatrix: 2 or 4 matrices of 8 x 8 16-bit elements from shared memory to registers, one register a matrix.
+// ldmatrix: 4 matrices of 8 x 8 16-bit elements from shared memory to registers, one register a matrix.
 // Row i of matrix m lies at the `row` of lane 8 m + i, 16 bytes aligned to 16. With g = lane / 4, t = lane %
 // 4:
 //   r[m]          holds row g, columns 2t (low half) and 2t + 1 (high half)
@@ -177,7 +177,7 @@ __device__ void cp_async_wait() {
 // The whole warp calls it, in one place. What other lanes wrote is seen only after __syncwarp or a barrier.
 __device__ inline void ldmatrix_x4(uint32_t (&r)[4], const void* row QFM_WHERE) {
 #ifdef QFM_CUDA_HOST
-  host_cuda::ldmatrix(r, 4, false, row, where);
+  host_cuda::ldmatrix(r, false, row, where);
 #else
   const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -188,33 +188,11 @@ __device__ inline void ldmatrix_x4(uint32_t (&r)[4], const void* row QFM_WHERE) 
 }
 __device__ inline void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row QFM_WHERE) {
 #ifdef QFM_CUDA_HOST
-  host_cuda::ldmatrix(r, 4, true, row, where);
+  host_cuda::ldmatrix(r, true, row, where);
 #else
   const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(address)
-               : "memory");
-#endif
-}
-__device__ inline void ldmatrix_x2(uint32_t (&r)[2], const void* row QFM_WHERE) {
-#ifdef QFM_CUDA_HOST
-  host_cuda::ldmatrix(r, 2, false, row, where);
-#else
-  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
-  asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
-               : "=r"(r[0]), "=r"(r[1])
-               : "r"(address)
-               : "memory");
-#endif
-}
-__device__ inline void ldmatrix_x2_trans(uint32_t (&r)[2], const void* row QFM_WHERE) {
-#ifdef QFM_CUDA_HOST
-  host_cuda::ldmatrix(r, 2, true, row, where);
-#else
-  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
-  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
-               : "=r"(r[0]), "=r"(r[1])
                : "r"(address)
                : "memory");
 #endif
@@ -226,8 +204,8 @@ __device__ inline void ldmatrix_x2_trans(uint32_t (&r)[2], const void* row QFM_W
 //   a[1] row g + 8, columns 2t, 2t + 1       b[1] column g, rows 2t + 8, 2t + 9
 //   a[2] row g,     columns 2t + 8, 2t + 9   d[0], d[1] row g,     columns 2t, 2t + 1
 //   a[3] row g + 8, columns 2t + 8, 2t + 9   d[2], d[3] row g + 8, columns 2t, 2t + 1
-// so ldmatrix_x4 loads a from rows of a, ldmatrix_x2 b from rows of b^T and ldmatrix_x2_trans b from rows of
-// b. host-CUDA adds to each d its 16 products one by one, k ascending, rounding every sum to float; a GPU
+// so ldmatrix_x4 loads a from rows of a, and ldmatrix_x4 two b from rows of b^T, ldmatrix_x4_trans from rows
+// of b. host-CUDA adds to each d its 16 products one by one, k ascending, rounding every sum to float; a GPU
 // keeps the same products exact, but NVIDIA does not say in what order and with how many bits it adds. Both
 // give the same bits every time. The whole warp calls it, in one place.
 __device__ inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2] QFM_WHERE) {

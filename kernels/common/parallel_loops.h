@@ -85,11 +85,11 @@ constexpr bool any_double = (std::is_same_v<T, double> || ...);
 
 // f<...> as the current path has it: of namespace avx512, avx2 or plain. double, the type of gradient checks,
 // is only plain.
-#define QFM_BEST_ISA(f, ...)                                             \
-  [] {                                                                   \
-    if constexpr (!qfm::any_double<__VA_ARGS__>) {                       \
-      if (simd_path() == CpuIsa::Avx512) return &avx512::f<__VA_ARGS__>; \
-      if (simd_path() == CpuIsa::Avx2) return &avx2::f<__VA_ARGS__>;     \
-    }                                                                    \
-    return &plain::f<__VA_ARGS__>;                                       \
+#define QFM_BEST_ISA(f, ...)                                            \
+  [] {                                                                  \
+    if constexpr (!qfm::any_double<__VA_ARGS__>) {                      \
+      if (cpu_path() == CpuIsa::Avx512) return &avx512::f<__VA_ARGS__>; \
+      if (cpu_path() == CpuIsa::Avx2) return &avx2::f<__VA_ARGS__>;     \
+    }                                                                   \
+    return &plain::f<__VA_ARGS__>;                                      \
   }()

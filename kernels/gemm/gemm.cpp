@@ -8,7 +8,6 @@
 #include "engine/memory/memory.h"
 #include "kernels/common/parallel_loops.h"
 #include "kernels/gemm/gemm_block.h"
-#include "kernels/gemm/gemm_onednn.h"
 #include "kernels/pointwise/gelu.h"
 #include "kernels/reduce/reduce.h"
 
@@ -28,7 +27,6 @@ acc<T> finish(const GemmEpilogue<T>& e, acc<T> v, int64_t row, int64_t column, i
   if (e.gelu) v = static_cast<A>(gelu(static_cast<double>(v)));
   if (e.times_gelu_grad_of)
     v *= static_cast<A>(gelu_grad(static_cast<double>(static_cast<A>(e.times_gelu_grad_of[at]))));
-  if (e.scale) v *= static_cast<A>(e.scale[column]);
   if (e.residual) v += static_cast<A>(e.residual[at]);
   return v;
 }
@@ -126,20 +124,6 @@ struct Cut {
   }
 };
 
-#ifdef QFM_WITH_ONEDNN
-template <class T, class Out = T>
-constexpr bool has_onednn = std::is_same_v<T, float>&& std::is_same_v<Out, float>;
-#else
-template <class T, class Out = T>
-constexpr bool has_onednn = false;
-#endif
-
-// On that path the packed form of B is a copy of B.
-template <class T>
-bool packs_for_onednn() {
-  return has_onednn<T> && cpu_path() == CpuIsa::Onednn;
-}
-
 // b: packed, or read where it is.
 template <class T, class Out>
 void product(const GemmShape& s, Out* c, const T* a, const acc<T>* b, bool packed,
@@ -165,26 +149,20 @@ void product(const GemmShape& s, Out* c, const T* a, const acc<T>* b, bool packe
 template <class T>
 size_t gemm_packed_bytes(Cpu, GemmShape s) {
   check(s);
-  if (packs_for_onednn<T>()) return static_cast<size_t>(s.n * s.k) * sizeof(T);
   return packed_bytes<T>(s);
 }
 
 template <class T>
 void gemm_pack(Cpu, GemmShape s, void* packed, const T* b) {
   check(s);
-  if (packs_for_onednn<T>()) {
-    copy_bytes(cpu_device, packed, cpu_device, b, static_cast<size_t>(s.n * s.k) * sizeof(T));
-  } else {
-    pack(s, static_cast<acc<T>*>(packed), b);
-  }
+  pack(s, static_cast<acc<T>*>(packed), b);
 }
 
 template <class T>
-void gemm_with_packed(Cpu cpu, GemmShape s, T* c, const T* a, const void* packed,
+void gemm_with_packed(Cpu, GemmShape s, T* c, const T* a, const void* packed,
                       const GemmEpilogue<T>& epilogue) {
   check(s);
-  if (packs_for_onednn<T>()) gemm(cpu, s, c, a, static_cast<const T*>(packed), epilogue);
-  else product(s, c, a, static_cast<const acc<T>*>(packed), true, epilogue);
+  product(s, c, a, static_cast<const acc<T>*>(packed), true, epilogue);
 }
 
 template <class T, class Out>
@@ -194,9 +172,6 @@ void gemm(Cpu, GemmShape s, Out* c, const T* a, const T* b, const GemmEpilogue<T
     QFM_CHECK(s.trans_a, "gemm: sum_a is for a transposed A only");
     sum_rows<T>(Cpu{}, epilogue.sum_a, a, s.k, s.m);
   }
-  if constexpr (has_onednn<T, Out>)
-    if (cpu_path() == CpuIsa::Onednn && onednn::covers(s, epilogue))
-      return onednn::gemm(s, c, a, b, epilogue);
   if constexpr (std::is_same_v<T, acc<T>>)
     if (!s.trans_b && s.n % QFM_BEST_ISA(gemm_panel_columns, T)() == 0)
       return product(s, c, a, b, false, epilogue);

@@ -30,7 +30,7 @@ struct GemmShape {
 
 // Applied to each element in acc<T>, in this order; null members are skipped:
 //   v = sum_k A B;  v += bias[j];  pre_gelu[i,j] = v;  if (gelu) v = GELU(v);  v *= gelu_grad'(of[i,j]);
-//   v *= scale[j];  v += residual[i,j];  C[i,j] = v
+//   v += residual[i,j];  C[i,j] = v
 // GELU is the erf form x Phi(x); its derivative is Phi(x) + x phi(x).
 template <class T>
 struct GemmEpilogue {
@@ -38,7 +38,6 @@ struct GemmEpilogue {
   T* pre_gelu = nullptr;    // (m, n), written: what GELU's backward needs
   bool gelu = false;
   const T* times_gelu_grad_of = nullptr;  // (m, n): v *= GELU'(this), fuses GELU's backward into a dgrad
-  const T* scale = nullptr;               // (n): LayerScale
   const T* residual = nullptr;            // (m, n)
   // (m), written: sum over k of A[i,k]. Beside a weight gradient this is the bias gradient. trans_a only.
   acc<T>* sum_a = nullptr;

@@ -1,7 +1,7 @@
 // The end of every matrix product on CUDA: a tile of sums in shared memory becomes elements of C. Included by
 // the products only; the order of the steps is the contract in gemm.h.
 //
-// A thread keeps to kEpiloguePack neighbouring columns, so that it reads bias and scale once, and walks down
+// A thread keeps to kEpiloguePack neighbouring columns, so that it reads the bias once, and walks down
 // the rows of its tile, kRowsInFlight at a time: their elements of `residual` and `times_gelu_grad_of` are
 // asked for together and the memory's latency is paid once. Neighbouring threads take neighbouring packs: a
 // warp reads 512 contiguous bytes of shared memory and whole sectors of global memory.
@@ -32,7 +32,7 @@ GemmOutput<T> gemm_output(const GemmShape& s, Out* c, const GemmEpilogue<T>& e) 
     return reinterpret_cast<uintptr_t>(p) % (kEpiloguePack * sizeof(*p)) == 0;
   };
   const bool in_packs = s.n % kEpiloguePack == 0 && aligned(c) && aligned(e.bias) && aligned(e.pre_gelu) &&
-                        aligned(e.times_gelu_grad_of) && aligned(e.scale) && aligned(e.residual);
+                        aligned(e.times_gelu_grad_of) && aligned(e.residual);
   if constexpr (std::is_same_v<T, Out>) return {c, nullptr, e, s.m, s.n, in_packs};
   else return {nullptr, c, e, s.m, s.n, in_packs};
 }
@@ -95,10 +95,6 @@ __device__ void finish_rows(const GemmOutput<T>& to, float (&v)[kRows][kEpilogue
   if (e.pre_gelu) write(e.pre_gelu);
   if (e.gelu) each([](float& s, int, int) { s = gelu(s); });
   if (e.times_gelu_grad_of) each_with(e.times_gelu_grad_of, [](float& s, float of) { s *= gelu_grad(of); });
-  if (e.scale) {
-    const Pack<T, kEpiloguePack> scale = read_pack<in_packs>(e.scale + column, count);
-    each([&](float& s, int, int x) { s *= static_cast<float>(scale.at[x]); });
-  }
   if (e.residual) each_with(e.residual, [](float& s, float r) { s += r; });
   const int64_t part = blockIdx.y * to.m * to.n;
   if (to.c) write(to.c + part);

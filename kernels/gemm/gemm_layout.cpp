@@ -12,7 +12,7 @@ GemmLayout::Matrix stored(DType type, int64_t rows, int64_t cols) { return {type
 
 std::optional<GemmPlan> gemm_plan(const GemmShape& s, DType type, DType out, const GemmFusion& f) {
   const bool after = f.gelu || f.times_gelu_grad, of_out_type = f.bias || f.residual || after;
-  if (s.m <= 0 || s.n <= 0 || s.k <= 0 || f.scale || (f.gelu && f.times_gelu_grad) || (f.residual && after) ||
+  if (s.m <= 0 || s.n <= 0 || s.k <= 0 || (f.gelu && f.times_gelu_grad) || (f.residual && after) ||
       (f.pre_gelu && !f.gelu) || (of_out_type && type != out) ||
       (f.sum_a && (f.bias || !s.trans_a || out != DType::F32)))
     return std::nullopt;
@@ -39,7 +39,7 @@ std::string gemm_key(const GemmShape& s, DType type, DType out, const GemmFusion
                            "x", s.n, "x", s.k, s.trans_a ? " T" : " N", s.trans_b ? "T" : "N");
   const auto add = [&](bool is, const char* name) { key += is ? std::string(" ") + name : ""; };
   add(f.bias, "bias"), add(f.pre_gelu, "pre_gelu"), add(f.gelu, "gelu"), add(f.times_gelu_grad, "gelu_grad");
-  add(f.scale, "scale"), add(f.residual, "residual"), add(f.sum_a, "sum_a");
+  add(f.residual, "residual"), add(f.sum_a, "sum_a");
   return key;
 }
 

@@ -14,19 +14,13 @@ namespace qfm {
 
 // Which members of a GemmEpilogue are set.
 struct GemmFusion {
-  bool bias = false, pre_gelu = false, gelu = false, times_gelu_grad = false, scale = false, residual = false,
-       sum_a = false;
+  bool bias = false, pre_gelu = false, gelu = false, times_gelu_grad = false, residual = false, sum_a = false;
   friend auto operator<=>(const GemmFusion&, const GemmFusion&) = default;
 };
 template <class T>
 GemmFusion fusion_of(const GemmEpilogue<T>& e) {
-  return {e.bias != nullptr,
-          e.pre_gelu != nullptr,
-          e.gelu,
-          e.times_gelu_grad_of != nullptr,
-          e.scale != nullptr,
-          e.residual != nullptr,
-          e.sum_a != nullptr};
+  return {e.bias != nullptr,     e.pre_gelu != nullptr, e.gelu, e.times_gelu_grad_of != nullptr,
+          e.residual != nullptr, e.sum_a != nullptr};
 }
 
 // D = epilogue(op(A) op(B) + beta C), sums in F32; C has D's layout.
@@ -56,7 +50,7 @@ struct GemmPlan {
   enum class After : uint8_t { Nothing, Gelu, GeluGrad } after = After::Nothing;
 };
 
-// How cuBLASLt does it. Nothing where it does not: a scale (LayerScale), a residual behind a GELU, a bias or
+// How cuBLASLt does it. Nothing where it does not: a residual behind a GELU, a bias or
 // residual of another type than the output, an empty product.
 std::optional<GemmPlan> gemm_plan(const GemmShape& shape, DType type, DType out, const GemmFusion& fusion);
 

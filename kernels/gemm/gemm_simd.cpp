@@ -16,7 +16,7 @@ bool packs_a(const GemmShape& s) {
 }
 template <class T>
 bool empty(const GemmEpilogue<T>& e) {
-  return !e.bias && !e.pre_gelu && !e.gelu && !e.times_gelu_grad_of && !e.scale && !e.residual;
+  return !e.bias && !e.pre_gelu && !e.gelu && !e.times_gelu_grad_of && !e.residual;
 }
 
 // An even cut of the block's rows: tile t is [begin[t], begin[t + 1]).
@@ -84,7 +84,6 @@ inline void finish(const GemmEpilogue<T>& e, vf v, Out* c, int64_t at, int64_t c
   if (e.pre_gelu) stream(e.pre_gelu + at, v, lanes);  // for the backward
   if (e.gelu) v = gelu(v);
   if (e.times_gelu_grad_of) v = v * gelu_grad(load(e.times_gelu_grad_of + at, lanes));
-  if (e.scale) v = v * load(e.scale + column, lanes);
   if (e.residual) v = v + load(e.residual + at, lanes);
   store(c + at, v, lanes);
 }

@@ -1,7 +1,7 @@
-// Losses with their gradients on CUDA; the contracts are in loss.h, one element in loss_point.h.
+// Smooth L1 with its gradient on CUDA; the contract is in loss.h, one element in loss_point.h.
 //
-// Maths, d = prediction - target:  smooth_l1 mean of d^2 / (2 beta) where |d| < beta, else |d| - beta / 2;
-// mse mean of d^2;  gradients  clamp(d / beta, -1, 1) / n  and  2 d / n.
+// Maths, d = prediction - target:  mean of d^2 / (2 beta) where |d| < beta, else |d| - beta / 2;
+// gradient clamp(d / beta, -1, 1) / n.
 //
 // Cost, for n elements of e bytes: 3 n e bytes and about 6 n FLOPs. n is the batch's scores (256 floats: 3
 // kB, floor a nanosecond): one launch of one block gives value and gradient, and what counts is the launch.
@@ -12,9 +12,9 @@
 namespace qfm {
 namespace {
 
-template <class T, class Point>
-struct MeanLoss {
-  Point point;
+template <class T>
+struct MeanSmoothL1 {
+  SmoothL1Point point;
   T* grad;
   const T *prediction, *target;
   double scale;  // 1 / n
@@ -34,32 +34,17 @@ struct MeanLoss {
   __device__ float finish(double sum) const { return static_cast<float>(sum * scale); }
 };
 
-template <class T, class Point>
-void mean_loss(Cuda cuda, Point point, acc<T>* loss, T* grad, const T* prediction, const T* target,
-               int64_t n) {
-  const MeanLoss<T, Point> f{point, grad, prediction, target,
-                             1.0 / static_cast<double>(std::max<int64_t>(1, n))};
-  with_lanes<T>(0, {grad, prediction, target}, [&]<int V>(Lanes<V>) { sum_all<V>(cuda, f, loss, n); });
-}
-
 }  // namespace
 
 template <class T>
 void smooth_l1(Cuda cuda, acc<T>* loss, T* grad, const T* prediction, const T* target, double beta,
                int64_t n) {
-  mean_loss(cuda, SmoothL1Point{beta}, loss, grad, prediction, target, n);
+  const MeanSmoothL1<T> f{
+      {beta}, grad, prediction, target, 1.0 / static_cast<double>(std::max<int64_t>(1, n))};
+  with_lanes<T>(0, {grad, prediction, target}, [&]<int V>(Lanes<V>) { sum_all<V>(cuda, f, loss, n); });
 }
 
-template <class T>
-void mse(Cuda cuda, acc<T>* loss, T* grad, const T* prediction, const T* target, int64_t n) {
-  mean_loss(cuda, MsePoint{}, loss, grad, prediction, target, n);
-}
-
-#define QFM_INSTANTIATE(T)                                                         \
-  template void smooth_l1(Cuda, acc<T>*, T*, const T*, const T*, double, int64_t); \
-  template void mse(Cuda, acc<T>*, T*, const T*, const T*, int64_t);
-QFM_INSTANTIATE(float)
-QFM_INSTANTIATE(bf16)
-#undef QFM_INSTANTIATE
+template void smooth_l1(Cuda, float*, float*, const float*, const float*, double, int64_t);
+template void smooth_l1(Cuda, float*, bf16*, const bf16*, const bf16*, double, int64_t);
 
 }  // namespace qfm

@@ -1,4 +1,4 @@
-// Losses with their gradients, mean over n elements, computed in one pass.
+// A loss with its gradient, mean over n elements, computed in one pass.
 #pragma once
 #include <cstdint>
 
@@ -13,11 +13,5 @@ template <class T>
 void smooth_l1(Cpu, acc<T>* loss, T* grad, const T* prediction, const T* target, double beta, int64_t n);
 template <class T>
 void smooth_l1(Cuda, acc<T>* loss, T* grad, const T* prediction, const T* target, double beta, int64_t n);
-
-// loss = mean of d^2; grad = 2 d / n.
-template <class T>
-void mse(Cpu, acc<T>* loss, T* grad, const T* prediction, const T* target, int64_t n);
-template <class T>
-void mse(Cuda, acc<T>* loss, T* grad, const T* prediction, const T* target, int64_t n);
 
 }  // namespace qfm

@@ -1,4 +1,4 @@
-// The losses at one element, for both devices: the loss, and its derivative in `slope`, before the mean. See
+// The loss at one element, for both devices: its value, and its derivative in `slope`, before the mean. See
 // loss.h.
 #pragma once
 #include <cmath>
@@ -17,13 +17,6 @@ struct SmoothL1Point {
     }
     slope = d > 0 ? 1 : d < 0 ? -1 : d;  // d itself: 0, or a NaN to be seen
     return size - beta / 2;
-  }
-};
-
-struct MsePoint {
-  QFM_HD double operator()(double d, double& slope) const {
-    slope = 2 * d;
-    return d * d;
   }
 };
 

@@ -5,7 +5,6 @@
 #include "kernels/common/parallel_loops.h"
 
 QFM_DECLARE_ISA(template <class T> void add(T* y, const T* a, const T* b, int64_t n);
-                template <class To, class From> void accumulate(To* dst, const From* src, int64_t n);
                 template <class To, class From> void cast(To* dst, const From* src, int64_t n);
                 template <class T> void layerscale_forward(T* y, const T* x, const T* gamma,
                                                            const T* residual, int64_t rows, int64_t cols);
@@ -19,12 +18,6 @@ namespace {
 template <class T>
 void add(T* y, const T* a, const T* b, int64_t n) {
   for (int64_t i = 0; i < n; ++i) y[i] = T(acc<T>(a[i]) + acc<T>(b[i]));
-}
-
-template <class To, class From>
-void accumulate(To* dst, const From* src, int64_t n) {
-  using A = acc<To>;
-  for (int64_t i = 0; i < n; ++i) dst[i] = To(A(dst[i]) + to<A>(src[i]));
 }
 
 template <class To, class From>
@@ -75,12 +68,6 @@ void scale(Cpu, T* y, const T* x, double factor, int64_t n) {
 template <class T>
 void scale_by(Cpu cpu, T* y, const T* x, const acc<T>* factor, int64_t n) {
   scale(cpu, y, x, static_cast<double>(*factor), n);
-}
-
-template <class To, class From>
-void accumulate(Cpu, To* dst, const From* src, int64_t n) {
-  const auto run = QFM_BEST_ISA(accumulate, To, From);
-  for_elements(n, [&](int64_t begin, int64_t end) { run(dst + begin, src + begin, end - begin); });
 }
 
 template <class To, class From>
@@ -175,9 +162,6 @@ void copy_tokens(Cpu, TokenCopy s, T* dst, const T* src) {
   template void add(Cpu, T*, const T*, const T*, int64_t);                                             \
   template void scale(Cpu, T*, const T*, double, int64_t);                                             \
   template void scale_by(Cpu, T*, const T*, const acc<T>*, int64_t);                                   \
-  template void accumulate(Cpu, T*, const float*, int64_t);                                            \
-  template void accumulate(Cpu, T*, const bf16*, int64_t);                                             \
-  template void accumulate(Cpu, T*, const double*, int64_t);                                           \
   template void cast(Cpu, T*, const float*, int64_t);                                                  \
   template void cast(Cpu, T*, const bf16*, int64_t);                                                   \
   template void cast(Cpu, T*, const double*, int64_t);                                                 \

@@ -135,11 +135,6 @@ void scale_by(Cuda cuda, T* y, const T* x, const acc<T>* factor, int64_t n) {
 }
 
 template <class To, class From>
-void accumulate(Cuda cuda, To* dst, const From* src, int64_t n) {
-  map(cuda, Add{}, n, dst, static_cast<const To*>(dst), src);
-}
-
-template <class To, class From>
 void cast(Cuda cuda, To* dst, const From* src, int64_t n) {
   map(cuda, Same{}, n, dst, src);
 }
@@ -203,8 +198,6 @@ void copy_tokens(Cuda cuda, TokenCopy s, T* dst, const T* src) {
   template void add(Cuda, T*, const T*, const T*, int64_t);                                             \
   template void scale(Cuda, T*, const T*, double, int64_t);                                             \
   template void scale_by(Cuda, T*, const T*, const float*, int64_t);                                    \
-  template void accumulate(Cuda, T*, const float*, int64_t);                                            \
-  template void accumulate(Cuda, T*, const bf16*, int64_t);                                             \
   template void cast(Cuda, T*, const float*, int64_t);                                                  \
   template void cast(Cuda, T*, const bf16*, int64_t);                                                   \
   template void add_broadcast(Cuda, T*, const T*, const T*, int64_t, int64_t);                          \

@@ -23,11 +23,6 @@ template <class T>
 void scale_by(Cpu, T* y, const T* x, const acc<T>* factor, int64_t n);
 template <class T>
 void scale_by(Cuda, T* y, const T* x, const acc<T>* factor, int64_t n);
-// dst += src, for gradients.
-template <class To, class From>
-void accumulate(Cpu, To* dst, const From* src, int64_t n);
-template <class To, class From>
-void accumulate(Cuda, To* dst, const From* src, int64_t n);
 // dst = src in another type: float, bf16, double in any pair.
 template <class To, class From>
 void cast(Cpu, To* dst, const From* src, int64_t n);

@@ -8,12 +8,6 @@ void add(T* y, const T* a, const T* b, int64_t n) {
 }
 
 template <class To, class From>
-void accumulate(To* dst, const From* src, int64_t n) {
-  for_vectors(n,
-              [&](int64_t i, auto part) { store(dst + i, load(dst + i, part) + load(src + i, part), part); });
-}
-
-template <class To, class From>
 void cast(To* dst, const From* src, int64_t n) {
   for_vectors(n, [&](int64_t i, auto part) { store(dst + i, load(src + i, part), part); });
 }
@@ -41,8 +35,6 @@ void layerscale_backward(T* dx, float* dgamma, const T* dy, const T* x, const T*
 
 #define QFM_INSTANTIATE(T)                                                              \
   template void add(T*, const T*, const T*, int64_t);                                   \
-  template void accumulate(T*, const float*, int64_t);                                  \
-  template void accumulate(T*, const bf16*, int64_t);                                   \
   template void cast(T*, const float*, int64_t);                                        \
   template void cast(T*, const bf16*, int64_t);                                         \
   template void layerscale_forward(T*, const T*, const T*, const T*, int64_t, int64_t); \

@@ -35,7 +35,7 @@ std::optional<Choice> choice_of(const std::string& text) {
 void check_vendors([[maybe_unused]] const PolicyTable& table, [[maybe_unused]] const std::string& path) {
 #ifdef QFM_WITH_VENDORS
   if (const auto at = table.about.find("device"); at != table.about.end() && cuda::available())
-    QFM_CHECK(at->second == cuda::device_name(), "QFM_CHOICES=", path, ": measured on ", at->second,
+    QFM_CHECK(at->second == cuda::device_name(), "QFM_KERNELS=", path, ": measured on ", at->second,
               ", here is ", cuda::device_name(), ": run qfm bench tune again");
   for (const Vendor vendor : {Vendor::CublasLt, Vendor::Cudnn}) {
     const VendorLibrary& library = VendorLibrary::of(vendor);
@@ -43,7 +43,7 @@ void check_vendors([[maybe_unused]] const PolicyTable& table, [[maybe_unused]] c
     const std::string& here = library.text();
     const std::string name = here.substr(0, here.find(' '));
     const auto at = table.about.find(name);
-    QFM_CHECK(at != table.about.end() && name + " " + at->second == here, "QFM_CHOICES=", path,
+    QFM_CHECK(at != table.about.end() && name + " " + at->second == here, "QFM_KERNELS=", path,
               ": measured with ", name, " ", at == table.about.end() ? "absent" : at->second, ", here is ",
               here, ": run qfm bench tune again");
   }
@@ -51,17 +51,16 @@ void check_vendors([[maybe_unused]] const PolicyTable& table, [[maybe_unused]] c
 }
 
 KernelPolicy from_environment() {
+  const char* value = std::getenv("QFM_KERNELS");
+  const std::string wanted = value ? value : "";
   KernelPolicy by;
-  if (const char* prefer = std::getenv("QFM_PREFER"); prefer && *prefer) {
-    const std::string wanted = prefer;
-    QFM_CHECK(wanted == "own" || wanted == "vendor", "QFM_PREFER=", wanted, ": expected own or vendor");
-    by.prefer = wanted == "own" ? KernelPolicy::Prefer::Own : KernelPolicy::Prefer::Vendor;
-  }
-  if (const char* path = std::getenv("QFM_CHOICES"); path && *path) {
-    const auto bytes = read_file(path, size_t{1} << 24);
-    by.table = PolicyTable::parse(std::string(bytes.begin(), bytes.end()), path);
+  if (wanted == "own") by.prefer = KernelPolicy::Prefer::Own;
+  else if (wanted == "vendor") by.prefer = KernelPolicy::Prefer::Vendor;
+  else if (!wanted.empty()) {
+    const auto bytes = read_file(wanted, size_t{1} << 24);
+    by.table = PolicyTable::parse(std::string(bytes.begin(), bytes.end()), wanted);
     by.hash = sha256(bytes);
-    check_vendors(by.table, path);
+    check_vendors(by.table, wanted);
   }
   return by;
 }

@@ -1,5 +1,5 @@
 // Own kernel or the vendor's: read from a table, never measured, while the program works. `qfm bench tune`
-// writes such a table, QFM_CHOICES=FILE reads it.
+// writes such a table, QFM_KERNELS=FILE reads it.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -25,8 +25,9 @@ struct PolicyTable {
   std::string text() const;
 };
 
-// What decides: QFM_PREFER=own|vendor (as far as the vendor has the operation), else the table, else the rule
-// of the caller. All are read once. `policy` throws Error for a value or a table that cannot be used.
+// What decides: QFM_KERNELS=own|vendor (as far as the vendor has the operation) or the table of
+// QFM_KERNELS=FILE; without one, or without a line in it, the rule of the caller. Read once. `policy` throws
+// Error for a table that cannot be used.
 struct KernelPolicy {
   enum class Prefer : unsigned char { Table, Own, Vendor } prefer = Prefer::Table;
   PolicyTable table;

@@ -241,8 +241,8 @@ __global__ void copy_fault_kernel(CopyFault fault, const float* x) {
   if (fault != CopyFault::Uncommitted) cp_async_commit();
   if (fault == CopyFault::ShortWait) cp_async_wait<1>();
   else if (fault != CopyFault::Unwaited || threadIdx.x != 35) cp_async_wait<0>();
-  uint32_t r[2];
-  ldmatrix_x2(r, rows[threadIdx.x].at + (fault == CopyFault::Row && threadIdx.x == 35 ? 2 : 0));
+  uint32_t r[4];
+  ldmatrix_x4(r, rows[threadIdx.x].at + (fault == CopyFault::Row && threadIdx.x == 35 ? 2 : 0));
 }
 
 TEST_CASE("host-CUDA: copies that nobody waits for and wrong addresses are errors") {

@@ -43,15 +43,14 @@ __global__ void product_kernel(float* c, const bf16* a, const bf16* b, int m, in
       else if (bug != Bug::UnwaitedRead) cp_async_wait<1>();
       if (bug != Bug::NoBarrierAfterWait) __syncthreads();
       const int buffer = (step + (bug == Bug::BuffersSwapped)) % 2;
-      uint32_t af[4], bf[2];
+      uint32_t af[4], bf[4];
       const auto* a_row = as[buffer][16 * warp + lane % (bug == Bug::WrongMatrixRow ? 8 : 16)][lane / 16].at;
       ldmatrix_x4(af, a_row + (bug == Bug::MisalignedMatrixRow));
       if (bug == Bug::WrongFragment) std::swap(af[1], af[2]);
-      for (int j = 0; j < 2; ++j) {
-        if (bug == Bug::MissingTranspose) ldmatrix_x2(bf, &bs[buffer][lane % 16][j]);
-        else ldmatrix_x2_trans(bf, &bs[buffer][lane % 16][j]);
-        mma_bf16(d[j], af, bf);
-      }
+      const Row* b_row = &bs[buffer][lane % 16][lane / 16];
+      if (bug == Bug::MissingTranspose) ldmatrix_x4(bf, b_row);
+      else ldmatrix_x4_trans(bf, b_row);
+      for (int j = 0; j < 2; ++j) mma_bf16(d[j], af, {bf[2 * j], bf[2 * j + 1]});
       if (bug != Bug::NoBarrierBeforeRefill) __syncthreads();
     }
     if (bug == Bug::UnwaitedRead || bug == Bug::ShortWait) cp_async_wait<0>();

@@ -4,7 +4,7 @@
 
 #include "kernels/attention/attention.h"
 #include "tests/guarded.h"
-#include "tests/kernels/kernel_ops.h"
+#include "tests/kernels/numbers.h"
 
 namespace qfm::test {
 

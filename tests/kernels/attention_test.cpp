@@ -2,7 +2,7 @@
 #include "kernels/attention/attention.h"
 
 #include "engine/base/error.h"
-#include "tests/kernels/kernel_ops.h"
+#include "tests/kernels/numbers.h"
 #include "tests/support.h"
 #include "tests/tolerance.h"
 

@@ -6,17 +6,15 @@
 #include <vector>
 
 #include "engine/cuda/cuda.h"
+#include "kernels/cases/cases.h"
 #include "tests/guarded.h"
-#include "tests/kernels/kernel_ops.h"
+#include "tests/kernels/numbers.h"
 #include "tests/schedules.h"
 #include "tests/support.h"
 #include "tests/tolerance.h"
 
 namespace qfm::test {
 
-// By the rule of tolerance.h, for the output's own type, or for T where a sum is of values that were rounded
-// to T.
-enum class Equal { Bits, Rounding, RoundingOfT };
 struct Output {
   int64_t n;
   Equal equal = Equal::Bits;

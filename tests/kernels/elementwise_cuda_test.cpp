@@ -1,5 +1,5 @@
-// kernels/pointwise/elementwise.cu, gelu.cu, patchify.cu on a GPU or in host-CUDA against the plain functions: bit by
-// bit, but for exp, erf and sums.
+// kernels/pointwise/elementwise.cu, gelu.cu, patchify.cu on a GPU or in host-CUDA against the plain
+// functions: bit by bit, but for exp, erf and sums.
 #include "kernels/image/patchify.h"
 #include "kernels/pointwise/elementwise.h"
 #include "kernels/pointwise/gelu.h"
@@ -14,73 +14,6 @@ struct Size {
 constexpr Size kSizes[] = {{0, 5},   {5, 0},     {1, 1},    {7, 13},  {5, 16},
                            {197, 8}, {131, 192}, {3, 1009}, {1, 4104}};
 
-TEST_CASE_TEMPLATE("pointwise functions on CUDA equal the plain ones", T, float, bf16) {
-  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
-  for (const int64_t n : {0, 1, 7, 8, 197, 1000, 5003}) {
-    CAPTURE(n);
-    const auto a = random<T>("a", 0, n), b = random<T>("b", 1, n);
-    check_kernel<T>({"add", {a, b}, {{n}}, {}},
-                    [=](auto dev, auto in, auto out, auto) { add(dev, out[0], in[0], in[1], n); });
-    check_kernel<T>({"scale", {a}, {{n}}, {}},
-                    [=](auto dev, auto in, auto out, auto) { scale(dev, out[0], in[0], 0.3, n); });
-    check_kernel<T>({"scale_by", {a, random<T>("factor", 2, 1)}, {{n}}, {{1}}},
-                    [=](auto dev, auto in, auto out, auto sums) {
-                      cast(dev, sums[0], in[1], 1);
-                      scale_by(dev, out[0], in[0], sums[0], n);
-                    });
-    check_kernel<T>({"to float and back", {a}, {{n}}, {{n}}}, [=](auto dev, auto in, auto out, auto sums) {
-      cast(dev, sums[0], in[0], n);
-      cast(dev, out[0], sums[0], n);
-    });
-    check_kernel<T>({"accumulate", {a, b}, {{n}}, {{n}}}, [=](auto dev, auto in, auto out, auto sums) {
-      cast(dev, sums[0], in[0], n);
-      accumulate(dev, sums[0], in[1], n);
-      cast(dev, out[0], in[1], n);
-      accumulate(dev, out[0], sums[0], n);
-    });
-    check_kernel<T>({"sigmoid", {a}, {{n, Equal::Rounding}}, {}},
-                    [=](auto dev, auto in, auto out, auto) { sigmoid_forward(dev, out[0], in[0], n); });
-    check_kernel<T>({"sigmoid.backward", {a, b}, {{n}}, {}}, [=](auto dev, auto in, auto out, auto) {
-      sigmoid_backward(dev, out[0], in[0], in[1], n);
-    });
-    check_kernel<T>({"gelu", {a}, {{n, Equal::Rounding}}, {}},
-                    [=](auto dev, auto in, auto out, auto) { gelu_forward(dev, out[0], in[0], n); });
-    check_kernel<T>({"gelu.backward", {a, b}, {{n, Equal::Rounding}}, {}},
-                    [=](auto dev, auto in, auto out, auto) { gelu_backward(dev, out[0], in[1], in[0], n); });
-  }
-}
-
-TEST_CASE_TEMPLATE("repeated vectors on CUDA equal the plain functions", T, float, bf16) {
-  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
-  constexpr auto rounding = Equal::Rounding;
-  for (const auto [r, c] : kSizes) {
-    CAPTURE(r);
-    CAPTURE(c);
-    const int64_t n = r * c;
-    const auto x = random<T>("x", 0, n), y = random<T>("y", 0, n), p = random<T>("p", 0, c);
-    check_kernel<T>({"add_broadcast", {x, p}, {{n}}, {}}, [=](auto dev, auto in, auto out, auto) {
-      add_broadcast(dev, out[0], in[0], in[1], r, c);
-    });
-    check_kernel<T>({"layerscale", {x, p, y}, {{n}, {n}}, {}}, [=](auto dev, auto in, auto out, auto) {
-      layerscale_forward(dev, out[0], in[0], in[1], in[2], r, c);
-      layerscale_forward(dev, out[1], in[0], in[1], static_cast<const T*>(nullptr), r, c);
-    });
-    check_kernel<T>({"layerscale.backward", {x, y, p}, {{n}}, {{c, rounding}}, r},
-                    [=](auto dev, auto in, auto out, auto sums) {
-                      layerscale_backward(dev, out[0], sums[0], in[0], in[1], in[2], r, c);
-                    });
-    const auto many_x = random<T>("x", 0, 3 * n), many_y = random<T>("y", 0, 3 * n),
-               g = random<T>("g", 0, 3 * c);
-    check_kernel<T>({"gate", {many_x, g}, {{3 * n}}, {}}, [=](auto dev, auto in, auto out, auto) {
-      gate_forward(dev, out[0], in[0], in[1], 3, r, c);
-    });
-    check_kernel<T>({"gate.backward", {many_x, many_y, g}, {{3 * n}, {3 * c, rounding}}, {}, r},
-                    [=](auto dev, auto in, auto out, auto) {
-                      gate_backward(dev, out[0], out[1], in[0], in[1], in[2], 3, r, c);
-                    });
-  }
-}
-
 TEST_CASE_TEMPLATE("layerscale on CUDA: sums over more rows than one slot has", T, float, bf16) {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
   constexpr int64_t r = 1024 * 64 + 77, c = 3;
@@ -88,6 +21,10 @@ TEST_CASE_TEMPLATE("layerscale on CUDA: sums over more rows than one slot has", 
   check_kernel<T>({"layerscale.backward", {x, y, p}, {{r * c}}, {{c, Equal::Rounding}}, r},
                   [=](auto dev, auto in, auto out, auto sums) {
                     layerscale_backward(dev, out[0], sums[0], in[0], in[1], in[2], r, c);
+                  });
+  check_kernel<T>({"layerscale without a residual", {x, p}, {{r * c}}, {}},
+                  [=](auto dev, auto in, auto out, auto) {
+                    layerscale_forward(dev, out[0], in[0], in[1], static_cast<const T*>(nullptr), r, c);
                   });
 }
 
@@ -124,16 +61,20 @@ TEST_CASE_TEMPLATE("permutations on CUDA equal the plain functions", T, float, b
   }
 }
 
-TEST_CASE_TEMPLATE("add, scale, accumulate on CUDA in place", T, float, bf16) {
+TEST_CASE_TEMPLATE("casts on CUDA, add and scale in place", T, float, bf16) {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
-  for (const int64_t n : {1, 197, 1000}) {
+  for (const int64_t n : {0, 1, 7, 8, 197, 1000}) {
     const auto a = random<T>("a", 0, n), b = random<T>("b", 1, n);
+    check_kernel<T>({"to float and back", {a}, {{n}}, {{n}}}, [=](auto dev, auto in, auto out, auto sums) {
+      cast(dev, sums[0], in[0], n);
+      cast(dev, out[0], sums[0], n);
+    });
     check_kernel<T>({"in place", {a, b}, {{n}, {n}}, {}}, [=](auto dev, auto in, auto out, auto) {
       cast(dev, out[0], in[0], n), cast(dev, out[1], in[1], n);
       add(dev, out[0], out[0], in[1], n);
       add(dev, out[1], out[0], out[1], n);
       scale(dev, out[0], out[0], -1.7, n);
-      accumulate(dev, out[0], out[0], n);
+      add(dev, out[0], out[0], out[0], n);
     });
   }
 }

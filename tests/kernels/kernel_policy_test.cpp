@@ -38,7 +38,7 @@ TEST_CASE("a damaged table of choices is refused with its line") {
   CHECK(refused("a = own\n\na = vendor 0\n") == "t.txt:3: 'a' stands here twice");
 }
 
-TEST_CASE("QFM_PREFER goes before the table, the table before the rule") {
+TEST_CASE("a preference goes before the table, the table before the rule") {
   const auto chosen = [](const std::string& key, bool rule) { return choose([&] { return key; }, rule); };
   using Prefer = KernelPolicy::Prefer;
   {

@@ -9,7 +9,7 @@
 
 #include "kernels/image/crops.h"
 #include "kernels/matching/noise.h"
-#include "tests/kernels/kernel_ops.h"
+#include "tests/kernels/numbers.h"
 #include "tests/tolerance.h"
 
 namespace qfm::test {

@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "kernels/norm/layernorm.h"
 #include "tests/kernels/attention_problem.h"
 #include "tests/kernels/cuda_kernels.h"
 #include "tests/kernels/gemm_problem.h"

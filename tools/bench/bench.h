@@ -119,8 +119,6 @@ class BenchReport {
 };
 
 // Matrix FLOPs of one image by the mathematics, 2 per multiply-add; elementwise work is not counted.
-double forward_gflop(const VitConfig& vit);
-double forward_gflop(const VitConfig& vit, const QueryDecoderConfig& panel);  // of the decoder alone
 // Forward, and both gradients of every product except the one to the pixels.
 double training_gflop(const ModelConfig& model);
 

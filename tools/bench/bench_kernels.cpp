@@ -4,8 +4,8 @@
 #include "kernels/vendor/kernel_policy.h"
 #include "kernels/vendor/vendor_case.h"
 #include "tools/bench/bench.h"
-#include "tools/bench/kernel_cases.h"
 #include "tools/bench/ladders.h"
+#include "tools/bench/model_cases.h"
 #include "tools/cli/console.h"
 #include "tools/cli/version.h"
 
@@ -32,8 +32,14 @@ class KernelReport {
                    "of peak", "GB/s", "of copy"));
     const uint64_t before = vendor_calls();
     Timing ms{};
-    const std::string failure = failure_of([&] { ms = time_calls(device, c.prepare()); });
-    if (failure.empty()) return add(c, ms, vendor_calls() > before);
+    const std::string failure =
+        failure_of([&] { ms = time_calls(device, prepared(c, device, beyond_caches(device))); });
+    if (failure.empty()) {
+      add(c, ms, vendor_calls() > before ? "vendor" : "own");
+      if (const TimedRun peer = device == cpu_device ? prepared_by_onednn(c) : nullptr)
+        add(c, time_calls(device, peer), "onednn");
+      return;
+    }
     report_["rows"].push_back({{"name", c.name}, {"shape", c.shape}, {"error", failure}});
     print(format("%-28s %-18s failed: %s\n", c.name.c_str(), c.shape.c_str(), failure.c_str()));
     ++failed_;
@@ -59,12 +65,13 @@ class KernelReport {
   }
 
  private:
-  void add(const KernelCase& c, const Timing& ms, bool by_vendor) {
+  void add(const KernelCase& c, const Timing& ms, const char* by) {
     const double seconds = ms.median / 1e3, gflops = c.flops / seconds / 1e9, gbs = c.bytes / seconds / 1e9;
     Json row = {{"name", c.name},     {"shape", c.shape},  {"median_ms", ms.median},
-                {"min_ms", ms.least}, {"max_ms", ms.most}, {"by", by_vendor ? "vendor" : "own"},
+                {"min_ms", ms.least}, {"max_ms", ms.most}, {"by", by},
                 {"bytes", c.bytes},   {"gbs", gbs},        {"share_of_copy", gbs / peaks_.copy_gbs}};
-    std::string line = format("%-28s %-18s %10.4f [%9.4f, %9.4f]", c.name.c_str(), c.shape.c_str(), ms.median,
+    const std::string name = by == std::string("onednn") ? "  by oneDNN" : c.name;
+    std::string line = format("%-28s %-18s %10.4f [%9.4f, %9.4f]", name.c_str(), c.shape.c_str(), ms.median,
                               ms.least, ms.most);
     if (c.flops > 0) {
       row.update({{"gflops", gflops}, {"share_of_peak", gflops / peaks_.gflops}});
@@ -92,14 +99,14 @@ int bench_kernels(const BenchOptions& options, Placement where) {
   const ModelConfig config = model_config(arch);
   const bool on_cpu = where.device == cpu_device, on_gpu = !on_cpu && cuda::keeps_time();
   const int64_t batch = options.batch > 0 ? options.batch : on_gpu ? 256 : on_cpu ? 8 : 1;
-  const int64_t cold_bytes = beyond_caches(where.device);
   KernelReport report(options, where, arch, batch);
-  for (const KernelCase& c : kernel_cases(config, batch, where, cold_bytes))
+  for (const KernelCase& c : model_cases(config, batch, where.dtype))
     if (c.name.find(options.only) != std::string::npos) report.measure(c, where.device);
   if (!on_cpu) {
     const Placement bf16{where.device, DType::BF16};
     const Peaks peaks = where.dtype == DType::BF16 ? report.peaks() : peaks_of(bf16);
-    report.add_ladders(bench_ladders(options.only, config.vit, batch, where.device, peaks, cold_bytes));
+    report.add_ladders(
+        bench_ladders(options.only, transformer_of(config), batch, where.device, peaks, beyond_caches(where.device)));
   }
   return report.finish();
 }

@@ -39,20 +39,20 @@ int bench_model(const BenchOptions& options, Placement where) {
       const std::string end = ", batch " + std::to_string(batch);
       return std::pair(arch + " backbone" + end, arch + " with decoder" + end);
     };
-    QfmIqm model(model_config(arch), where.device, where.dtype, false);
-    model.init(options.common.seed);
-    model.freeze();
-    const ModelConfig& config = model.config;
+    Model model(model_config(arch), where.device, where.dtype, false);
+    model.params.initialise(options.common.seed);
+    model.params.pack();
+    const FeatureShape shape = model.config.features();
     for (int64_t batch : batches) {
-      Tensor pixels({batch, 3, config.vit.image_height, config.vit.image_width});
+      Tensor pixels({batch, 3, shape.image_height, shape.image_width});
       Rng rng(options.common.seed, "bench pixels");
       for (float& x : pixels.span<float>()) x = 4 * rng.uniform() - 2;
       const Tensor images = pixels.to(where.dtype).to(where.device);
       const auto [backbone, whole] = names(batch);
-      const double gflop = forward_gflop(config.vit);
-      add_rows<Vit::Features>(report, backbone, images, gflop, [&](const Tensor& x) { return model.vit(x); });
-      add_rows<QfmIqm::Output>(report, whole, images, gflop + forward_gflop(config.vit, config.panel),
-                               [&](const Tensor& x) { return model(x); });
+      const double of_backbone = 1e-9 * model.config.backbone->forward_flops(),
+                   of_head = 1e-9 * model.config.head->forward_flops(shape);
+      add_rows<Features>(report, backbone, images, of_backbone, [&](const Tensor& x) { return (*model.backbone)(x); });
+      add_rows<Model::Output>(report, whole, images, of_backbone + of_head, [&](const Tensor& x) { return model(x); });
     }
   }
   return report.finish();

@@ -7,7 +7,7 @@
 #include "engine/base/io.h"
 #include "engine/profile.h"
 #include "tools/bench/bench.h"
-#include "tools/bench/kernel_cases.h"
+#include "tools/bench/model_cases.h"
 #include "tools/cli/console.h"
 #include "train/loop/train_step.h"
 #include "train/optim/optimizer.h"
@@ -42,38 +42,19 @@ Costs costs_of(const std::function<void()>& run) {
   return costs;
 }
 
-Tensor black_images(const VitConfig& vit, int64_t batch, DType dtype) {
-  return Tensor::zeros({batch, 3, vit.image_height, vit.image_width}, dtype);
-}
-
 Costs costs_of_inference(const ModelConfig& config, int64_t batch, DType dtype) {
-  QfmIqm model(config, cpu_device, dtype, false);
-  model.init(0);
-  model.freeze();
+  Model model(config, cpu_device, dtype, false);
+  model.params.initialise(0);
+  model.params.pack();
+  const FeatureShape shape = config.features();
+  const Tensor black = Tensor::zeros({batch, 3, shape.image_height, shape.image_width}, dtype);
   const NoGrad inference;
-  return costs_of([&] { model(black_images(config.vit, batch, dtype)); });
+  return costs_of([&] { model(black); });
 }
 
-Costs costs_of_training(const ModelConfig& config, int64_t batch, DType dtype) {
-  QfmIqm model(config, cpu_device, dtype, true);
-  model.init(0);
-  Optimizer optimizer(model.params);
-  const Tensor images = black_images(config.vit, batch, DType::F32), labels = Tensor::zeros({batch});
-  return costs_of([&] { train_step(model, optimizer, images, labels, 1e-5); });
-}
-
-// With gate and matched noise: a step that searches. It costs the same whatever the memory holds.
-Costs costs_of_method(ModelConfig config, int64_t batch, DType dtype) {
-  config.select = true;
-  QfmIqm model(config, cpu_device, dtype, true);
-  model.init(0);
-  Optimizer optimizer(model.params);
-  QfmOptions method;
-  method.batch = batch;
-  method.match.emplace();
-  TrainStep step(model, optimizer, method);
+Batch black_batch(const FeatureShape& shape, int64_t batch) {
   Batch photos;
-  photos.pixels = Tensor::zeros({batch, config.vit.image_height, config.vit.image_width, 3}, DType::U8);
+  photos.pixels = Tensor::zeros({batch, shape.image_height, shape.image_width, 3}, DType::U8);
   photos.mirrored.resize(static_cast<size_t>(batch));
   photos.labels = Tensor::zeros({batch});
   for (int64_t i = 0; i < batch; ++i) {
@@ -81,6 +62,21 @@ Costs costs_of_method(ModelConfig config, int64_t batch, DType dtype) {
     photos.samples.push_back(static_cast<uint32_t>(i));
   }
   photos.labelled = batch;
+  return photos;
+}
+
+// matching: with gate and matched noise, a step that searches; it costs the same whatever the memory holds.
+Costs costs_of_training(ModelConfig config, bool matching, int64_t batch, DType dtype) {
+  config.select = matching;
+  Model model(config);
+  Options options;
+  if (matching) options.set("match", std::string("matched"));
+  Objectives objectives = make_objectives({options, model, {}, cpu_device, dtype, batch});
+  model.params.allocate(cpu_device, dtype, true);
+  model.params.initialise(0);
+  Optimizer optimizer(model.params);
+  TrainStep step(model, optimizer, std::move(objectives));
+  const Batch photos = black_batch(config.features(), batch);
   return costs_of([&] { step(photos, 1, 1e-5); });
 }
 
@@ -119,9 +115,12 @@ class Plan {
                  extrapolated([&](int64_t b) { return costs(config, b, dtype_); }, search, batch_));
     };
     step("inference", "one inference step", costs_of_inference);
-    step("rows", "one training step", costs_of_training);
-    step("method", "one training step with gate, search and permuted noise", costs_of_method, true);
-    print_kernels(kernel_cases(config, batch_, {cpu_device, dtype_}, 0));
+    const auto training = [](bool matching) {
+      return [matching](const auto& c, int64_t b, DType dtype) { return costs_of_training(c, matching, b, dtype); };
+    };
+    step("rows", "one training step", training(false));
+    step("method", "one training step with gate, search and permuted noise", training(true), true);
+    print_kernels(model_cases(config, batch_, dtype_));
     QFM_CHECK(any_, "--only ", options_.only, ": no op has this in its name");
     if (!options_.output.empty()) write_file(options_.output, report_.dump(2) + "\n");
     return 0;

@@ -55,14 +55,13 @@ std::vector<std::string> write_photos(const std::string& folder, int count) {
   return paths;
 }
 
-QfmOptions method_of(const BenchOptions& options, int64_t batch) {
-  QfmOptions method;
-  method.batch = batch, method.w_contrast = options.w_contrast;
-  if (options.match == "off") return method;
-  MatchOptions& match = method.match.emplace();
-  match.mode = match_mode(options.match), match.num_candidates = options.adversarial;
-  match.rule = {1.0f, 1.0f};  // all that is not the same photo matches: the most that noise can cost
-  return method;
+// All that is not the same photo matches: the most that noise can cost.
+Options options_of(const BenchOptions& options) {
+  Options o;
+  o.set("match", options.match).set("adversarial", options.adversarial).set("tau-q", 1.0).set("tau-s", 1.0);
+  o.set("w-contrast", options.w_contrast).set("ema", options.ema);
+  if (options.ema > 0) o.set("w-distil-feat", options.w_distil_feat);
+  return o;
 }
 
 // ", " and what of the method is on.
@@ -89,12 +88,14 @@ ModelConfig config_of(const BenchOptions& options, const std::string& arch) {
 class Trainee {
  public:
   Trainee(const BenchOptions& options, const std::string& arch, int64_t batch, Placement where)
-      : model_(config_of(options, arch), where.device, where.dtype, true), optimizer_(model_.params) {
-    model_.init(options.common.seed);
-    if (options.ema > 0)
-      distillation_.emplace(model_, ModelInfo{}, DistilOptions{"", options.ema, options.w_distil_feat, 0},
-                            optimizer_.rule);
-    step_.emplace(model_, optimizer_, method_of(options, batch), distillation_ ? &*distillation_ : nullptr);
+      : model_(config_of(options, arch)) {
+    Objectives objectives =
+        make_objectives({options_of(options), model_, {}, where.device, where.dtype, batch, options.common.seed});
+    model_.params.allocate(where.device, where.dtype, true);
+    model_.params.initialise(options.common.seed);
+    for (const auto& objective : objectives) objective->started();
+    optimizer_.emplace(model_.params);
+    step_.emplace(model_, *optimizer_, std::move(objectives));
   }
 
   const ModelConfig& config() const { return model_.config; }
@@ -109,9 +110,8 @@ class Trainee {
   }
 
  private:
-  QfmIqm model_;
-  Optimizer optimizer_;
-  std::optional<Distillation> distillation_;
+  Model model_;
+  std::optional<Optimizer> optimizer_;
   std::optional<TrainStep> step_;
   std::optional<Batch> next_;
   uint32_t epoch_ = 0;  // the first update fills the memory, all others search it

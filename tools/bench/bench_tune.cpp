@@ -11,7 +11,7 @@
 #include "layers/patch_embed.h"
 #include "tools/bench/bench.h"
 #include "tools/bench/cold_buffers.h"
-#include "tools/bench/kernel_cases.h"
+#include "tools/bench/model_cases.h"
 #include "tools/cli/console.h"
 #include "tools/cli/version.h"
 
@@ -20,21 +20,30 @@ namespace {
 
 constexpr int kMostSuggestions = 8;
 
+struct TunedCase {
+  std::string name;
+  std::function<TimedRun()> prepare;
+};
+
 // The patch embedding as the model runs it without gradients.
-KernelCase patch_embedding(const VitConfig& vit, int64_t batch, Placement where, int64_t cold_bytes) {
-  const auto prepare = [=]() -> KernelCase::Run {
-    const Shape pixels{batch, 3, vit.image_height, vit.image_width};
-    const ColdBuffers make(
-        where, static_cast<double>(pixels.numel()) * static_cast<double>(size_of(where.dtype)), cold_bytes);
-    return [images = make(pixels), w = make({vit.width, 3, vit.patch, vit.patch}),
-            b = make({vit.width})](size_t turn) {
-      const NoGrad inference;
-      patch_embed(images[turn], w[turn], b[turn]);
-    };
+TimedRun patch_embedding(const TransformerSizes& sizes, int64_t batch, Placement where, int64_t cold_bytes) {
+  const Shape pixels{batch, 3, sizes.image_height, sizes.image_width};
+  const ColdBuffers make(
+      where, static_cast<double>(pixels.numel()) * static_cast<double>(size_of(where.dtype)), cold_bytes);
+  return [images = make(pixels), w = make({sizes.width, 3, sizes.patch, sizes.patch}),
+          b = make({sizes.width})](size_t turn) {
+    const NoGrad inference;
+    patch_embed(images[turn], w[turn], b[turn]);
   };
-  KernelCase made;
-  made.name = "patch_embed", made.prepare = prepare;
-  return made;
+}
+
+std::vector<TunedCase> tuned_cases(const ModelConfig& config, int64_t batch, Placement where) {
+  const int64_t cold_bytes = beyond_caches(where.device);
+  std::vector<TunedCase> cases;
+  for (const KernelCase& c : model_cases(config, batch, where.dtype))
+    cases.push_back({c.name, [=] { return prepared(c, where.device, cold_bytes); }});
+  cases.push_back({"patch_embed", [=] { return patch_embedding(transformer_of(config), batch, where, cold_bytes); }});
+  return cases;
 }
 
 // While it lives, choices are made so and the operations that ask are listed.
@@ -55,7 +64,7 @@ struct Listening {
 
 // The operations of the case that may go to a vendor. A patch embedding decides before the product that it
 // else is.
-std::set<std::string> asked_by(const KernelCase::Run& run) {
+std::set<std::string> asked_by(const TimedRun& run) {
   KernelPolicy own;
   own.prefer = KernelPolicy::Prefer::Own;
   Listening listening(std::move(own));
@@ -68,7 +77,7 @@ std::set<std::string> asked_by(const KernelCase::Run& run) {
 }
 
 // Makes every operation of the case follow the choice. False: the vendor could not.
-bool follow(const Choice& choice, const std::set<std::string>& keys, const KernelCase::Run& run) {
+bool follow(const Choice& choice, const std::set<std::string>& keys, const TimedRun& run) {
   KernelPolicy by;
   for (const std::string& key : keys) by.table.choices[key] = choice;
   const Listening listening(std::move(by));
@@ -85,7 +94,7 @@ struct Tuned {
 };
 
 // A suggestion that fails is never chosen, and is told; those after it have their turn.
-Tuned tuned(const std::set<std::string>& keys, const KernelCase::Run& run, Device device) {
+Tuned tuned(const std::set<std::string>& keys, const TimedRun& run, Device device) {
   const auto microseconds = [&] { return 1e3 * time_calls(device, run).median; };
   follow({}, keys, run);
   Tuned t;
@@ -127,17 +136,13 @@ int bench_tune(const BenchOptions& options, Placement where) {
   }
   print(format("%s, %s, %s\n%-52s %10s %10s  %s\n", cuda::device_name().c_str(), vendors.c_str(),
                options.common.dtype.c_str(), "", "own us", "vendor us", "choice"));
-  const ModelConfig config = model_config(arch);
-  const int64_t cold_bytes = beyond_caches(where.device);
-  auto cases = kernel_cases(config, batch, where, cold_bytes);
-  cases.push_back(patch_embedding(config.vit, batch, where, cold_bytes));
   int failed = 0;
-  for (const KernelCase& c : cases) {
+  for (const TunedCase& c : tuned_cases(model_config(arch), batch, where)) {
     if (c.name.find(options.only) == std::string::npos) continue;
     std::set<std::string> keys;
     Tuned t;
     const std::string failure = failure_of([&] {
-      const KernelCase::Run run = c.prepare();
+      const TimedRun run = c.prepare();
       keys = asked_by(run);
       if (!keys.empty()) t = tuned(keys, run, where.device);
     });

@@ -21,6 +21,7 @@ const Tensor& normal_numbers() {
 }
 
 void fill(const Tensor& t) {
+  if (t.numel() == 0) return;
   if (!is_floating(t.dtype())) return t.fill_zero();
   const int64_t period = std::min(t.numel(), kPeriod);
   const Tensor tile = normal_numbers().rows(0, period).to(t.dtype()), flat = t.reshape({t.numel()});

@@ -2,7 +2,6 @@
 // finds none of it in a cache.
 #pragma once
 #include <cstdint>
-#include <utility>
 #include <vector>
 
 #include "engine/tensor.h"
@@ -14,7 +13,6 @@ namespace qfm {
 class Buffer {
  public:
   Buffer(Shape shape, DType dtype, Device device, size_t copies);
-  explicit Buffer(Tensor same) : copies_{std::move(same)} {}  // for every turn
   const Tensor& operator[](size_t turn) const { return copies_[turn % copies_.size()]; }
 
  private:

@@ -138,13 +138,13 @@ class LadderTable {
 
 }  // namespace
 
-Json bench_ladders(const std::string& only, const VitConfig& vit, int64_t batch, Device device,
+Json bench_ladders(const std::string& only, const TransformerSizes& sizes, int64_t batch, Device device,
                    const Peaks& peaks, int64_t cold_bytes) {
-  const int64_t d = vit.width, tokens = vit.tokens(), rows = batch * tokens;
+  const int64_t d = sizes.width, tokens = sizes.tokens, rows = batch * tokens;
   Json report = Json::array();
   for (const Ladder& ladder : {layernorm_ladder(rows, d), product_ladder(false, rows, 4 * d, d),
                                product_ladder(true, rows, 4 * d, d),
-                               attention_ladder({batch, vit.heads, tokens, tokens, d / vit.heads})}) {
+                               attention_ladder({batch, sizes.heads, tokens, tokens, d / sizes.heads})}) {
     if (ladder.name.find(only) == std::string::npos) continue;
     LadderTable table(ladder, peaks);
     std::vector<Rung> rungs;

@@ -2,7 +2,7 @@
 
 namespace qfm {
 
-Json bench_ladders(const std::string&, const VitConfig&, int64_t, Device, const Peaks&, int64_t) {
+Json bench_ladders(const std::string&, const TransformerSizes&, int64_t, Device, const Peaks&, int64_t) {
   return Json::array();
 }
 

@@ -100,7 +100,7 @@ def run_qfm(what, batch, choices):
         command = [a.qfm, "bench", what, "--device", a.device, "--dtype", "bf16", "--arch", f"vit-{a.arch}", "--batch", str(batch),
                    "--only", row, "--quiet", "-o", out, *(["--peaks", a.peaks] if a.peaks else [])]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=left(), env={**os.environ, **({"QFM_CHOICES": choices} if choices else {})})
+            done = subprocess.run(command, capture_output=True, text=True, timeout=left(), env={**os.environ, **({"QFM_KERNELS": choices} if choices else {})})
             if done.returncode: return {"not_run": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}
             with open(out) as f: return json.load(f)["rows"][-1]  # of a forward pass eager and graph: the graph, as the product runs it
         except Exception as e:

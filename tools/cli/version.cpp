@@ -1,6 +1,5 @@
 #include "tools/cli/version.h"
 
-#include "engine/base/cpu.h"
 #include "kernels/vendor/kernel_policy.h"
 
 namespace qfm {
@@ -10,9 +9,7 @@ const char* commit() { return QFM_COMMIT; }
 
 std::string version_text() {
   std::string text =
-      std::string("qfm ") + version() + " (commit " + commit() + ")\nbackends: cpu (plain avx2 avx512";
-  if (available(CpuIsa::Onednn)) text += " onednn";
-  text += ")";
+      std::string("qfm ") + version() + " (commit " + commit() + ")\nbackends: cpu (plain avx2 avx512)";
 #if defined(QFM_CUDA_DEVICE)
   text += " cuda";
   if (const std::string vendors = vendors_text(); !vendors.empty()) text += " (" + vendors + ")";

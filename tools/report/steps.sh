@@ -28,7 +28,7 @@ set_sizes() {
 
 configuration() { # CMake's options, a line each
   if [ -n "$dry" ]; then
-    printf '%s\n' -DCMAKE_BUILD_TYPE=Release -DQFM_TESTS=ON -DQFM_CUDA=host -DQFM_ONEDNN=OFF
+    printf '%s\n' -DCMAKE_BUILD_TYPE=Release -DQFM_TESTS=ON -DQFM_CUDA=host
   else
     printf '%s\n' -DCMAKE_BUILD_TYPE=Release -DQFM_TESTS=ON -DQFM_CUDA=device -DQFM_WERROR=OFF "-DQFM_CUDA_ARCHITECTURES=$chip-real" \
       -UQFM_CUBLAS_INCLUDE -UQFM_CUDNN_INCLUDE "${cuda_parts[@]}" $optional
@@ -174,8 +174,8 @@ kernels() { # own or vendor, which time
     leave_out "no time left: the kernels by $1 once more"
     return
   fi
-  tell "With QFM_PREFER=$1:"
-  QFM_PREFER=$1 qfm_bench 60 kernels "kernels-$1-$2.json" --only "$only_kernels" || true
+  tell "With QFM_KERNELS=$1:"
+  QFM_KERNELS=$1 qfm_bench 60 kernels "kernels-$1-$2.json" --only "$only_kernels" || true
   [ $((SECONDS - began)) -le "$longest" ] || longest=$((SECONDS - began))
 }
 against_pytorch() { # limit

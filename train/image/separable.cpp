@@ -13,7 +13,7 @@
 namespace qfm {
 namespace {
 
-bool use_avx2() { return simd_path() != CpuIsa::Plain; }
+bool use_avx2() { return cpu_path() != CpuIsa::Plain; }
 
 // The weights of a horizontal pass as its inner loop wants them.
 std::vector<int32_t> widen(const Taps& taps, int groups) {

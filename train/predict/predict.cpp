@@ -60,7 +60,7 @@ class CropBatches {
 // shape.
 std::string about_smaller_batches(size_t crops) {
   return concat("memory ran out: scored in batches of ", crops,
-                " crops; with a vendor's products the last digits may differ (QFM_PREFER=own: they do not)");
+                " crops; with a vendor's products the last digits may differ (QFM_KERNELS=own: they do not)");
 }
 
 Tensor on_cpu(const Var& x) { return x.value.to(cpu_device).to(DType::F32); }

@@ -88,8 +88,8 @@ inline void check_aligned(const void* p, size_t bytes, Where where) {
 void cp_async16(void* shared, const void* global, bool valid, Where where);
 void cp_async_commit();
 void cp_async_wait(int newest);
-// count 2 or 4 matrices, one register of r each.
-void ldmatrix(uint32_t* r, int count, bool transposed, const void* row, Where where);
+// 4 matrices, one register of r each.
+void ldmatrix(uint32_t* r, bool transposed, const void* row, Where where);
 void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], Where where);
 // The block's piece of static shared memory that belongs to `key`, and its dynamic shared memory.
 void* static_shared(const void* key, const char* name, size_t bytes, Where where);

@@ -1,8 +1,9 @@
 // Software bodies of the warp's matrix instructions. Lane l is in group g = l / 4 and the t = l % 4-th there.
+#include "engine/cuda/warp_ops.h"
+
 #include <cstring>
 
 #include "engine/cuda/host/block.h"
-#include "engine/cuda/warp_ops.h"
 
 namespace qfm::host_cuda {
 namespace {
@@ -11,14 +12,13 @@ namespace {
 struct MatrixRow {
   uint16_t row[8];
   uint32_t* r;
-  int count;
   bool transposed;
 };
 
 void load_matrices(void* const (&lanes)[32]) {
   const auto of = [&](int lane) { return static_cast<MatrixRow*>(lanes[lane]); };
   for (int lane = 0; lane < 32; ++lane)
-    for (int m = 0; m < of(lane)->count; ++m) {
+    for (int m = 0; m < 4; ++m) {
       const int g = lane / 4, t = lane % 4;
       const auto element = [&](int row, int column) -> uint32_t { return of(8 * m + row)->row[column]; };
       of(lane)->r[m] = of(lane)->transposed ? element(2 * t, g) | element(2 * t + 1, g) << 16
@@ -56,13 +56,11 @@ void multiply(void* const (&lanes)[32]) {
 
 }  // namespace
 
-void ldmatrix(uint32_t* r, int count, bool transposed, const void* row, Where where) {
-  MatrixRow mine{{}, r, count, transposed};
-  if (block.lane() < 8 * count) {
-    block.check_shared(row, 16, "ldmatrix from", where);
-    if (kFindRaces) block.access(row, 16, false, site_of(where));
-    std::memcpy(mine.row, row, 16);
-  }
+void ldmatrix(uint32_t* r, bool transposed, const void* row, Where where) {
+  MatrixRow mine{{}, r, transposed};
+  block.check_shared(row, 16, "ldmatrix from", where);
+  if (kFindRaces) block.access(row, 16, false, site_of(where));
+  std::memcpy(mine.row, row, 16);
   block.whole_warp(&load_matrices, &mine, where);
 }
 

@@ -1,0 +1,138 @@
+// Makes the cases of cases.h: a name, arrays and a call make one.
+#pragma once
+#include <algorithm>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "engine/base/error.h"
+#include "engine/cuda/cuda.h"
+#include "kernels/cases/cases.h"
+
+namespace qfm {
+
+// The arrays of one call. Each becomes the pointer that the kernel's parameter asks for.
+class CallArrays {
+ public:
+  CallArrays(const std::vector<CaseArray>& arrays, void* const* data) : arrays_(arrays), data_(data) {}
+  struct Argument {
+    const CaseArray& array;
+    void* data;
+    template <class T>
+    operator T*() const {
+      QFM_CHECK(dtype_of<std::remove_const_t<T>> == array.type, "the array ", array.name, " is ",
+                name_of(array.type));
+      return static_cast<T*>(data);
+    }
+  };
+  Argument operator[](size_t i) const { return {arrays_[i], data_[i]}; }
+  template <class T>
+  T* as(size_t i) const {  // of any type
+    return static_cast<T*>(data_[i]);
+  }
+
+ private:
+  const std::vector<CaseArray>& arrays_;
+  void* const* data_;
+};
+
+// Runs call(device tag, T{}).
+template <class Call>
+void call_kernel(const std::string& name, Device device, DType type, const Call& call) {
+  if (device == cpu_device) {
+    if (type == DType::F32) return call(Cpu{}, float{});
+    if (type == DType::BF16) return call(Cpu{}, bf16{});
+    return call(Cpu{}, double{});
+  }
+#if defined(QFM_CUDA_DEVICE) || defined(QFM_CUDA_HOST)
+  const Cuda on{cuda::compute_stream()};
+  if (type == DType::F32) return call(on, float{});
+  if (type == DType::BF16) return call(on, bf16{});
+#endif
+  QFM_FAIL(name, ": no kernel for ", name_of(type), " on ", name_of(device));
+}
+
+class CaseMaker {
+ public:
+  CaseMaker(const CaseSizes& sizes, DType type) : s(sizes), type_(type) {}
+  const CaseSizes s;
+  std::string group;
+
+  // Arrays of the model's type, and of the one it accumulates in, which also has what is F32 by contract.
+  CaseArray in(const char* name, int64_t size) const { return {name, ArrayRole::In, type_, size}; }
+  CaseArray out(const char* name, int64_t size, Equal equal = Equal::Bits) const {
+    return {name, ArrayRole::Out, type_, size, equal};
+  }
+  CaseArray acc_in(const char* name, int64_t size) const { return {name, ArrayRole::In, acc_of(type_), size}; }
+  CaseArray acc_out(const char* name, int64_t size, Equal equal = Equal::Rounding) const {
+    return {name, ArrayRole::Out, acc_of(type_), size, equal};
+  }
+  CaseArray changed(const char* name, int64_t size) const {
+    return {name, ArrayRole::InOut, acc_of(type_), size, Equal::Rounding};
+  }
+  CaseArray scratch(int64_t size) const { return {"scratch", ArrayRole::Scratch, acc_of(type_), size}; }
+  // value(i) of element i.
+  template <class V, class Value>
+  static CaseArray numbers(const char* name, ArrayRole role, int64_t size, Value value) {
+    const auto contents = [=](void* const*) {
+      std::vector<char> bytes(static_cast<size_t>(size) * sizeof(V));
+      for (int64_t i = 0; i < size; ++i) {
+        const V v = static_cast<V>(value(i));
+        std::memcpy(bytes.data() + static_cast<size_t>(i) * sizeof(V), &v, sizeof(V));
+      }
+      return bytes;
+    };
+    return {name, role, dtype_of<V>, size, Equal::Bits, contents};
+  }
+
+  double bytes(int64_t elements) const {
+    return static_cast<double>(elements) * static_cast<double>(size_of(type_));
+  }
+  double acc_bytes(int64_t elements) const {
+    return static_cast<double>(elements) * static_cast<double>(size_of(acc_of(type_)));
+  }
+
+  struct What {
+    std::string name, kernel;
+    std::vector<int64_t> dims;
+    int64_t length = 1;
+    double flops = 0, bytes = 0;  // bytes 0: its largest arrays, each once for every direction
+    std::string note = "";
+  };
+  // call(device tag, T{}, arrays) runs the kernel once.
+  template <class Call>
+  void add(const What& what, std::vector<CaseArray> arrays, Call call) {
+    std::string shape;
+    for (const int64_t dim : what.dims) shape += (shape.empty() ? "" : "x") + std::to_string(dim);
+    const double bytes = what.bytes > 0 ? what.bytes : moved(arrays);
+    const auto run = [name = what.name, type = type_, arrays, call](Device device, void* const* data) {
+      call_kernel(name, device, type, [&](auto dev, auto t) { call(dev, t, CallArrays(arrays, data)); });
+    };
+    cases_.push_back({group, what.name, what.kernel, shape, what.note, type_,
+                      std::max<int64_t>(1, what.length), what.flops, bytes, std::move(arrays), run});
+  }
+
+  std::vector<KernelCase> take() { return std::move(cases_); }
+
+ private:
+  static double moved(const std::vector<CaseArray>& arrays) {
+    int64_t largest = 0;
+    for (const CaseArray& a : arrays)
+      if (a.role != ArrayRole::Scratch) largest = std::max(largest, a.size);
+    double bytes = 0;
+    for (const CaseArray& a : arrays)
+      if (a.role != ArrayRole::Scratch && a.size == largest)
+        bytes += (a.role == ArrayRole::InOut ? 2 : 1) * static_cast<double>(a.size) *
+                 static_cast<double>(size_of(a.type));
+    return bytes;
+  }
+
+  const DType type_;
+  std::vector<KernelCase> cases_;
+};
+
+void add_backbone_cases(CaseMaker& make);
+// The losses, the matching memory and the optimiser.
+void add_training_cases(CaseMaker& make);
+
+}  // namespace qfm

@@ -1,0 +1,105 @@
+// Runs the cases of kernels/cases on memory between guard bands, outputs NaN before.
+#pragma once
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/cases/cases.h"
+#include "tests/guarded.h"
+#include "tests/kernels/numbers.h"
+
+namespace qfm::test {
+
+using Bytes = std::vector<char>;
+using Values = std::vector<Bytes>;  // one for each array of a case
+
+// Without products and attention, which have tests of their own with more shapes and strides. rows: of an
+// image; gates and descriptors are those of all rows but the first, where there are several.
+inline std::vector<KernelCase> small_cases(int64_t batch, int64_t rows, int64_t width, DType type) {
+  auto cases = kernel_cases({.batch = batch,
+                             .tokens = rows,
+                             .patches = rows > 1 ? rows - 1 : rows,
+                             .width = width,
+                             .queries = 2,
+                             .depth = 0,
+                             .patch = 4,
+                             .height = 8,
+                             .image_width = 12,
+                             .entries = 7},
+                            type);
+  std::erase_if(cases, [](const KernelCase& c) { return c.group == "gemm" || c.group == "attention"; });
+  return cases;
+}
+
+inline DType tolerance_type(const KernelCase& c, const CaseArray& a) {
+  return a.equal == Equal::RoundingOfT ? c.type : a.type;
+}
+inline bool is_written(const CaseArray& a) { return a.role == ArrayRole::Out || a.role == ArrayRole::InOut; }
+
+template <class To, class From>
+std::vector<To> reinterpreted(const std::vector<From>& x) {
+  std::vector<To> y(x.size() * sizeof(From) / sizeof(To));
+  if (!y.empty()) std::memcpy(static_cast<void*>(y.data()), x.data(), y.size() * sizeof(To));
+  return y;
+}
+inline Doubles doubles_of(const Bytes& bytes, DType type) {
+  if (type == DType::F32) return converted<double>(reinterpreted<float>(bytes));
+  if (type == DType::BF16) return converted<double>(reinterpreted<bf16>(bytes));
+  if (type == DType::F64) return reinterpreted<double>(bytes);
+  const auto integers = reinterpreted<int32_t>(bytes);  // of an I64 both halves
+  return Doubles(integers.begin(), integers.end());
+}
+inline Bytes bytes_of(const Doubles& x, DType type) {
+  if (type == DType::F32) return reinterpreted<char>(converted<float>(x));
+  if (type == DType::BF16) return reinterpreted<char>(converted<bf16>(x));
+  return reinterpreted<char>(x);
+}
+
+// What the arrays hold afterwards. shift: elements by which each is moved off its alignment.
+inline Values run_case(const KernelCase& c, Device device, const Values& in, size_t shift = 0) {
+  std::vector<std::unique_ptr<Guarded<char>>> memory;
+  std::vector<void*> data;
+  for (const CaseArray& a : c.arrays) {
+    const size_t size = size_of(a.type);
+    memory.push_back(
+        std::make_unique<Guarded<char>>(device, static_cast<size_t>(a.size) * size, shift * size));
+    data.push_back(memory.back()->data());
+  }
+  for (size_t i = 0; i < data.size(); ++i) {
+    const auto& contents = c.arrays[i].contents;
+    const Bytes bytes = contents ? contents(data.data()) : in[i];
+    copy_bytes(device, data[i], cpu_device, bytes.data(), bytes.size());
+  }
+  c.run(device, data.data());
+  Values values;
+  for (const auto& m : memory) values.push_back(m->values());
+  for (size_t i = 0; i < data.size(); ++i)
+    if (c.arrays[i].role == ArrayRole::In && !c.arrays[i].contents) CHECK(values[i] == in[i]);
+  return values;
+}
+
+// The inputs of each case: normal numbers, and for a backward what its forward has read and, by the plain
+// code, written.
+inline std::vector<Values> inputs_of(const std::vector<KernelCase>& cases) {
+  const PathScope plain(CpuIsa::Plain);
+  std::map<std::string, std::map<std::string, Bytes>> known;
+  std::vector<Values> all;
+  for (const KernelCase& c : cases) {
+    auto& arrays = known[c.name.substr(0, c.name.find(".backward"))];
+    Values in;
+    for (const CaseArray& a : c.arrays) {
+      in.emplace_back();
+      if (a.contents || a.role == ArrayRole::Out || a.role == ArrayRole::Scratch) continue;
+      const auto drawn = random<double>((c.name + a.name).c_str(), 0, a.size);
+      in.back() = arrays.emplace(a.name, bytes_of(drawn, a.type)).first->second;
+    }
+    const Values out = run_case(c, cpu_device, in);
+    for (size_t i = 0; i < out.size(); ++i)
+      if (c.arrays[i].role == ArrayRole::Out) arrays.emplace(c.arrays[i].name, out[i]);
+    all.push_back(std::move(in));
+  }
+  return all;
+}
+
+}  // namespace qfm::test
