@@ -10,9 +10,8 @@ namespace qfm {
 // x (..., C), w (C), b (C): y = (x - mean) / sqrt(var + eps) * w + b, var biased.
 Var layernorm(const Var& x, const Var& w, const Var& b, double eps);
 
-// A residual stream and its normalisation in one step: sum = residual + gamma * x, y = layernorm(sum). x,
-// residual
-// (..., C), gamma (C). Without a gamma (an empty Var) sum = residual + x; without an x it is the residual
+// A residual stream and its normalisation in one step: sum = residual + gamma * x, y = layernorm(sum).
+// x, residual (..., C), gamma (C). Without a gamma (an empty Var) sum = residual + x; without an x it is the residual
 // itself, and what is saved is a pass in the backward, where both uses of the stream meet. Same values and
 // gradients as the sum and layernorm in turn.
 struct ResidualNorm {
