@@ -1,5 +1,5 @@
-// What a user should know although the work goes on. Library code never prints: the program says where it
-// goes.
+// What a user should know although the work goes on. Library code never prints: the program says
+// where it goes.
 #pragma once
 #include <functional>
 #include <string>
@@ -7,7 +7,7 @@
 namespace qfm {
 
 // `to` gets each text once in the life of the program, one line without its end, on the thread that says it.
-// Null, as at the start: nobody is told.
+// Null, as at the start: dropped.
 using Notices = std::function<void(const std::string& text)>;
 void set_notices(Notices to);
 void notice(const std::string& text);

@@ -1,5 +1,5 @@
-// Results made ahead of time by threads of their own and handed over in order: decoding hidden behind
-// compute.
+// Results made ahead of time by threads of their own and handed over in order: decoding
+// hidden behind compute.
 #pragma once
 #include <condition_variable>
 #include <cstdint>

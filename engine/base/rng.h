@@ -85,8 +85,8 @@ class Rng {
     const uint32_t first = next(), second = next();
     return normal_of(first, second);
   }
-  // Normal cut off at +-2 standard deviations (timm's trunc_normal_ cuts at +-2 absolute: the same for our
-  // uses).
+  // Normal cut off at +-2 standard deviations (timm's trunc_normal_ cuts at +-2 absolute: the same
+  // for our uses).
   float truncated_normal() {
     float x = normal();
     while (std::fabs(x) > 2.0f) x = normal();

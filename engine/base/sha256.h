@@ -21,8 +21,8 @@ std::array<uint32_t, N> prime_root_fractions(int power) {
     bool prime = true;
     for (uint64_t d = 2; d * d <= p; ++d) prime = prime && p % d != 0;
     if (!prime) continue;
-    // The largest x with x^power <= p * 2^(32 * power), in 128-bit integers; its low 32 bits are the
-    // fraction.
+    // The largest x with x^power <= p * 2^(32 * power), in 128-bit integers; its low 32 bits
+    // are the fraction.
     unsigned __int128 root = 0;
     for (int bit = 37; bit >= 0; --bit) {
       const unsigned __int128 x = root | (static_cast<unsigned __int128>(1) << bit);

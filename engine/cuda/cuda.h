@@ -14,8 +14,8 @@ namespace qfm::cuda {
 bool available() noexcept;
 // Why not, and what to do ("no GPU: ..."), for a message; empty when available.
 const char* unavailable_reason() noexcept;
-// Which GPU serves; to be said before anything else is asked of it. Throws Error for an index that does not
-// exist.
+// Which GPU serves; to be said before anything else is asked of it. Throws Error for an index that
+// does not exist.
 void select_device(int index);
 std::string device_name();
 std::string driver_version();  // "580.95.05"

@@ -1,6 +1,5 @@
 // The one header of CUDA: what a kernel file (*.cu) includes. It gives CUDA's own language (threadIdx,
-// __syncthreads,
-// __shfl_xor_sync, ...) and three things that both worlds, GPU and host/language.h, can serve:
+// __syncthreads, __shfl_xor_sync, ...) and three things that both worlds, GPU and host/language.h, can serve:
 //   launch<kernel>(grid, block, shared_bytes, stream, arguments...)   the only way to start a kernel
 //   SHARED(float, tile, [32][33])                                     an array shared by the block
 //   DYN_SHARED(float, tile)                                           a pointer to the launch's shared_bytes

@@ -37,8 +37,8 @@ __device__ void store_shared(T* p, const Pack<T, n>& v QFM_WHERE) {
 #endif
   *reinterpret_cast<Pack<T, n>*>(p) = v;
 }
-// To global memory. In PTX: the compiler takes an assigned pack apart and often stores its elements one by
-// one.
+// To global memory. In PTX: the compiler takes an assigned pack apart and often stores its elements
+// one by one.
 template <int n, class T>
 __device__ void store(T* p, const Pack<T, n>& v QFM_WHERE) {
 #ifdef QFM_CUDA_HOST
@@ -61,8 +61,8 @@ __device__ void store(T* p, const Pack<T, n>& v QFM_WHERE) {
 #endif
 }
 
-// On the host: whether rows of `cols` elements that follow each other at these addresses can be read in whole
-// packs.
+// On the host: whether rows of `cols` elements that follow each other at these addresses can be read
+// in whole packs.
 template <class T>
 bool in_packs(int64_t cols, std::initializer_list<const T*> rows) {
   bool aligned = cols % kPack<T> == 0;
@@ -73,7 +73,7 @@ bool in_packs(int64_t cols, std::initializer_list<const T*> rows) {
 template <int n>
 using Lanes = std::integral_constant<int, n>;
 
-// Of a block whose threads are counted by threadIdx.x alone.
+// Where a block's threads are counted by threadIdx.x alone.
 __device__ inline int lane_id() { return threadIdx.x % 32; }
 __device__ inline int warp_id() { return threadIdx.x / 32; }
 

@@ -81,7 +81,7 @@ class CachingAllocator {
     count_.peak = count_.live;
   }
 
-  // From now on memory is taken for `pool`; null: for nobody.
+  // From now on memory is taken for `pool`; null: for no pool.
   void use_pool(const MemoryPool* pool) {
     std::lock_guard lock(mutex_);
     QFM_CHECK(!pool || !pool_, "memory: two pools in use at once");

@@ -28,8 +28,8 @@ void reset_peak(Device device);
 // For tests: the n-th allocation from now (1 = the next), on any device, throws OutOfMemory, once. 0 cancels.
 void fail_allocation(uint64_t n);
 
-// Copies between devices, in the order of the compute stream; to or from the CPU it returns when the copy is
-// done.
+// Copies between devices, in the order of the compute stream; to or from the CPU it returns when the
+// copy is done.
 void copy_bytes(Device to, void* dst, Device from, const void* src, size_t bytes);
 void zero_bytes(Device device, void* dst, size_t bytes);
 
@@ -70,9 +70,9 @@ class PinnedBuffer {
   void* data_;
 };
 
-// Device memory for one CUDA kernel's partial results, from the caching allocator. It may go out of scope as
-// soon as the kernel has been launched: blocks are reused in the order of the stream. Not initialised. Throws
-// OutOfMemory.
+// Device memory for one CUDA kernel's partial results, from the caching allocator. It may go out of
+// scope as soon as the kernel has been launched: blocks are reused in the order of the stream. Not
+// initialised. Throws OutOfMemory.
 class DeviceScratch {
  public:
   explicit DeviceScratch(size_t bytes) : bytes_(bytes), data_(allocate(cuda_device, bytes)) {}

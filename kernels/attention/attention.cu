@@ -38,9 +38,9 @@ bool rows_in_packs(const AttentionShape& s, const Views&... views) {
          ((views.ld % kPack<T> == 0 && reinterpret_cast<uintptr_t>(views.data) % 16 == 0) && ...);
 }
 
-// Which kernels serve: a warp for a row where tiles would be mostly padding or do not take the head size,
-// tensor cores for bf16 that cp.async can copy, FMA tiles for the rest. The batch has no say: a row keeps its
-// bits.
+// Which kernels serve: a warp for a row where tiles would be mostly padding or do not take the head
+// size, tensor cores for bf16 that cp.async can copy, FMA tiles for the rest. The batch has no say: a
+// row keeps its bits.
 enum class Variant { Rows, TensorCores, Fma };
 template <class T, class... Views>
 Variant select_variant(const AttentionShape& s, const Views&... views) {

@@ -24,11 +24,11 @@
 // are the next thing to try.
 //
 // Shared memory of a whole head: Q, dO, K of 208 rows x 144 bytes, dS^T of 208 x 432 (where V stands at
-// first), 8 bytes a query: 181,376 bytes, so one block an SM, of 13 warps. 4 warps share a quarter of the
-// registers, which leaves them 128 each: nvcc 13.0 takes all on sm_90a, without spills. A chip with less
-// shared memory (sm_80) takes the tiled kernels for 197 tokens. Rows of dS^T are 216 elements, again an odd
-// number of 16 bytes: free of bank conflicts for ldmatrix and for the 4-byte stores of the 8 rows of a
-// result.
+// first), 8 bytes a query: 181,376 bytes, so one block an SM, of 13 warps. 4 warps share a quarter of
+// the registers, which leaves them 128 each: nvcc 13.0 takes all on sm_90a, without spills. A chip with
+// less shared memory (sm_80) takes the tiled kernels for 197 tokens. Rows of dS^T are 216 elements,
+// again an odd number of 16 bytes: free of bank conflicts for ldmatrix and for the 4-byte stores of the
+// 8 rows of a result.
 #pragma once
 #include "kernels/attention/attention_tile.cuh"
 
@@ -58,7 +58,7 @@ constexpr size_t backward_tiled_bytes(int head_size) {
 // must not become infinite before their products with rows of zeros.
 __device__ inline float probability(float c, float sum) { return fast_exp2(fminf(c * sum, 0.0f)); }
 
-// Of queries [first, first + rows) of a head. D / 8 lanes share a row.
+// The starts of `rows` queries of a head. D / 8 lanes share a row.
 template <int D>
 __device__ void find_starts(QueryStarts* starts, int rows, Heads<const bf16> d_o, Heads<const bf16> o,
                             const float* lse, float scale, int first, int queries, int d) {

@@ -1,17 +1,17 @@
 // What the bf16 attention kernels share: rows of a head in shared memory, and products of 16 x 16 blocks on
 // the tensor cores.
 //
-// A tile holds rows of D = 32 or 64 bf16 at a stride of D + 8: 5 or 9 times 16 bytes, an odd number, so that
-// the 8 rows that ldmatrix reads at once lie in different banks. Rows and columns that the head lacks are
-// zeros.
+// A tile holds rows of D = 32 or 64 bf16 at a stride of D + 8: 5 or 9 times 16 bytes, an odd number, so
+// that the 8 rows that ldmatrix reads at once lie in different banks. Rows and columns that the head
+// lacks are zeros.
 //
 // All operands come from 16 x 16 blocks read by one ldmatrix_x4 at the same addresses (lane l gives row l %
 // 16, columns 8 (l / 16) ...), whose four 8 x 8 parts are r[0] top left, r[1] bottom left, r[2] top right,
 // r[3] bottom right. What they are to mma (warp_ops.h) follows:
 //   block            as a: r0 r1 r2 r3    as b, for c += a block^T: its columns 0-7 r0 r2, 8-15 r1 r3
 //   block, trans     as a = block^T: r0 r2 r1 r3    as b, for c += a block: columns 0-7 r0 r1, 8-15 r2 r3
-// A result c of 16 x 16 (two 16 x 8 accumulators) has the layout of an operand a, so products are chained in
-// registers.
+// A result c of 16 x 16 (two 16 x 8 accumulators) has the layout of an operand a, so products are
+// chained in registers.
 #pragma once
 #include "engine/cuda/warp_ops.h"
 #include "kernels/attention/attention.h"

@@ -11,30 +11,25 @@
 
 namespace qfm {
 
-// The arrays of one call. Each becomes the pointer that the kernel's parameter asks for.
-class CallArrays {
- public:
-  CallArrays(const std::vector<CaseArray>& arrays, void* const* data) : arrays_(arrays), data_(data) {}
-  struct Argument {
-    const CaseArray& array;
-    void* data;
-    template <class T>
-    operator T*() const {
-      QFM_CHECK(dtype_of<std::remove_const_t<T>> == array.type, "the array ", array.name, " is ",
-                name_of(array.type));
-      return static_cast<T*>(data);
-    }
-  };
-  Argument operator[](size_t i) const { return {arrays_[i], data_[i]}; }
+// An array of one call: the pointer that the kernel's parameter asks for, where that is of its type. Bytes
+// are whatever the kernel takes them for.
+struct CaseArgument {
+  const CaseArray& array;
+  void* data;
   template <class T>
-  T* as(size_t i) const {  // of any type
-    return static_cast<T*>(data_[i]);
+  operator T*() const {
+    bool fits = array.type == DType::U8;
+    if constexpr (requires { dtype_traits<std::remove_const_t<T>>::dtype; })
+      fits = dtype_of<std::remove_const_t<T>> == array.type;
+    QFM_CHECK(fits, "the array ", array.name, " is ", name_of(array.type));
+    return static_cast<T*>(data);
   }
-
- private:
-  const std::vector<CaseArray>& arrays_;
-  void* const* data_;
 };
+
+// The kernel's name, and a call of it with the arrays of a case in their order, then its sizes.
+#define QFM_KERNEL(f) QFM_KERNEL_AS(f, T)
+#define QFM_KERNEL_AS(f, ...) \
+#f, [] < class T>(auto dev, T, auto... arguments) { f<__VA_ARGS__>(dev, arguments...); }
 
 // Runs call(device tag, T{}).
 template <class Call>
@@ -93,23 +88,28 @@ class CaseMaker {
   }
 
   struct What {
-    std::string name, kernel;
+    std::string name;
     std::vector<int64_t> dims;
     int64_t length = 1;
     double flops = 0, bytes = 0;  // bytes 0: its largest arrays, each once for every direction
     std::string note = "";
   };
-  // call(device tag, T{}, arrays) runs the kernel once.
-  template <class Call>
-  void add(const What& what, std::vector<CaseArray> arrays, Call call) {
+  // call(device tag, T{}, a CaseArgument for each array, sizes...) runs the kernel once.
+  template <size_t n, class Call, class... Sizes>
+  void add(const What& what, CaseArray (&&arrays)[n], const char* kernel, Call call, Sizes... sizes) {
     std::string shape;
     for (const int64_t dim : what.dims) shape += (shape.empty() ? "" : "x") + std::to_string(dim);
-    const double bytes = what.bytes > 0 ? what.bytes : moved(arrays);
-    const auto run = [name = what.name, type = type_, arrays, call](Device device, void* const* data) {
-      call_kernel(name, device, type, [&](auto dev, auto t) { call(dev, t, CallArrays(arrays, data)); });
+    const std::vector<CaseArray> all(arrays, arrays + n);
+    const auto run = [all, call, sizes..., name = what.name, type = type_](Device device, void* const* data) {
+      call_kernel(name, device, type, [&](auto dev, auto t) {
+        [&]<size_t... i>(std::index_sequence<i...>) {
+          call(dev, t, CaseArgument{all[i], data[i]}..., sizes...);
+        }
+        (std::make_index_sequence<n>());
+      });
     };
-    cases_.push_back({group, what.name, what.kernel, shape, what.note, type_,
-                      std::max<int64_t>(1, what.length), what.flops, bytes, std::move(arrays), run});
+    cases_.push_back({group, what.name, kernel, shape, what.note, type_, std::max<int64_t>(1, what.length),
+                      what.flops, what.bytes > 0 ? what.bytes : moved(all), all, run});
   }
 
   std::vector<KernelCase> take() { return std::move(cases_); }

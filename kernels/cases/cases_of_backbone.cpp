@@ -14,41 +14,30 @@ namespace qfm {
 namespace {
 
 constexpr auto kRounding = Equal::Rounding;
-using At = CallArrays;
 
 void add_norms(CaseMaker& make) {
   make.group = "norm";
   const int64_t m = make.s.batch * make.s.tokens, n = make.s.width, area = m * n, both = std::max(m, n);
-  make.add({"layernorm", "layernorm_forward", {m, n}, both},
+  make.add({"layernorm", {m, n}, both},
            {make.out("y", area, kRounding), make.acc_out("mean", m), make.acc_out("rstd", m),
             make.in("x", area), make.in("w", n), make.in("b", n)},
-           [=]<class T>(auto dev, T, const At& at) {
-             layernorm_forward<T>(dev, at[0], at[1], at[2], at[3], at[4], at[5], m, n, 1e-6);
-           });
-  make.add({"layernorm.backward", "layernorm_backward", {m, n}, both},
+           QFM_KERNEL(layernorm_forward), m, n, 1e-6);
+  make.add({"layernorm.backward", {m, n}, both},
            {make.out("dx", area, kRounding), make.acc_out("dw", n), make.acc_out("db", n),
             make.in("dy", area), make.in("x", area), make.in("w", n), make.acc_in("mean", m),
             make.acc_in("rstd", m), make.scratch(layernorm_workspace(m, n))},
-           [=]<class T>(auto dev, T, const At& at) {
-             layernorm_backward<T>(dev, at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7], at[8], m, n);
-           });
-  make.add({"residual_layernorm", "residual_layernorm_forward", {m, n}, both},
+           QFM_KERNEL(layernorm_backward), m, n);
+  make.add({"residual_layernorm", {m, n}, both},
            {make.out("sum", area), make.out("y", area, kRounding), make.acc_out("mean", m),
             make.acc_out("rstd", m), make.in("x", area), make.in("gamma", n), make.in("residual", area),
             make.in("w", n), make.in("b", n)},
-           [=]<class T>(auto dev, T, const At& at) {
-             residual_layernorm_forward<T>(dev, at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7], at[8],
-                                           m, n, 1e-6);
-           });
-  make.add({"residual_layernorm.backward", "residual_layernorm_backward", {m, n}, both},
+           QFM_KERNEL(residual_layernorm_forward), m, n, 1e-6);
+  make.add({"residual_layernorm.backward", {m, n}, both},
            {make.out("dresidual", area, kRounding), make.out("dx", area, kRounding),
             make.acc_out("dgamma", n, Equal::RoundingOfT), make.acc_out("dw", n), make.acc_out("db", n),
             make.in("dy", area), make.in("dsum", area), make.in("sum", area), make.in("x", area),
             make.in("gamma", n), make.in("w", n), make.acc_in("mean", m), make.acc_in("rstd", m)},
-           [=]<class T>(auto dev, T, const At& at) {
-             residual_layernorm_backward<T>(dev, at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7],
-                                            at[8], at[9], at[10], at[11], at[12], m, n);
-           });
+           QFM_KERNEL(residual_layernorm_backward), m, n);
 }
 
 enum class Product { Forward, Dx, Dw };
@@ -65,21 +54,23 @@ void add_product(CaseMaker& make, const std::string& name, Product what, int64_t
   const bool dw = what == Product::Dw, pre = fused.gelu || fused.gelu_grad;
   const double bytes = make.bytes(s.m * s.k + s.k * s.n + (int64_t{pre} + int64_t{fused.residual}) * out) +
                        (dw ? make.acc_bytes(out) : make.bytes(out));
-  make.add({name, "gemm", {s.m, s.n, s.k}, s.k, s.flops(), bytes},
-           {dw ? make.acc_out("c", out) : make.out("c", out, kRounding), make.in("a", s.m * s.k),
-            make.in("b", s.k * s.n), make.in("bias", s.n),
-            fused.gelu ? make.out("pre_gelu", out, kRounding) : make.in("of", pre ? out : 1),
-            make.in("residual", fused.residual ? out : 1), make.acc_out("sum_a", dw ? s.m : 0)},
-           [=]<class T>(auto dev, T, const At& at) {
-             GemmEpilogue<T> e;
-             if (fused.bias) e.bias = at[3];
-             if (fused.gelu) e.pre_gelu = at[4], e.gelu = true;
-             if (fused.gelu_grad) e.times_gelu_grad_of = at[4];
-             if (fused.residual) e.residual = at[5];
-             if (!dw) return gemm<T, T>(dev, s, at[0], at[1], at[2], e);
-             e.sum_a = at[6];
-             gemm<T, acc<T>>(dev, s, at[0], at[1], at[2], e);
-           });
+  make.add(
+      {name, {s.m, s.n, s.k}, s.k, s.flops(), bytes},
+      {dw ? make.acc_out("c", out) : make.out("c", out, kRounding), make.in("a", s.m * s.k),
+       make.in("b", s.k * s.n), make.in("bias", s.n),
+       fused.gelu ? make.out("pre_gelu", out, kRounding) : make.in("of", pre ? out : 1),
+       make.in("residual", fused.residual ? out : 1), make.acc_out("sum_a", dw ? s.m : 0)},
+      "gemm",
+      [=]<class T>(auto dev, T, auto c, auto a, auto b, auto bias, auto gelu_of, auto residual, auto sum_a) {
+        GemmEpilogue<T> e;
+        if (fused.bias) e.bias = bias;
+        if (fused.gelu) e.pre_gelu = gelu_of, e.gelu = true;
+        if (fused.gelu_grad) e.times_gelu_grad_of = gelu_of;
+        if (fused.residual) e.residual = residual;
+        if (!dw) return gemm<T, T>(dev, s, c, a, b, e);
+        e.sum_a = sum_a;
+        gemm<T, acc<T>>(dev, s, c, a, b, e);
+      });
 }
 void add_products(CaseMaker& make) {
   make.group = "gemm";
@@ -105,87 +96,75 @@ void add_attention(CaseMaker& make) {
   const AttentionShape s{b, make.s.heads, t, t, d / make.s.heads};
   const std::vector<int64_t> shape{b, s.heads, t, s.head_dim};
   make.add(
-      {"attention", "attention_forward", shape, 2 * (t + s.head_dim), s.forward_flops(),
-       make.bytes(4 * rows * d)},
+      {"attention", shape, 2 * (t + s.head_dim), s.forward_flops(), make.bytes(4 * rows * d)},
       {make.out("y", rows * d, kRounding), make.acc_out("lse", rows * s.heads), make.in("qkv", 3 * rows * d)},
-      [=]<class T>(auto dev, T, const At& at) {
-        const T* x = at[2];
-        attention_forward<T>(dev, s, view<T>(at[0], 0, d), at[1], view(x, 0, 3 * d), view(x, d, 3 * d),
+      "attention_forward", [=]<class T>(auto dev, T, auto y, auto lse, auto qkv) {
+        const T* x = qkv;
+        attention_forward<T>(dev, s, view<T>(y, 0, d), lse, view(x, 0, 3 * d), view(x, d, 3 * d),
                              view(x, 2 * d, 3 * d));
       });
-  make.add({"attention.backward", "attention_backward", shape, 3 * (t + s.head_dim), 2.5 * s.forward_flops(),
+  make.add({"attention.backward", shape, 3 * (t + s.head_dim), 2.5 * s.forward_flops(),
             make.bytes(8 * rows * d), "FLOPs as public charts count them: 2.5 x forward, 5 products"},
            {make.out("dqkv", 3 * rows * d, kRounding), make.in("dy", rows * d), make.in("qkv", 3 * rows * d),
             make.in("y", rows * d), make.acc_in("lse", rows * s.heads)},
-           [=]<class T>(auto dev, T, const At& at) {
-             T* dx = at[0];
-             const T* x = at[2];
+           "attention_backward", [=]<class T>(auto dev, T, auto dqkv, auto dy, auto qkv, auto y, auto lse) {
+             T* dx = dqkv;
+             const T* x = qkv;
              attention_backward<T>(dev, s, view(dx, 0, 3 * d), view(dx, d, 3 * d), view(dx, 2 * d, 3 * d),
-                                   view<const T>(at[1], 0, d), view(x, 0, 3 * d), view(x, d, 3 * d),
-                                   view(x, 2 * d, 3 * d), view<const T>(at[3], 0, d), at[4]);
+                                   view<const T>(dy, 0, d), view(x, 0, 3 * d), view(x, d, 3 * d),
+                                   view(x, 2 * d, 3 * d), view<const T>(y, 0, d), lse);
            });
 }
 
 void add_pointwise(CaseMaker& make) {
   make.group = "pointwise";
   const int64_t b = make.s.batch, t = make.s.tokens, d = make.s.width, area = b * t * d, hidden = 4 * area;
-  make.add({"gelu", "gelu_forward", {hidden}}, {make.out("y", hidden, kRounding), make.in("x", hidden)},
-           [=]<class T>(auto dev, T, const At& at) { gelu_forward<T>(dev, at[0], at[1], hidden); });
-  make.add({"gelu.backward", "gelu_backward", {hidden}},
+  make.add({"gelu", {hidden}}, {make.out("y", hidden, kRounding), make.in("x", hidden)},
+           QFM_KERNEL(gelu_forward), hidden);
+  make.add({"gelu.backward", {hidden}},
            {make.out("dx", hidden, kRounding), make.in("dy", hidden), make.in("x", hidden)},
-           [=]<class T>(auto dev, T, const At& at) { gelu_backward<T>(dev, at[0], at[1], at[2], hidden); });
-  make.add({"sigmoid", "sigmoid_forward", {area}}, {make.out("y", area, kRounding), make.in("x", area)},
-           [=]<class T>(auto dev, T, const At& at) { sigmoid_forward<T>(dev, at[0], at[1], area); });
-  make.add({"sigmoid.backward", "sigmoid_backward", {area}},
-           {make.out("dx", area), make.in("dy", area), make.in("y", area)},
-           [=]<class T>(auto dev, T, const At& at) { sigmoid_backward<T>(dev, at[0], at[1], at[2], area); });
-  make.add({"add", "add", {area}}, {make.out("y", area), make.in("x", area), make.in("z", area)},
-           [=]<class T>(auto dev, T, const At& at) { add<T>(dev, at[0], at[1], at[2], area); });
-  make.add({"scale", "scale", {area}}, {make.out("y", area), make.in("x", area)},
-           [=]<class T>(auto dev, T, const At& at) { scale<T>(dev, at[0], at[1], 0.37, area); });
-  make.add({"scale_by", "scale_by", {area}},
-           {make.out("y", area), make.in("x", area), make.acc_in("factor", 1)},
-           [=]<class T>(auto dev, T, const At& at) { scale_by<T>(dev, at[0], at[1], at[2], area); });
-  make.add({"cast", "cast", {area}}, {make.acc_out("y", area, Equal::Bits), make.in("x", area)},
-           [=]<class T>(auto dev, T, const At& at) { cast<acc<T>, T>(dev, at[0], at[1], area); });
-  make.add({"add_position", "add_broadcast", {b, t * d}},
-           {make.out("y", area), make.in("x", area), make.in("p", t * d)},
-           [=]<class T>(auto dev, T, const At& at) { add_broadcast<T>(dev, at[0], at[1], at[2], b, t * d); });
+           QFM_KERNEL(gelu_backward), hidden);
+  make.add({"sigmoid", {area}}, {make.out("y", area, kRounding), make.in("x", area)},
+           QFM_KERNEL(sigmoid_forward), area);
+  make.add({"sigmoid.backward", {area}}, {make.out("dx", area), make.in("dy", area), make.in("y", area)},
+           QFM_KERNEL(sigmoid_backward), area);
+  make.add({"add", {area}}, {make.out("y", area), make.in("x", area), make.in("z", area)}, QFM_KERNEL(add),
+           area);
+  make.add({"scale", {area}}, {make.out("y", area), make.in("x", area)}, QFM_KERNEL(scale), 0.37, area);
+  make.add({"scale_by", {area}}, {make.out("y", area), make.in("x", area), make.acc_in("factor", 1)},
+           QFM_KERNEL(scale_by), area);
+  make.add({"cast", {area}}, {make.acc_out("y", area, Equal::Bits), make.in("x", area)},
+           QFM_KERNEL_AS(cast, acc<T>, T), area);
+  make.add({"add_position", {b, t * d}}, {make.out("y", area), make.in("x", area), make.in("p", t * d)},
+           QFM_KERNEL(add_broadcast), b, t * d);
 }
 
 void add_rowwise(CaseMaker& make) {
   const int64_t b = make.s.batch, t = make.s.tokens, d = make.s.width, n = make.s.patches, rows = b * t,
                 area = rows * d;
   const int64_t score_rows = b * make.s.heads * t, scores = score_rows * t;
-  make.add({"layerscale", "layerscale_forward", {rows, d}},
+  make.add({"layerscale", {rows, d}},
            {make.out("y", area), make.in("x", area), make.in("gamma", d), make.in("residual", area)},
-           [=]<class T>(auto dev, T, const At& at) {
-             layerscale_forward<T>(dev, at[0], at[1], at[2], at[3], rows, d);
-           });
-  make.add({"layerscale.backward", "layerscale_backward", {rows, d}, rows},
+           QFM_KERNEL(layerscale_forward), rows, d);
+  make.add({"layerscale.backward", {rows, d}, rows},
            {make.out("dx", area), make.acc_out("dgamma", d), make.in("dy", area), make.in("x", area),
             make.in("gamma", d)},
-           [=]<class T>(auto dev, T, const At& at) {
-             layerscale_backward<T>(dev, at[0], at[1], at[2], at[3], at[4], rows, d);
-           });
+           QFM_KERNEL(layerscale_backward), rows, d);
   make.group = "reduce";
-  make.add({"softmax", "softmax_forward", {score_rows, t}, t},
-           {make.out("y", scores, kRounding), make.in("x", scores)},
-           [=]<class T>(auto dev, T, const At& at) { softmax_forward<T>(dev, at[0], at[1], score_rows, t); });
-  make.add({"softmax.backward", "softmax_backward", {score_rows, t}, t},
+  make.add({"softmax", {score_rows, t}, t}, {make.out("y", scores, kRounding), make.in("x", scores)},
+           QFM_KERNEL(softmax_forward), score_rows, t);
+  make.add({"softmax.backward", {score_rows, t}, t},
            {make.out("dx", scores, kRounding), make.in("dy", scores), make.in("y", scores)},
-           [=]<class T>(auto dev, T, const At& at) {
-             softmax_backward<T>(dev, at[0], at[1], at[2], score_rows, t);
-           });
+           QFM_KERNEL(softmax_backward), score_rows, t);
   make.group = "pointwise";
   // The patches without the CLS token.
   const TokenCopy slice{b, n, d, n, 0, t, t - n};
-  make.add({"copy_tokens", "copy_tokens", {b, n, d}, 1, 0, make.bytes(2 * b * n * d)},
-           {make.out("y", b * n * d), make.in("x", area)},
-           [=]<class T>(auto dev, T, const At& at) { copy_tokens<T>(dev, slice, at[0], at[1]); });
+  make.add({"copy_tokens", {b, n, d}, 1, 0, make.bytes(2 * b * n * d)},
+           {make.out("y", b * n * d), make.in("x", area)}, "copy_tokens",
+           [=]<class T>(auto dev, T, auto y, auto x) { copy_tokens<T>(dev, slice, y, x); });
   make.group = "reduce";
-  make.add({"sum_rows", "sum_rows", {rows, 4 * d}, rows}, {make.acc_out("y", 4 * d), make.in("x", 4 * area)},
-           [=]<class T>(auto dev, T, const At& at) { sum_rows<T>(dev, at[0], at[1], rows, 4 * d); });
+  make.add({"sum_rows", {rows, 4 * d}, rows}, {make.acc_out("y", 4 * d), make.in("x", 4 * area)},
+           QFM_KERNEL(sum_rows), rows, 4 * d);
 }
 
 void add_pixels(CaseMaker& make) {
@@ -194,10 +173,10 @@ void add_pixels(CaseMaker& make) {
                 crop = std::min(height, width);
   const int64_t values = b * 3 * height * width, cropped = b * 3 * crop * crop;
   const PatchShape p{b, 3, height, width, make.s.patch};
-  make.add({"patchify", "patchify", {values}}, {make.out("y", values), make.in("x", values)},
-           [=]<class T>(auto dev, T, const At& at) { patchify<T>(dev, p, at[0], at[1]); });
-  make.add({"unpatchify", "unpatchify", {values}}, {make.out("y", values), make.in("x", values)},
-           [=]<class T>(auto dev, T, const At& at) { unpatchify<T>(dev, p, at[0], at[1]); });
+  make.add({"patchify", {values}}, {make.out("y", values), make.in("x", values)}, "patchify",
+           [=]<class T>(auto dev, T, auto y, auto x) { patchify<T>(dev, p, y, x); });
+  make.add({"unpatchify", {values}}, {make.out("y", values), make.in("x", values)}, "unpatchify",
+           [=]<class T>(auto dev, T, auto y, auto x) { unpatchify<T>(dev, p, y, x); });
   // The sources name the pixels of their own call.
   const auto sources = [=](void* const* arrays) {
     std::vector<char> bytes(static_cast<size_t>(b) * sizeof(CropSource));
@@ -212,17 +191,12 @@ void add_pixels(CaseMaker& make) {
     }
     return bytes;
   };
-  make.add({"crop_normalise",
-            "crop_normalise",
-            {b, 3, crop, crop},
-            1,
-            0,
-            static_cast<double>(cropped) + make.bytes(cropped)},
+  make.add({"crop_normalise", {b, 3, crop, crop}, 1, 0, static_cast<double>(cropped) + make.bytes(cropped)},
            {make.out("y", cropped),
             make.numbers<uint8_t>("pixels", ArrayRole::In, values, [](int64_t i) { return i * i / 7 % 256; }),
             {"sources", ArrayRole::In, DType::U8, b * int64_t{sizeof(CropSource)}, Equal::Bits, sources}},
-           [=]<class T>(auto dev, T, const At& at) {
-             crop_normalise<T>(dev, at[0], at.as<CropSource>(2), {{.5f, .5f, .5f}, {.2f, .2f, .2f}}, b, crop);
+           "crop_normalise", [=]<class T>(auto dev, T, auto y, auto, auto from) {
+             crop_normalise<T>(dev, y, from, {{.5f, .5f, .5f}, {.2f, .2f, .2f}}, b, crop);
            });
 }
 

@@ -1,7 +1,5 @@
 // Cases of what a training step runs beside the backbone: gate, similarities, losses, the matching memory
 // with its noise, and the optimiser.
-#include <iterator>
-
 #include "engine/base/rng.h"
 #include "kernels/cases/case_maker.h"
 #include "kernels/loss/loss.h"
@@ -16,57 +14,42 @@ namespace qfm {
 namespace {
 
 constexpr auto kRounding = Equal::Rounding;
-using At = CallArrays;
 template <class Dev>
 constexpr bool is_cpu = std::is_same_v<Dev, Cpu>;
 
 void add_gate(CaseMaker& make) {
   const int64_t b = make.s.batch, n = make.s.patches, d = make.s.width, patches = b * n * d, each = b * d;
   make.group = "pointwise";
-  make.add({"gate", "gate_forward", {b, n, d}},
-           {make.out("y", patches), make.in("x", patches), make.in("g", each)},
-           [=]<class T>(auto dev, T, const At& at) { gate_forward<T>(dev, at[0], at[1], at[2], b, n, d); });
-  make.add({"gate.backward", "gate_backward", {b, n, d}, n},
+  make.add({"gate", {b, n, d}}, {make.out("y", patches), make.in("x", patches), make.in("g", each)},
+           QFM_KERNEL(gate_forward), b, n, d);
+  make.add({"gate.backward", {b, n, d}, n},
            {make.out("dx", patches), make.out("dg", each, kRounding), make.in("dy", patches),
             make.in("x", patches), make.in("g", each)},
-           [=]<class T>(auto dev, T, const At& at) {
-             gate_backward<T>(dev, at[0], at[1], at[2], at[3], at[4], b, n, d);
-           });
+           QFM_KERNEL(gate_backward), b, n, d);
   make.group = "reduce";
-  make.add({"mean_tokens", "mean_tokens_forward", {b, n, d}, n},
-           {make.out("y", each, kRounding), make.in("x", patches)},
-           [=]<class T>(auto dev, T, const At& at) { mean_tokens_forward<T>(dev, at[0], at[1], b, n, d); });
-  make.add({"mean_tokens.backward", "mean_tokens_backward", {b, n, d}},
-           {make.out("dx", patches), make.in("dy", each)},
-           [=]<class T>(auto dev, T, const At& at) { mean_tokens_backward<T>(dev, at[0], at[1], b, n, d); });
+  make.add({"mean_tokens", {b, n, d}, n}, {make.out("y", each, kRounding), make.in("x", patches)},
+           QFM_KERNEL(mean_tokens_forward), b, n, d);
+  make.add({"mean_tokens.backward", {b, n, d}}, {make.out("dx", patches), make.in("dy", each)},
+           QFM_KERNEL(mean_tokens_backward), b, n, d);
 }
 
 // All patches: the descriptors of a batch alone are too few to tell more than what a launch costs.
 void add_similarities(CaseMaker& make) {
   make.group = "reduce";
   const int64_t rows = make.s.batch * make.s.patches, d = make.s.width, area = rows * d;
-  make.add({"l2norm", "l2norm_forward", {rows, d}, d},
+  make.add({"l2norm", {rows, d}, d},
            {make.out("y", area, kRounding), make.acc_out("norm", rows), make.in("x", area)},
-           [=]<class T>(auto dev, T, const At& at) {
-             l2norm_forward<T>(dev, at[0], at[1], at[2], rows, d, 1e-12);
-           });
+           QFM_KERNEL(l2norm_forward), rows, d, 1e-12);
   make.add(
-      {"l2norm.backward", "l2norm_backward", {rows, d}, d},
+      {"l2norm.backward", {rows, d}, d},
       {make.out("dx", area, kRounding), make.in("dy", area), make.in("y", area), make.acc_in("norm", rows)},
-      [=]<class T>(auto dev, T, const At& at) {
-        l2norm_backward<T>(dev, at[0], at[1], at[2], at[3], rows, d, 1e-12);
-      });
-  make.add({"cosine", "cosine_forward", {rows, d}, d},
-           {make.out("y", rows, kRounding), make.in("a", area), make.in("b", area)},
-           [=]<class T>(auto dev, T, const At& at) {
-             cosine_forward<T>(dev, at[0], at[1], at[2], rows, d, 1e-8);
-           });
-  make.add({"cosine.backward", "cosine_backward", {rows, d}, d},
+      QFM_KERNEL(l2norm_backward), rows, d, 1e-12);
+  make.add({"cosine", {rows, d}, d}, {make.out("y", rows, kRounding), make.in("a", area), make.in("b", area)},
+           QFM_KERNEL(cosine_forward), rows, d, 1e-8);
+  make.add({"cosine.backward", {rows, d}, d},
            {make.out("da", area, kRounding), make.out("db", area, kRounding), make.in("dy", rows),
             make.in("a", area), make.in("b", area)},
-           [=]<class T>(auto dev, T, const At& at) {
-             cosine_backward<T>(dev, at[0], at[1], at[2], at[3], at[4], rows, d, 1e-8);
-           });
+           QFM_KERNEL(cosine_backward), rows, d, 1e-8);
 }
 
 // Scores and labels are of the accumulation type, whatever the model's is.
@@ -76,34 +59,23 @@ void add_losses(CaseMaker& make) {
   const CaseArray loss = make.acc_out("loss", 1), dp{"dprediction", ArrayRole::Out, loss.type, b, kRounding},
                   prediction = make.acc_in("prediction", b), target = make.acc_in("target", b),
                   weight = make.acc_in("weight", b);
-  make.add({"smooth_l1", "smooth_l1", {b}, b}, {loss, dp, prediction, target},
-           [=]<class T>(auto dev, T, const At& at) {
-             smooth_l1<acc<T>>(dev, at[0], at[1], at[2], at[3], 0.8, b);
-           });
-  make.add({"weighted_smooth_l1", "weighted_smooth_l1", {b}, b}, {loss, dp, prediction, target, weight},
-           [=]<class T>(auto dev, T, const At& at) {
-             weighted_smooth_l1<acc<T>>(dev, at[0], at[1], at[2], at[3], at[4], 0.8, b);
-           });
-  make.add({"cosine_distance", "cosine_distance", {b, q, d}, members, 0, make.bytes(3 * members)},
+  make.add({"smooth_l1", {b}, b}, {loss, dp, prediction, target}, QFM_KERNEL_AS(smooth_l1, acc<T>), 0.8, b);
+  make.add({"weighted_smooth_l1", {b}, b}, {loss, dp, prediction, target, weight},
+           QFM_KERNEL_AS(weighted_smooth_l1, acc<T>), 0.8, b);
+  make.add({"cosine_distance", {b, q, d}, members, 0, make.bytes(3 * members)},
            {loss, make.out("da", members, kRounding), make.in("a", members), make.in("c", members), weight},
-           [=]<class T>(auto dev, T, const At& at) {
-             cosine_distance<T>(dev, at[0], at[1], at[2], at[3], at[4], b, q, d, 1e-8);
-           });
-  make.add(
-      {"selection_loss", "selection_loss", {b, d}, gates, 0, make.bytes(2 * gates)},
-      {loss, make.out("dg", gates, kRounding), make.in("g", gates), make.acc_in("variance", d)},
-      [=]<class T>(auto dev, T, const At& at) { selection_loss<T>(dev, at[0], at[1], at[2], at[3], b, d); });
+           QFM_KERNEL(cosine_distance), b, q, d, 1e-8);
+  make.add({"selection_loss", {b, d}, gates, 0, make.bytes(2 * gates)},
+           {loss, make.out("dg", gates, kRounding), make.in("g", gates), make.acc_in("variance", d)},
+           QFM_KERNEL(selection_loss), b, d);
   make.add({"similarity_cross_entropy",
-            "similarity_cross_entropy",
             {b, b, d},
             gates,
             4 * static_cast<double>(b * gates),
             make.bytes(2 * gates) + make.acc_bytes(b * b)},
            {loss, make.out("du", gates, kRounding), make.scratch(b * (b + 1)), make.in("u", gates),
             make.acc_in("targets", b * b)},
-           [=]<class T>(auto dev, T, const At& at) {
-             similarity_cross_entropy<T>(dev, at[0], at[1], at[2], at[3], at[4], 0.1, b, d);
-           });
+           QFM_KERNEL(similarity_cross_entropy), 0.1, b, d);
 }
 
 // Every entry of the memory is a candidate: the most that a search can cost.
@@ -122,7 +94,6 @@ void add_search(CaseMaker& make) {
                                                   [=](int64_t i) { return i * 3 % entries; }),
                   score = floats("score", b), memory_score = floats("memory score", entries);
   make.add({"nearest_match",
-            "nearest_match",
             {b, entries, d},
             d,
             2 * static_cast<double>(b * entries * d),
@@ -136,86 +107,67 @@ void add_search(CaseMaker& make) {
             memory_score,
             photos("age", entries, number),
             photos("reference", entries, [](int64_t) { return -1; })},
-           [=](auto dev, auto, const At& at) {
-             const MatchKeys queries{at[2], at[3], at[4], at[8], nullptr, b};
-             const MatchKeys memory{at[5], at[6], at[7], at[8], at[7], entries};
-             nearest_match(dev, at[0], at[1], queries, memory, d, {1e9f, 1e9f});
+           "nearest_match",
+           [=](auto dev, auto, auto to, auto cosine, auto z, auto scores, auto image, auto memory_z,
+               auto memory_scores, auto age, auto reference) {
+             const MatchKeys queries{z, scores, image, reference, nullptr, b};
+             const MatchKeys memory{memory_z, memory_scores, age, reference, age, entries};
+             nearest_match(dev, to, cosine, queries, memory, d, {1e9f, 1e9f});
            });
-  make.add({"match_sums", "match_sums", {b}, b, 0, 16 * static_cast<double>(b)},
-           {make.numbers<double>("sums", ArrayRole::InOut, 4, [](int64_t) { return 0; }), partner,
-            floats("cosine", b), score, memory_score},
-           [=](auto dev, auto, const At& at) { match_sums(dev, at[0], at[1], at[2], at[3], at[4], b); });
+  make.add(
+      {"match_sums", {b}, b, 0, 16 * static_cast<double>(b)},
+      {make.numbers<double>("sums", ArrayRole::InOut, 4, [](int64_t) { return 0; }), partner, floats("cosine", b),
+       score, memory_score},
+      "match_sums", [](auto dev, auto, auto... a) { match_sums(dev, a...); }, b);
   CaseArray memory = make.in("memory", entries * n * d);
   memory.role = ArrayRole::InOut;
-  make.add({"put_rows", "put_rows", {b, n * d}, 1, 0, make.bytes(2 * patches)},
+  make.add({"put_rows", {b, n * d}, 1, 0, make.bytes(2 * patches)},
            {memory, make.in("x", patches), photos("first", 1, [](int64_t) { return 0; })},
-           [=]<class T>(auto dev, T, const At& at) { put_rows<T>(dev, at[0], at[1], at[2], b, n * d); });
+           QFM_KERNEL(put_rows), b, n * d);
   make.add(
-      {"gather_tokens", "gather_tokens", {b, n, d}, 1, 0, make.bytes(2 * patches)},
+      {"gather_tokens", {b, n, d}, 1, 0, make.bytes(2 * patches)},
       {make.out("y", patches), make.in("memory", entries * n * d), partner,
        make.numbers<int32_t>("order", ArrayRole::In, b * n, [=](int64_t i) { return (i % n * 89 + i / n) % n; })},
-      [=]<class T>(auto dev, T, const At& at) {
-        gather_tokens<T>(dev, at[0], at[1], at[2], at[3], b, n, d);
-      });
-  make.add({"match_weights", "match_weights", {b}, 1, 0, 8 * static_cast<double>(b)},
-           {make.acc_out("weight", b, Equal::Bits), partner},
-           [=]<class T>(auto dev, T, const At& at) { match_weights<acc<T>>(dev, at[0], at[1], b); });
+      QFM_KERNEL(gather_tokens), b, n, d);
+  make.add({"match_weights", {b}, 1, 0, 8 * static_cast<double>(b)},
+           {make.acc_out("weight", b, Equal::Bits), partner}, QFM_KERNEL_AS(match_weights, acc<T>), b);
 }
 
 void add_noise(CaseMaker& make) {
   const int64_t b = make.s.batch, n = make.s.patches, d = make.s.width, inner = n * d, patches = b * inner;
   const CaseArray factor = make.acc_in("factor", b), noise = make.in("noise", patches);
-  make.add({"draw_normal", "draw_normal", {b, inner}},
+  make.add({"draw_normal", {b, inner}},
            {make.out("noise", patches, kRounding),
-            make.numbers<int32_t>("streams", ArrayRole::In, b * int64_t{sizeof(StreamName) / 4},
-                                  [](int64_t i) { return i; })},
-           [=]<class T>(auto dev, T, const At& at) {
-             draw_normal<T>(dev, at[0], at.as<StreamName>(1), b, inner);
-           });
-  make.add({"image_norms", "frobenius", {b, inner}, inner}, {make.acc_out("norm", b), make.in("x", patches)},
-           [=]<class T>(auto dev, T, const At& at) { frobenius<T>(dev, at[0], at[1], b, inner); });
-  make.add(
-      {"perturb", "add_scaled", {b, inner}}, {make.out("y", patches), make.in("x", patches), noise, factor},
-      [=]<class T>(auto dev, T, const At& at) { add_scaled<T>(dev, at[0], at[1], at[2], at[3], b, inner); });
-  make.add({"noise_variance",
-            "noise_variance",
-            {b, n, d},
-            b * n,
-            0,
-            make.bytes(2 * patches),
-            "reads the noise twice"},
-           {make.acc_out("variance", d), noise, factor, make.acc_in("weight", b)},
-           [=]<class T>(auto dev, T, const At& at) {
-             noise_variance<T>(dev, at[0], at[1], at[2], at[3], b, n, d);
-           });
-  make.add(
-      {"noise_factor", "noise_factor", {b}},
-      {make.acc_out("factor", b, Equal::Bits), make.acc_in("strength", b), make.acc_in("size", b),
-       make.acc_in("noise norm", b)},
-      [=]<class T>(auto dev, T, const At& at) { noise_factor<acc<T>>(dev, at[0], at[1], at[2], at[3], b); });
-  make.add({"keep_worst_case", "keep_worst_case", {b}},
+            make.numbers<uint8_t>("streams", ArrayRole::In, b * int64_t{sizeof(StreamName)},
+                                  [](int64_t i) { return i % 251; })},
+           QFM_KERNEL(draw_normal), b, inner);
+  make.add({"image_norms", {b, inner}, inner}, {make.acc_out("norm", b), make.in("x", patches)},
+           QFM_KERNEL(frobenius), b, inner);
+  make.add({"perturb", {b, inner}}, {make.out("y", patches), make.in("x", patches), noise, factor},
+           QFM_KERNEL(add_scaled), b, inner);
+  make.add({"noise_variance", {b, n, d}, b * n, 0, make.bytes(2 * patches), "reads the noise twice"},
+           {make.acc_out("variance", d), noise, factor, make.acc_in("weight", b)}, QFM_KERNEL(noise_variance),
+           b, n, d);
+  make.add({"noise_factor", {b}},
+           {make.acc_out("factor", b, Equal::Bits), make.acc_in("strength", b), make.acc_in("size", b),
+            make.acc_in("noise norm", b)},
+           QFM_KERNEL_AS(noise_factor, acc<T>), b);
+  make.add({"keep_worst_case", {b}},
            {make.changed("strength", b), make.changed("change", b), make.acc_in("trial", b),
             make.acc_in("score", b), make.acc_in("clean", b)},
-           [=]<class T>(auto dev, T, const At& at) {
-             keep_worst_case<acc<T>>(dev, at[0], at[1], at[2], at[3], at[4], b);
-           });
+           QFM_KERNEL_AS(keep_worst_case, acc<T>), b);
 }
 
 CaseArray step_state() {
   StepState state{};
   state.lr = 1e-5, state.step = 1, state.squares = 1, state.finite = 1;
-  constexpr auto kWords = static_cast<int64_t>((sizeof(StepState) + 7) / 8);
-  int64_t words[kWords] = {};
-  std::memcpy(words, &state, sizeof state);
-  CaseArray array = CaseMaker::numbers<int64_t>("state", ArrayRole::Scratch, kWords, [](int64_t) { return 0; });
-  array.contents = [bytes = std::vector<char>(reinterpret_cast<char*>(words),
-                                              reinterpret_cast<char*>(std::end(words)))](void* const*) {
-    return bytes;
-  };
-  return array;
+  std::vector<char> bytes(sizeof state);
+  std::memcpy(bytes.data(), &state, sizeof state);
+  return {"state",     ArrayRole::Scratch,
+          DType::U8,   int64_t{sizeof state},
+          Equal::Bits, [bytes](void* const*) { return bytes; }};
 }
 
-// The weights of the backbone's products, all but a hundredth of what a model has.
 void add_optimiser(CaseMaker& make) {
   make.group = "optim";
   const int64_t d = make.s.width, count = make.s.depth * 12 * d * d + 3 * make.s.patch * make.s.patch * d;
@@ -224,32 +176,28 @@ void add_optimiser(CaseMaker& make) {
   v.contents = [bytes = static_cast<size_t>(count) * size_of(v.type)](void* const*) {
     return std::vector<char>(bytes);
   };
-  make.add({"gradient_norm", "sum_squares", {count}, count},
-           {{"sum", ArrayRole::Out, DType::F64, 1, kRounding}, gradient}, [=]<class T>(auto dev, T, const At& at) {
-             using A = acc<T>;
-             if constexpr (is_cpu<decltype(dev)>) *at.as<double>(0) = sum_squares<A>(dev, at[1], count);
-             else sum_squares<A>(dev, at[0], at[1], count);
+  make.add({"gradient_norm", {count}, count}, {{"sum", ArrayRole::Out, DType::F64, 1, kRounding}, gradient},
+           "sum_squares", [=]<class T>(auto dev, T, auto sum, auto x) {
+             double* to = sum;
+             if constexpr (is_cpu<decltype(dev)>) *to = sum_squares<acc<T>>(dev, x, count);
+             else sum_squares<acc<T>>(dev, to, x, count);
            });
   // F32 models have no copy; a BF16 copy is 2 bytes more.
   const bool copied = gradient.type != make.in("", 1).type;
-  make.add({"adamw", "adamw", {count}},
+  make.add({"adamw", {count}},
            {make.changed("master", count), make.out("copy", copied ? count : 0, kRounding),
             make.changed("m", count), v, gradient, state, make.acc_in("loss", 1)},
-           [=]<class T>(auto dev, T, const At& at) {
-             using A = acc<T>;
-             T* copy = copied ? at[1] : static_cast<T*>(nullptr);
-             if constexpr (is_cpu<decltype(dev)>) {
-               adamw<T>(dev, adamw_scalars<A>({}, 1e-5, 1, 1), at[0], copy, at[2], at[3], at[4], count);
-             } else {
-               adamw<T>(dev, AdamWRule{}, at.as<StepState>(5), nullptr, at[6], at[0], copy, at[2], at[3],
-                        at[4], count, count);
-             }
+           "adamw",
+           [=]<class T>(auto dev, T, auto master, auto to, auto m, auto v, auto g, auto at, auto loss) {
+             T* copy = copied ? to : static_cast<T*>(nullptr);
+             if constexpr (is_cpu<decltype(dev)>)
+               adamw<T>(dev, adamw_scalars<acc<T>>({}, 1e-5, 1, 1), master, copy, m, v, g, count);
+             else adamw<T>(dev, AdamWRule{}, at, nullptr, loss, master, copy, m, v, g, count, count);
            });
-  make.add({"moving_average", "moving_average", {count}},
-           {make.changed("average", count), make.acc_in("master", count), state},
-           [=]<class T>(auto dev, T, const At& at) {
-             if constexpr (is_cpu<decltype(dev)>) moving_average<acc<T>>(dev, at[0], at[1], 0.999, count);
-             else moving_average(dev, at.as<StepState>(2), at[0], at[1], 0.999, count);
+  make.add({"moving_average", {count}}, {make.changed("average", count), make.acc_in("master", count), state},
+           "moving_average", [=]<class T>(auto dev, T, auto average, auto master, auto at) {
+             if constexpr (is_cpu<decltype(dev)>) moving_average<acc<T>>(dev, average, master, 0.999, count);
+             else moving_average(dev, at, average, master, 0.999, count);
            });
 }
 

@@ -49,8 +49,8 @@ void map(Cuda cuda, F f, int64_t n, Y* y, const X*... x) {
   else run(Lanes<1>{});
 }
 
-// A block for a matrix: x along the packs of a row, y down the rows, so that neighbours read neighbouring
-// packs.
+// A block for a matrix: x along the packs of a row, y down the rows, so that neighbours
+// read neighbouring packs.
 inline dim3 matrix_block(int64_t packs) {
   const int64_t x = std::max<int64_t>(1, ceil_div(packs, std::max<int64_t>(1, ceil_div(packs, kThreads))));
   return dim3(static_cast<unsigned>(x), static_cast<unsigned>(kThreads / x));
@@ -200,8 +200,8 @@ void sum_all(Cuda cuda, F f, Out* out, int64_t n) {
                                            out, blocks, blocks);
 }
 
-// run(Lanes<kPack<T>>{}) where rows of cols elements at all these addresses can be read in packs, else
-// run(Lanes<1>{}).
+// run(Lanes<kPack<T>>{}) where rows of cols elements at all these addresses can be read in
+// packs, else run(Lanes<1>{}).
 template <class T, class F>
 void with_lanes(int64_t cols, std::initializer_list<const T*> rows, F&& run) {
   if (in_packs<T>(cols, rows)) run(Lanes<kPack<T>>{});

@@ -234,7 +234,7 @@ template <class T>
 inline void store(T* p, vf a, Tail tail) {
   store(p, a, tail.n);
 }
-// For what nobody reads soon: past the caches, without fetching the lines that it overwrites.
+// For what is not read soon: past the caches, without fetching the lines that it overwrites.
 template <class T, class Lanes>
 inline void stream(T* p, vf a, Lanes lanes) {
   store(p, a, lanes);

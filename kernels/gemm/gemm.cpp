@@ -108,9 +108,9 @@ void pack(const GemmShape& s, acc<T>* packed, const T* b) {
   }
 }
 
-// C in blocks of rows, whose part of A stays in the second level of cache while panels pass, times groups of
-// panels: a few tasks for each thread, none too small to be worth handing over. The cut changes no bit of the
-// result.
+// C in blocks of rows, whose part of A stays in the second level of cache while panels pass, times groups
+// of panels: a few tasks for each thread, none too small to be worth handing over. The cut changes no bit
+// of the result.
 struct Cut {
   static constexpr int64_t kMinRows = 84, kMinProducts = 1 << 18;
   int64_t blocks, groups = 1;

@@ -178,10 +178,10 @@ class Product {
     int found = 0;
     const cublasStatus_t status = lt.suggest(lt.handle, matmul_.p, a_.p, b_.p, d_.p, d_.p, wish.p,
                                              kMostAlgorithms, suggested_.data(), &found);
-    // NOT_SUPPORTED is the usual way to refuse, but which status a version has for an epilogue, an alignment
-    // or a pair of types that it does not know is its own affair (INVALID_VALUE, ARCH_MISMATCH,
-    // INTERNAL_ERROR), and nothing has run that could be broken. Only missing memory says nothing of the
-    // product.
+    // NOT_SUPPORTED is the usual way to refuse, but which status a version has for an epilogue, an
+    // alignment or a pair of types that it does not know is its own affair (INVALID_VALUE,
+    // ARCH_MISMATCH, INTERNAL_ERROR), and nothing has run that could be broken. Only missing memory says
+    // nothing of the product.
     if (status == CUBLAS_STATUS_ALLOC_FAILED) check(status, "asking for algorithms");
     if (status != CUBLAS_STATUS_SUCCESS) found = 0;
     suggested_.resize(static_cast<size_t>(found));
@@ -198,8 +198,8 @@ class Product {
 using Key = std::tuple<int64_t, int64_t, int64_t, bool, bool, DType, DType, float, GemmLayout::Epilogue,
                        std::array<uint32_t, 5>>;
 
-// Kept for the life of the program, and never destroyed: the library may be unloaded first. Guarded by
-// `mutex`.
+// Kept for the life of the program, and never destroyed: the library may be unloaded first.
+// Guarded by `mutex`.
 struct Products {
   std::mutex mutex;
   std::map<Key, std::unique_ptr<Product>> of;

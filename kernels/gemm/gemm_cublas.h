@@ -27,7 +27,7 @@ bool gemm_by(Cuda cuda, int algorithm, const GemmShape& shape, Out* c, const T* 
 bool gemm_bias_gelu_tanh(Cuda cuda, const GemmShape& shape, bf16* c, const bf16* a, const bf16* b,
                          const bf16* bias);
 
-// EngineConfigs that are asked for.
+// Algorithms that are asked for.
 inline constexpr int kMostAlgorithms = 8;
 #else
 template <class T, class Out>

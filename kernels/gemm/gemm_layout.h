@@ -1,9 +1,9 @@
-// A row-major matrix product in the words of cuBLASLt, which stores columns: pure functions, tested without a
-// GPU.
+// A row-major matrix product in the words of cuBLASLt, which stores columns: pure functions, tested
+// without a GPU.
 //
-// Row-major C (m, n) is, to a reader of columns, C^T (n, m), and C^T = op(B)^T op(A)^T. So cuBLASLt's first
-// operand is our b and its second our a, m and n change places, and a matrix stored without transposing stays
-// so.
+// Row-major C (m, n) is, to a reader of columns, C^T (n, m), and C^T = op(B)^T op(A)^T. So cuBLASLt's
+// first operand is our b and its second our a, m and n change places, and a matrix stored without
+// transposing stays so.
 #pragma once
 #include <optional>
 #include <string>
@@ -54,8 +54,8 @@ struct GemmPlan {
 // residual of another type than the output, an empty product.
 std::optional<GemmPlan> gemm_plan(const GemmShape& shape, DType type, DType out, const GemmFusion& fusion);
 
-// "gemm BF16>F32 384x384x50432 TN sum_a": its name in a table of choices (m x n x k, A and B transposed or
-// not).
+// "gemm BF16>F32 384x384x50432 TN sum_a": its name in a table of choices (m x n x k, A and B
+// transposed or not).
 std::string gemm_key(const GemmShape& shape, DType type, DType out, const GemmFusion& fusion);
 
 }  // namespace qfm

@@ -4,8 +4,8 @@
 namespace qfm::QFM_ISA {
 namespace {
 
-// k is cut in steps of this depth: a step of a panel and of the block's rows of A stay in the second level of
-// cache.
+// k is cut in steps of this depth: a step of a panel and of the block's rows of A stay in the second
+// level of cache.
 constexpr int64_t kDepth = 384, kCachedFloats = 160 << 10;
 
 int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }

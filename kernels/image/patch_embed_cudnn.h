@@ -23,8 +23,8 @@ bool patch_embed(Cuda, const PatchShape& shape, int64_t width, bf16* y, const bf
 bool patch_embed_by(Cuda, const PatchShape& shape, int64_t width, bf16* y, const bf16* images, const bf16* w,
                     const bf16* b);
 
-// cuDNN's deterministic suggestions for a device described by JSON; no GPU is needed. Throws Error where it
-// refuses.
+// cuDNN's deterministic suggestions for a device described by JSON; no GPU is needed. Throws Error
+// where it refuses.
 size_t build_patch_embed(const PatchShape& shape, int64_t width, const std::string& device_json);
 #endif
 

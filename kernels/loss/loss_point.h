@@ -1,5 +1,5 @@
-// The loss at one element, for both devices: its value, and its derivative in `slope`, before the mean. See
-// loss.h.
+// The loss at one element, for both devices: its value, and its derivative in `slope`, before the
+// mean. See loss.h.
 #pragma once
 #include <cmath>
 

@@ -1,4 +1,4 @@
-// Who may be whose partner, and which of two candidates is the better one: once for both devices.
+// Which photos may be matched, and which of two candidates is the better one: once for both devices.
 #pragma once
 #include "kernels/matching/matching.h"
 
@@ -19,7 +19,7 @@ struct Match {
   int64_t age = 0;
 };
 
-// A total order, so that the best does not depend on who is looked at first: smaller cosine, younger, further
+// A total order, so that the best does not depend on which is looked at first: smaller cosine, younger, further
 // on. A NaN cosine is never better.
 QFM_HD inline void take_better(Match& best, const Match& m) {
   if (m.at < 0 || m.cosine != m.cosine) return;

@@ -1,5 +1,5 @@
-// The matching memory's kernels on CUDA; the contracts are in matching.h, the rule of the search in
-// match_rule.h.
+// The matching memory's kernels on CUDA; the contracts are in matching.h, the rule of the
+// search in match_rule.h.
 //
 // Maths:  partner of i = argmin_j z_i . z_j over the j of similar score, another photo and reference;  noise
 // = the partner's tokens, permuted;  P' = P + f noise, f from the lengths sqrt(sum x^2) of both.

@@ -14,7 +14,7 @@
 namespace qfm {
 namespace {
 
-// Every thread counts all: a batch is short, and nobody waits for anybody.
+// Every thread counts all: a batch is short, and no thread waits for another.
 __global__ void __launch_bounds__(kThreads)
     match_weights_kernel(float* weight, const int32_t* partner, int64_t n) {
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;

@@ -1,5 +1,5 @@
-// Layer normalisation on CUDA, also with the residual and LayerScale before it; the contracts are in
-// layernorm.h.
+// Layer normalisation on CUDA, also with the residual and LayerScale before it; the contracts
+// are in layernorm.h.
 //
 // Maths, for a row x of n columns, with k = x[0]:
 //   d = x - k,  m = mean(d),  rstd = 1 / sqrt(mean((d - m)^2) + eps),  h = (d - m) rstd,  y = h w + b
@@ -12,15 +12,15 @@
 // Cost, for M rows in elements of e bytes (M = 256 x 197, n = 384, bf16, 3.35 TB/s):
 //   forward   reads x, writes y: 2 M n e bytes (77 MB: floor 23 us); 8 M n FLOPs, far below the memory's time
 //   backward  reads dy and x, writes dx: 3 M n e bytes (116 MB: floor 35 us); 16 M n FLOPs
-//   with residual and branch: 4 M n e forward (46 us), 6 M n e backward (69 us); by kernels of their own, 5
-//   and 9
-// So every element comes from memory once: 8, 16 or 32 lanes keep a row in registers, kPacks packs each, and
-// a warp has several rows in flight. Forward a pack is 16 bytes (384 bf16 are 3 packs for 16 lanes, 192 for
-// 8). Backward it is 4 elements (384 are 3 packs for 32 lanes): a lane sums 2 or 3 gradients for each column
-// that it has, and with 24 columns those sums left room for one block an SM. Rows that do not fit belong to a
-// warp that reads them again, from the L1 cache. For dw, db and dgamma each block adds its rows into its own
-// slice of the workspace, then a second kernel adds the slices in order: the same bits every time, without
-// atomics.
+//   with residual and branch: 4 M n e forward (46 us), 6 M n e backward (69 us); 5 and 9 by
+//   kernels of their own
+// So every element comes from memory once: 8, 16 or 32 lanes keep a row in registers, kPacks packs each,
+// and a warp has several rows in flight. Forward a pack is 16 bytes (384 bf16 are 3 packs for 16 lanes, 192
+// for 8). Backward it is 4 elements (384 are 3 packs for 32 lanes): a lane sums 2 or 3 gradients for each
+// column that it has, and with 24 columns those sums left room for one block an SM. Rows that do not fit
+// belong to a warp that reads them again, from the L1 cache. For dw, db and dgamma each block adds its rows
+// into its own slice of the workspace, then a second kernel adds the slices in order: the same bits every
+// time, without atomics.
 #include "engine/base/error.h"
 #include "kernels/norm/layernorm.cuh"
 #include "kernels/norm/layernorm.h"
@@ -104,8 +104,7 @@ __global__ void __launch_bounds__(kThreads) layernorm_forward_any_kernel(NormFor
 }
 
 // A block takes rows_per_block rows, one for L lanes at a time. The sums down its columns stay in registers,
-// each group of lanes its own, until the last row; then the block adds them up in shared memory, group after
-// group.
+// each group of lanes its own, until the last row; then the block adds them up in shared memory, group by group.
 // Packs of V elements: the sums of 4 leave registers for two blocks an SM, those of 8 (rows of 385 to 768
 // bf16) for two of half the threads.
 constexpr int kBackwardPack = 4;

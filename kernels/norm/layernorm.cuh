@@ -53,7 +53,7 @@ struct NormBackward {
   int cols;
 };
 
-// Of a row that is seen by its d = x - mean; h = (d - m) rstd.
+// Sums over a row that is given by its d = x - mean; h = (d - m) rstd.
 struct RowSums {
   float d = 0, g = 0, gd = 0;  // sums of d, of g = dy w and of g d
   template <int V, class T>

@@ -1,5 +1,5 @@
-// Layer normalisation over the last dimension: y = (x - mean) * rstd * w + b, rstd = 1 / sqrt(var + eps), var
-// biased.
+// Layer normalisation over the last dimension: y = (x - mean) * rstd * w + b, rstd = 1 / sqrt(var +
+// eps), var biased.
 //
 // Backward, with h = (x - mean) * rstd and g = dy * w:  dx = rstd * (g - mean(g) - h * mean(g h)),
 // dw = sum over rows of dy h, db = sum over rows of dy.
@@ -20,8 +20,8 @@ template <class T>
 void layernorm_forward(Cuda, T* y, acc<T>* mean, acc<T>* rstd, const T* x, const T* w, const T* b,
                        int64_t rows, int64_t cols, double eps);
 
-// Elements of acc<T> that the backward needs as workspace: partial sums of dw and db over fixed chunks of
-// rows.
+// Elements of acc<T> that the backward needs as workspace: partial sums of dw and db over fixed
+// chunks of rows.
 int64_t layernorm_workspace(int64_t rows, int64_t cols);
 
 // dx (rows, cols); dw, db (cols), overwritten.
@@ -48,9 +48,9 @@ void residual_layernorm_forward(Cuda, T* sum, T* y, acc<T>* mean, acc<T>* rstd, 
 
 // From the gradients of y and, where dsum_in is not null, of sum:
 //   dsum = layernorm's dx + dsum_in,  dx = gamma * dsum,  dgamma = sum over rows of dsum x,  dw, db as above
-// dsum (rows, cols) is the gradient of residual as well; without a gamma it is x's too, and dx, dgamma and x
-// are not looked at. Bits are those of layernorm_backward, add and layerscale_backward; on CUDA, but for
-// dgamma's.
+// dsum (rows, cols) is the gradient of residual as well; without a gamma it is x's too, and dx, dgamma
+// and x are not looked at. Bits are those of layernorm_backward, add and layerscale_backward; on CUDA,
+// but for dgamma's.
 template <class T>
 void residual_layernorm_backward(Cpu, T* dsum, T* dx, acc<T>* dgamma, acc<T>* dw, acc<T>* db, const T* dy,
                                  const T* dsum_in, const T* sum, const T* x, const T* gamma, const T* w,

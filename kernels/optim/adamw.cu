@@ -1,7 +1,7 @@
 // AdamW on CUDA; the contract is in adamw.h.
 //
-// Maths: as in adamw.h, with the fused multiply-adds of the vector code, so that equal factors give equal
-// bits.
+// Maths: as in adamw.h, with the fused multiply-adds of the vector code, so that equal factors
+// give equal bits.
 //
 // Cost, for n parameters with a bf16 copy: reads gradient, m, v and master, writes m, v, master and copy: 30
 // n bytes (ViT-S, 22 M, 3.35 TB/s: floor 0.2 ms); about 15 n FLOPs, far below the memory's time. So one

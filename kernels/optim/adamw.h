@@ -18,8 +18,8 @@ template <class T>
 void adamw(Cpu, const AdamWScalars<acc<T>>& factors, acc<T>* master, T* copy, acc<T>* m, acc<T>* v,
            const acc<T>* gradient, int64_t n);
 
-// On CUDA what changes from step to step lies in device memory, so that a step can be captured once and
-// replayed.
+// On CUDA what changes from step to step lies in device memory, so that a step can be captured
+// once and replayed.
 struct StepState {
   double lr;                    // in, from the host
   int64_t step;                 // in, from the host: t of this update, from 1

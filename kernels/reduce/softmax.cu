@@ -1,5 +1,5 @@
-// Softmax over the last dimension on CUDA; the contract is in softmax.h. The attention kernels have their
-// own.
+// Softmax over the last dimension on CUDA; the contract is in softmax.h. The attention kernels
+// have their own.
 //
 // Maths, for a row x:  y = exp(x - max x) / sum exp(x - max x);  backward  dx = y (dy - sum(dy y)).
 // Cost, for M rows of n elements of e bytes (M = 256 x 6 x 197, n = 197, bf16, 3.35 TB/s): forward 2 M n e

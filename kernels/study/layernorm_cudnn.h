@@ -14,8 +14,8 @@ namespace qfm::cudnn {
 bool layernorm_forward_by(Cuda, int64_t rows, int64_t cols, bf16* y, float* mean, float* rstd, const bf16* x,
                           const bf16* w, const bf16* b, double eps);
 
-// cuDNN's deterministic suggestions for a device described by JSON; no GPU is needed. Throws Error where it
-// refuses.
+// cuDNN's deterministic suggestions for a device described by JSON; no GPU is needed. Throws Error
+// where it refuses.
 size_t build_layernorm(int64_t rows, int64_t cols, const std::string& device_json);
 #else
 inline bool layernorm_forward_by(Cuda, int64_t, int64_t, bf16*, float*, float*, const bf16*, const bf16*,

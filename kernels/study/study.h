@@ -25,8 +25,8 @@ std::span<const Step<GemmRun>> gemm_steps();
 bool gemm_by_vendor(Cuda, int64_t m, int64_t n, int64_t k, bf16* y, const bf16* x,
                     const bf16* w);  // cuBLASLt
 
-// y (m, n) = GELU(x (m, k) w (n, k)^T + bias (n)). Steps may round the product to BF16 before the bias is
-// added.
+// y (m, n) = GELU(x (m, k) w (n, k)^T + bias (n)). Steps may round the product to BF16 before the
+// bias is added.
 using BiasGeluRun = void(Cuda, int64_t m, int64_t n, int64_t k, bf16* y, const bf16* x, const bf16* w,
                          const bf16* bias);
 std::span<const Step<BiasGeluRun>> bias_gelu_steps();

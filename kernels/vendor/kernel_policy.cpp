@@ -31,7 +31,7 @@ std::optional<Choice> choice_of(const std::string& text) {
   return Choice{true, std::atoi(number.c_str())};
 }
 
-// EngineConfigs are numbered by one version of one library for one device, so the table is good for no other.
+// Algorithms are numbered by one version of one library for one device, so the table is good for no other.
 void check_vendors([[maybe_unused]] const PolicyTable& table, [[maybe_unused]] const std::string& path) {
 #ifdef QFM_WITH_VENDORS
   if (const auto at = table.about.find("device"); at != table.about.end() && cuda::available())

@@ -15,7 +15,7 @@ struct Choice {
 };
 
 // A text file. What was measured on, `device: NAME`, `cublaslt: 13.1.0`, `cudnn: 9.19.0`; then one line an
-// operation, `KEY = own` or `KEY = vendor N`. Behind a # stands talk. Spaces around : and = do not matter.
+// operation, `KEY = own` or `KEY = vendor N`. A # begins a comment. Spaces around : and = do not matter.
 struct PolicyTable {
   std::map<std::string, std::string> about;
   std::map<std::string, Choice> choices;
@@ -53,8 +53,8 @@ Choice choose(const Key& key, bool vendor_by_rule) {
 // Error for another value than on or off.
 bool tf32_wanted();
 
-// How often the vendor has served so far: a choice of it that cannot be followed leaves the work to our own
-// kernels.
+// How often the vendor has served so far: a choice of it that cannot be followed leaves the work to
+// our own kernels.
 uint64_t vendor_calls();
 void count_vendor_call();
 

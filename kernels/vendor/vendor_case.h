@@ -23,8 +23,8 @@ bool any_vendor_failure() noexcept;
 bool vendor_failed(const std::string& name);
 
 // Waits for the device and throws its Error if that was lost: nothing can serve then. Else remembers the case
-// and says so by a notice. Inside a capture, which may be spoilt and cannot wait, it throws `error` again:
-// whoever captures runs the work by itself then.
+// and says so by a notice. Inside a capture, which may be spoilt and cannot wait, it throws `error` again, and
+// the work is run without a capture.
 void add_vendor_failure(const std::string& name, const VendorError& error);
 
 // Whether the library did it; false: our own kernel is to serve. name() names the case, run() hands it over,

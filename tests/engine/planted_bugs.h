@@ -24,7 +24,7 @@ enum class Bug {
   WrongStride,          // rows taken to be n + 1 apart
   WrongLane,            // the lane that stores the warp's sum is not the one that has it
   HalfButterfly,        // a warp sum without its last step
-  UnclearedSum,         // adds to shared memory that nobody set to zero
+  UnclearedSum,         // adds to shared memory that was not set to zero
   UnwrittenShared,      // reads a sum of a warp that the block does not have
   SharedReadOutside,    // reads past the end of a shared array
   SharedWriteOutside,   // writes there
@@ -42,7 +42,7 @@ enum class Bug {
   UnwaitedRead,           // reads without a wait
   ShortWait,              // waits until two groups are left where one may be
   Uncommitted,            // waits for groups that no commit has made
-  PrefetchPastEnd,        // starts a copy that nobody waits for
+  PrefetchPastEnd,        // starts a copy that is not waited for
   NoBarrierAfterWait,     // reads what other threads' copies brought
   NoBarrierBeforeRefill,  // overwrites a buffer that others still read
   BuffersSwapped,         // multiplies the buffer that is being filled

@@ -11,7 +11,7 @@ namespace qfm::test {
 struct AttentionCase {
   AttentionShape s;
   double spread = 1.5;  // of q and k: scores are about spread^2, the largest about 4 spread^2
-  int64_t gap = 0;      // elements that nobody may touch after each row of the packed views
+  int64_t gap = 0;      // elements not to be touched after each row of the packed views
   size_t shift = 0;     // elements off alignment
   // q and k are multiples of 1/8, so that a float holds their products exactly: a rounding of a score of 80
   // would change its probability by more than the tolerance.

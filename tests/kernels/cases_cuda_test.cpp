@@ -1,5 +1,7 @@
 // The table of kernels/cases on a GPU or in host-CUDA against the plain code: aligned and not, under several
 // schedules of host-CUDA.
+#include <array>
+
 #include "engine/cuda/cuda.h"
 #include "tests/kernels/case_runs.h"
 #include "tests/schedules.h"

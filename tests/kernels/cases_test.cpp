@@ -104,7 +104,7 @@ TEST_CASE("kernels: any number of threads gives the same bits") {
   compare_threads({1, 131, 192}, DType::BF16);
 }
 
-// Of an array that grows with the batch, image i; of another, all.
+// Image i of an array that grows with the batch; another array as a whole.
 Bytes image_of(const Bytes& x, int64_t size_alone, int64_t size, int64_t i, DType type) {
   if (size_alone == size) return x;
   const auto begin = x.begin() + i * size_alone * static_cast<int64_t>(size_of(type));

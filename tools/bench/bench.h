@@ -21,7 +21,7 @@ struct BenchOptions {
   CommonOptions common;
   std::string only, arch, output, peaks;
   int64_t batch = 0;  // 0: those of the benchmark
-  // Of train: the method's switches, as in `qfm train`.
+  // For train: the method's switches, as in `qfm train`.
   std::string match = "off";
   int64_t adversarial = 0;
   bool select = false;
@@ -37,7 +37,7 @@ struct Timing {
 };
 Timing timing_of(std::vector<double> milliseconds);
 
-// Of one call of f, by the host's clock.
+// One call of f, by the host's clock.
 template <class F>
 double milliseconds_of(F&& f) {
   using Clock = std::chrono::steady_clock;
@@ -59,11 +59,12 @@ Timing measure(F&& f) {
   return timing_of(std::move(times));
 }
 
-// Of one call of run(turn), which issues work to `device`: on a GPU by its own clock, several calls in a row;
-// on the CPU by the host's. In host-CUDA two calls by the host's clock: nobody asks how fast that is.
+// One call of run(turn), which issues work to `device`: on a GPU by its own clock, several calls in a row;
+// on the CPU by the host's. In host-CUDA two calls by the host's clock: its timings are not
+// meaningful.
 Timing time_calls(Device device, const std::function<void(size_t turn)>& run);
 
-// Of one call of f, which is done with its work when it returns, by the host's clock; in host-CUDA as above.
+// One call of f, which is done with its work when it returns, by the host's clock; in host-CUDA as above.
 Timing time_steps(Device device, const std::function<void()>& f);
 // The same of f and g in turn, so that a machine's moods meet both.
 std::pair<Timing, Timing> time_in_turn(Device device, const std::function<void()>& f,

@@ -32,11 +32,11 @@ bool multiply(const GemmShape& shape, const Tensor& c, const Tensor& a, const Te
   return served;
 }
 
-// Of a large product: by the fastest of cuBLASLt's suggestions whatever is preferred, for our own kernels are
+// The rate of a large product: by the fastest of cuBLASLt's suggestions whatever is preferred, for our own kernels are
 // held against it; by our own kernel where there is no cuBLASLt.
 void take_product_peak(Peaks& peaks, Placement where) {
   const int64_t n = cuda::keeps_time() ? 8192 : 128;
-  // Of normal numbers: zeros draw less power, which lets the clock rise.
+  // Normal numbers: zeros draw less power, which lets the clock rise.
   const ColdBuffers make(where, 1, 0);
   const Buffer a = make({n, n}), b = make({n, n}), c = make({n, n});
   const GemmShape shape{n, n, n, false, true};

@@ -25,7 +25,7 @@ struct ColdBuffers {
   // the last cache. But no more than kMostCopies: of a few numbers only the launch counts.
   static constexpr int kMostCopies = 1024;
   ColdBuffers(Placement where, double bytes, int64_t cold_bytes);
-  // Of the placement's type, or of the type it accumulates in.
+  // An array of the placement's type, or of the type it accumulates in.
   Buffer operator()(Shape shape, bool accumulator = false) const {
     return (*this)(shape, accumulator ? acc_of(where.dtype) : where.dtype);
   }

@@ -1,5 +1,5 @@
-// CUDA on a GPU, by the runtime (linked statically, so that a machine without a driver can start the
-// program).
+// CUDA on a GPU, by the runtime (linked statically, so that a machine without a driver can
+// start the program).
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>
 
@@ -44,7 +44,8 @@ const std::string& reason() {
   return text;
 }
 
-// A kernel that failed is noticed by whoever waits next. With this set every launch waits, and names its own.
+// A kernel that failed is noticed by the next call that waits. With this set every launch waits, and names
+// its own.
 bool one_at_a_time() {
   static const bool on = [] {
     const char* v = std::getenv("QFM_CUDA_SYNC");
@@ -84,7 +85,7 @@ void* allocated(cudaError_t status, void* p, const char* what) {
   return nullptr;
 }
 
-// Of the GPU that serves.
+// An attribute of the GPU that serves.
 int attribute(cudaDeviceAttr which) {
   int index = 0, value = 0;
   check(cudaGetDevice(&index), "cudaGetDevice");
@@ -177,7 +178,7 @@ void pinned_release(void* p) noexcept {
   if (cudaFreeHost(p) != cudaSuccess) cudaGetLastError();
 }
 
-// Of the kind that work on the default stream (Cuda{} of a test) waits for, and the other way round.
+// A blocking stream: it and the default stream (Cuda{} of a test) wait for each other.
 void* compute_stream() {
   static cudaStream_t stream = [] {
     cudaStream_t s = nullptr;

@@ -226,7 +226,7 @@ void Block::cp_async16(void* shared, const void* global, bool valid, Where where
     access(shared, 16, true, site_of(where));
     races_.take_off(shared, 16);
   }
-  if (late_copies_) std::memset(shared, 0xff, 16);  // nobody may look until it has landed
+  if (late_copies_) std::memset(shared, 0xff, 16);  // not to be read until it has landed
   else land(copy);
   running_->copies.push_back(copy);
 }
@@ -303,7 +303,7 @@ std::string Block::thread_list(const std::vector<size_t>& ids) const {
   return text;
 }
 
-// Nobody can go on: says who waits where. An exited lane in a collective explains most, then a barrier.
+// No thread can go on: names the waiting ones and where they wait. An exited lane in a collective explains most, then a barrier.
 std::string Block::stuck() const {
   struct Group {
     const Thread* first;

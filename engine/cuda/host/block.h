@@ -115,7 +115,7 @@ class Block {
   RaceDetector races_;
 };
 
-// Of this OS thread.
+// The block running on this OS thread.
 extern thread_local Block block;
 // The same, while it runs; else null.
 extern constinit thread_local Block* running_block;

@@ -17,7 +17,7 @@
 #endif
 
 // The calling convention lets a call destroy every register but these six, so nothing else needs to be kept.
-// A jump, not ret: the processor would predict that ret goes back to whoever called last.
+// A jump, not ret: the processor would predict that ret goes back to the last caller.
 extern "C" void qfm_switch_stack(void** save, void* load);
 asm(R"(
 .text

@@ -41,7 +41,7 @@ struct Fiber {
   static void entered(Fiber& from);
 };
 
-// Leaves the running flow in `from` and goes on with `to`; returns when somebody switches back. last: the
+// Leaves the running flow in `from` and goes on with `to`; returns when it is switched back to. last: the
 // running flow ends here and is never switched to again.
 void switch_fiber(Fiber& from, Fiber& to, bool last = false);
 

@@ -25,15 +25,15 @@ struct dim3 {
   unsigned x, y, z;
   constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
-// Of the running fiber.
+// The running fiber's.
 inline constinit thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace qfm::host_cuda {
 
 using Where = std::source_location;
 
-// A kernel that this program can launch. Each lists itself before main, so that tests can ask which never
-// ran.
+// A kernel that this program can launch. Each lists itself before main, so that tests can ask
+// which never ran.
 struct Kernel {
   const char* signature;  // of a function, with "kernel = NAME" in it
   std::atomic<int64_t> launches = 0;

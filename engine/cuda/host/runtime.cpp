@@ -1,5 +1,5 @@
 // CUDA's streams, events and graphs where host/language.h runs the kernels. The compute stream does its work at
-// once; other streams do theirs when somebody must wait for it.
+// once; other streams do theirs when it is waited for.
 #include <cstdlib>
 #include <cstring>
 #include <deque>

@@ -63,9 +63,9 @@ class RaceDetector {
     uint32_t clock : 21 = 0;  // 0: none
     Site site = 0;
   };
-  // A write is ordered after all accesses before it, or a race was found: the last one is enough. Of the
-  // reads after it two are kept, of different blocks or warps if there are such: a later write races with one
-  // of them if it races with any.
+  // A write is ordered after all accesses before it, or a race was found: the last one is enough. Two of the
+  // reads after it are kept, by different blocks or warps if there are such: a later write races with one of
+  // them if it races with any.
   struct Cell {
     Record write, reads[2];
   };
@@ -87,8 +87,8 @@ class RaceDetector {
 
   uint64_t launch_ = 0;
   uint32_t block_ = 0;
-  // Every barrier and __syncwarp of the block is a tick. Of a thread: its last one, and up to when it has
-  // seen what the lanes of its warp did.
+  // Every barrier and __syncwarp of the block is a tick. Each thread has its last one, and the tick up to which
+  // it has seen what the lanes of its warp did.
   uint32_t time_ = 0, barrier_time_ = 0;
   std::vector<uint32_t> clocks_;
   std::vector<std::array<uint32_t, 32>> seen_;

@@ -34,8 +34,8 @@ uintptr_t load_address() {
   return address;
 }
 
-// Of the functions inlined at the address, innermost first, the first that is not of engine/base: a kernel's
-// line rather than that of load().
+// The innermost function inlined at the address that is not of engine/base: a kernel's line rather than that
+// of load().
 std::string source_line(Site offset) {
   char program[4096] = {}, line[4096];
   if (readlink("/proc/self/exe", program, sizeof program - 1) < 0) return "";
