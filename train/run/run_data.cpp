@@ -4,11 +4,10 @@
 #include <tuple>
 
 #include "engine/base/error.h"
-#include "engine/base/prefetch.h"
 #include "engine/base/sha256.h"
 #include "engine/base/threads.h"
 #include "train/data/split.h"
-#include "train/image/decode.h"
+#include "train/image/photo_stream.h"
 
 namespace qfm {
 
@@ -60,19 +59,12 @@ std::vector<double> targets_of(const Dataset& set, const Dataset& train, bool sc
 void check_photos(const std::vector<std::string>& paths,
                   const std::function<void(int64_t, int64_t)>& report) {
   const auto count = static_cast<int64_t>(paths.size());
-  Prefetch<std::string> reasons(0, count, threads(), 4 * threads(), [&](int64_t i) -> std::string {
-    try {
-      decode_image(paths[static_cast<size_t>(i)]);
-      return "";
-    } catch (const Error& error) {
-      return error.what();
-    }
-  });
+  PhotoStream photos(paths, {.workers = threads(), .on_image = [](int64_t, Image& image) { image = {}; }});
   std::string first;
   int64_t bad = 0;
   for (int64_t i = 0; i < count; ++i) {
-    const std::string reason = reasons.next();
-    if (!reason.empty() && bad++ == 0) first = reason;
+    const std::string reason = photos.next().error;
+    if (!reason.empty() && bad++ == 0) first = paths[static_cast<size_t>(i)] + ": " + reason;
     if (report) report(i + 1, count);
   }
   QFM_CHECK(bad == 0, first, bad > 1 ? concat(" (and ", bad - 1, " more bad photos of ", count, ")") : "");
