@@ -7,53 +7,127 @@
 #include "engine/base/error.h"
 #include "tools/cli/charts.h"
 #include "tools/cli/console.h"
-#include "tools/experiment/comparison.h"
 #include "train/metrics/metrics.h"
 #include "train/metrics/paired_tests.h"
 
 namespace qfm {
 namespace {
 
-using Kind = Block::Kind;
+constexpr size_t kPairsForP = 6;  // fewer cannot reach p < 0.05 whatever their signs
+constexpr double kSignificant = 0.05;
+
+using Rows = std::vector<std::vector<std::string>>;
+using Runs = std::vector<const RunResult*>;
+using Figure = std::optional<double> (*)(const RunResult&);
+
+std::optional<double> srcc_of(const RunResult& r) { return r.srcc; }
+
+// The figures that are defined; scores that are all equal have no correlation.
+std::vector<double> values_of(const Runs& runs, Figure figure) {
+  std::vector<double> values;
+  for (const auto* r : runs)
+    if (const auto value = figure(*r)) values.push_back(*value);
+  return values;
+}
 
 std::string label_of(const ExperimentVariant& v) {
   return v.name + (v.truncated_schedule ? " (truncated)" : "");
 }
 
-// Figures of the protocol that looks at the tested photos say so wherever they stand.
-std::string protocol_label(const Experiment& e) { return e.protocol == "paper" ? ", protocol paper" : ""; }
+const char* plural(size_t n) { return n == 1 ? "" : "s"; }
 
-std::string heading(const Experiment& e, size_t finished) {
-  std::string text = format("%zu of %zu runs. Protocol %s", finished, runs_of(e).size(), e.protocol.c_str());
-  text += e.protocol == "paper" ? " (the best epoch is chosen on the part that it is measured on)"
-                                : " (the last epoch)";
-  text += "; crops " + e.crops +
-          ". Figures are medians over seeds (least to greatest), all variants on the same splits and seeds.";
-  if (std::any_of(e.variants.begin(), e.variants.end(), [](auto& v) { return v.truncated_schedule; }))
-    text +=
-        " Truncated: the warm-up was longer than the first step of the learning rate's curve, so the run "
-        "learnt at lower rates than the curve's.";
-  return text;
+// "+0.0205", to four decimals; never "-0.0000".
+std::string difference_text(double value) { return format("%+.4f", std::round(value * 1e4) / 1e4 + 0.0); }
+
+// One table: a data set at a share of its labels.
+struct TableRuns {
+  const Experiment& experiment;
+  const std::vector<RunResult>& results;
+  const ExperimentData& data;
+  double share;
+
+  // null: there is no such run yet.
+  const RunResult* find(const std::string& variant, int64_t seed) const {
+    for (const RunResult& r : results)
+      if (r.data == data.name && r.label_share == share && r.variant == variant && r.seed == seed) return &r;
+    return nullptr;
+  }
+  // By seed, in the order of the experiment's seeds.
+  Runs of(const std::string& variant) const {
+    Runs runs;
+    for (int64_t seed : experiment.seeds)
+      if (const auto* r = find(variant, seed)) runs.push_back(r);
+    return runs;
+  }
+};
+
+// ---- a variant against the baseline ----
+
+// Ends the sentence before it.
+std::string verdict(const std::vector<double>& differences) {
+  if (differences.size() < kPairsForP) return ". Exploratory: too few pairs for a p-value.";
+  const auto test = wilcoxon(differences);
+  if (!test) return ". All pairs are equal.";
+  const char* word = test->p >= kSignificant   ? "no difference shown"
+                     : median(differences) > 0 ? "better"
+                                               : "worse";
+  return format("; Wilcoxon signed ranks, two-sided, p = %.4f: %s.", test->p, word);
 }
 
-// ---- cells ----
-
-// Median (least to greatest).
-std::string figure_text(const std::vector<double>& values, const char* shape) {
-  if (values.empty()) return "-";
-  std::string text = format(shape, median(values));
-  if (values.size() < 2) return text;
-  const auto [least, most] = std::minmax_element(values.begin(), values.end());
-  return text + " (" + format(shape, *least) + " to " + format(shape, *most) + ")";
+// SRCC of the pairs of one seed: their median difference, how it varies, the test.
+std::string comparison(const TableRuns& table, const std::string& variant) {
+  std::vector<double> differences;
+  PairedRuns photos;
+  size_t undefined = 0;
+  for (const RunResult* r : table.of(variant)) {
+    const RunResult* b = table.find(table.experiment.baseline, r->seed);
+    if (!b || r->split != b->split) continue;
+    if (r->srcc && b->srcc) differences.push_back(*r->srcc - *b->srcc);
+    else ++undefined;
+    if (!r->srcc || !b->srcc || r->labels.empty() || b->labels.empty()) continue;
+    photos.a.push_back(r->scores), photos.b.push_back(b->scores), photos.labels.push_back(r->labels);
+  }
+  const std::string who = variant + " against " + table.experiment.baseline + ": ";
+  std::string left_out;
+  if (undefined) left_out = format("%zu pair%s left out, the SRCC undefined", undefined, plural(undefined));
+  if (differences.empty()) return who + (undefined ? left_out : "no pair of runs yet") + ".";
+  const auto [least, most] = std::minmax_element(differences.begin(), differences.end());
+  std::string text =
+      who + "SRCC " + difference_text(median(differences)) +
+      format(" (median of %zu paired run%s, from ", differences.size(), plural(differences.size())) +
+      difference_text(*least) + " to " + difference_text(*most) + ")";
+  if (undefined) text += "; " + left_out;
+  if (photos.a.empty()) text += "; the photos' labels are not at hand";
+  else if (const auto between = paired_bootstrap(photos, srcc, 0))
+    text += "; drawing the photos anew, 95% of the medians lie from " + difference_text(between->low) +
+            " to " + difference_text(between->high);
+  return text + verdict(differences);
 }
 
-// Says how many of the runs have no such figure.
-std::string figure_text(const std::vector<const RunResult*>& runs, Figure figure, const char* shape) {
-  const auto values = values_of(runs, figure);
+// ---- tables ----
+
+struct Column {
+  const char *name, *shape;
+  Figure figure;
+};
+constexpr Column kColumns[] = {
+    {"SRCC", "%.4f", srcc_of},
+    {"PLCC", "%.4f", [](const RunResult& r) { return r.plcc; }},
+    {"PLCC mapped", "%.4f", [](const RunResult& r) { return r.plcc_mapped; }},
+    {"KRCC", "%.4f", [](const RunResult& r) { return r.krcc; }},
+    {"RMSE mapped", "%.2f", [](const RunResult& r) { return r.rmse_mapped; }},
+    {"minutes a run", "%.1f", [](const RunResult& r) { return std::optional(r.seconds / 60); }}};
+
+// "MEDIAN (LEAST to GREATEST), 2 of 4 undefined".
+std::string figure_text(const Runs& runs, const Column& column) {
+  const auto values = values_of(runs, column.figure);
   const size_t undefined = runs.size() - values.size();
-  if (undefined == 0) return figure_text(values, shape);
-  if (values.empty()) return "undefined";
-  return figure_text(values, shape) + format(", %zu of %zu undefined", undefined, runs.size());
+  if (values.empty()) return undefined ? "undefined" : "-";
+  std::string text = format(column.shape, median(values));
+  const auto [least, most] = std::minmax_element(values.begin(), values.end());
+  if (values.size() > 1)
+    text += " (" + format(column.shape, *least) + " to " + format(column.shape, *most) + ")";
+  return text + (undefined ? format(", %zu of %zu undefined", undefined, runs.size()) : "");
 }
 
 std::string published_text(const ExperimentData& data, const std::string& variant) {
@@ -63,6 +137,21 @@ std::string published_text(const ExperimentData& data, const std::string& varian
   return part(found->second.srcc) + " / " + part(found->second.plcc);
 }
 
+// A row a variant: medians over the seeds.
+Rows variant_rows(const TableRuns& t) {
+  Rows rows{{"variant", "runs"}};
+  for (const auto& column : kColumns) rows[0].push_back(column.name);
+  if (!t.data.published.empty()) rows[0].push_back("published SRCC / PLCC");
+  for (const auto& v : t.experiment.variants) {
+    const Runs runs = t.of(v.name);
+    std::vector<std::string> row{label_of(v), format("%zu of %zu", runs.size(), t.experiment.seeds.size())};
+    for (const auto& column : kColumns) row.push_back(figure_text(runs, column));
+    if (!t.data.published.empty()) row.push_back(published_text(t.data, v.name));
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
 // "0.7280 (+0.0205)": the SRCC of `r` and its difference to the baseline's on the same split.
 std::string split_cell(const RunResult* r, const RunResult* baseline) {
   if (!r) return "-";
@@ -70,37 +159,6 @@ std::string split_cell(const RunResult* r, const RunResult* baseline) {
   const std::string text = format("%.4f", *r->srcc);
   if (!baseline || r == baseline || !baseline->srcc || r->split != baseline->split) return text;
   return text + " (" + difference_text(*r->srcc - *baseline->srcc) + ")";
-}
-
-// ---- tables ----
-
-struct Column {
-  const char *name, *shape;
-  Figure figure;
-};
-constexpr Column kColumns[] = {{"SRCC", "%.4f", &RunResult::srcc},
-                               {"PLCC", "%.4f", &RunResult::plcc},
-                               {"PLCC mapped", "%.4f", &RunResult::plcc_mapped},
-                               {"KRCC", "%.4f", &RunResult::krcc},
-                               {"RMSE mapped", "%.2f", &RunResult::rmse_mapped}};
-
-// A row a variant: medians over the seeds.
-Rows variant_rows(const TableRuns& t) {
-  Rows rows{{"variant", "runs"}};
-  for (const auto& column : kColumns) rows[0].push_back(column.name);
-  rows[0].push_back("minutes a run");
-  if (!t.data.published.empty()) rows[0].push_back("published SRCC / PLCC");
-  for (const auto& v : t.experiment.variants) {
-    const auto runs = t.of(v.name);
-    std::vector<double> minutes;
-    for (const auto* r : runs) minutes.push_back(r->seconds / 60);
-    auto& row = rows.emplace_back();
-    row = {label_of(v), format("%zu of %zu", runs.size(), t.experiment.seeds.size())};
-    for (const auto& column : kColumns) row.push_back(figure_text(runs, column.figure, column.shape));
-    row.push_back(figure_text(minutes, "%.1f"));
-    if (!t.data.published.empty()) row.push_back(published_text(t.data, v.name));
-  }
-  return rows;
 }
 
 // A row a seed and label share that has a run: SRCC of every variant and its difference to the baseline.
@@ -122,41 +180,35 @@ Rows split_rows(const Experiment& e, const std::vector<RunResult>& results, cons
   return rows;
 }
 
-// Every split once, with the seeds that drew it: "seed 0, 3".
-std::vector<std::pair<std::string, std::string>> splits_of(const TableRuns& t) {
-  std::vector<std::pair<std::string, std::string>> splits;
-  for (int64_t seed : t.experiment.seeds) {
-    std::set<std::string> seen;
-    for (const auto& v : t.experiment.variants)
-      if (const auto* r = t.find(v.name, seed)) seen.insert(r->split);
-    for (const auto& hash : seen) {
-      const auto at = std::find_if(splits.begin(), splits.end(), [&](auto& s) { return s.first == hash; });
-      if (at == splits.end()) splits.emplace_back(hash, concat("seed ", seed));
-      else at->second += concat(", ", seed);
-    }
-  }
-  return splits;
-}
-
-// Every variant against the baseline, in words; then the splits' hashes with their seeds.
+// Every variant against the baseline; then every split once, with the seeds that drew it.
 Rows remarks(const TableRuns& t) {
   Rows lines;
   for (const auto& v : t.experiment.variants)
     if (v.name != t.experiment.baseline) lines.push_back({comparison(t, v.name)});
-  const auto splits = splits_of(t);
-  for (const auto& [hash, seeds] : splits)
-    lines.push_back({"Split (SHA-256) " + hash + ": " + (splits.size() == 1 ? "all runs" : seeds) + "."});
+  std::vector<std::pair<std::string, std::vector<int64_t>>> splits;  // hash, seeds
+  for (int64_t seed : t.experiment.seeds)
+    for (const auto& v : t.experiment.variants) {
+      const RunResult* r = t.find(v.name, seed);
+      if (!r) continue;
+      auto at = std::find_if(splits.begin(), splits.end(), [&](auto& s) { return s.first == r->split; });
+      if (at == splits.end()) at = splits.insert(at, {r->split, {}});
+      if (at->second.empty() || at->second.back() != seed) at->second.push_back(seed);
+    }
+  for (const auto& [hash, seeds] : splits) {
+    std::string drawn_by = concat("seed ", seeds[0]);
+    for (size_t i = 1; i < seeds.size(); ++i) drawn_by += concat(", ", seeds[i]);
+    lines.push_back({"Split (SHA-256) " + hash + ": " + (splits.size() == 1 ? "all runs" : drawn_by) + "."});
+  }
   return lines;
 }
 
 // ---- charts ----
 
 // The run of the middle SRCC; null: none has one.
-const RunResult* typical(std::vector<const RunResult*> runs) {
+const RunResult* typical(Runs runs) {
   std::erase_if(runs, [](const RunResult* r) { return !r->srcc; });
-  if (runs.empty()) return nullptr;
   std::sort(runs.begin(), runs.end(), [](auto* a, auto* b) { return *a->srcc < *b->srcc; });
-  return runs[runs.size() / 2];
+  return runs.empty() ? nullptr : runs[runs.size() / 2];
 }
 
 // Predictions against labels, with the fitted logistic curve.
@@ -164,17 +216,16 @@ std::string scatter_figure(const std::string& variant, const RunResult& r) {
   std::vector<ChartPoint> points;
   for (size_t i = 0; i < r.scores.size(); ++i) points.push_back({r.scores[i], r.labels[i]});
   const auto fit = points.size() >= 2 ? fit_logistic(r.scores, r.labels) : std::nullopt;
-  return "<figure><figcaption>" + escaped(variant) + format(", seed %lld", static_cast<long long>(r.seed)) +
-         "</figcaption>" + scatter_chart(points, fit ? std::function<double(double)>(*fit) : nullptr) +
-         "</figure>\n";
+  return "<figure><figcaption>" + escaped(variant) + concat(", seed ", r.seed, "</figcaption>") +
+         scatter_chart(points, fit ? std::function<double(double)>(*fit) : nullptr) + "</figure>\n";
 }
 
 std::string charts(const TableRuns& t) {
   std::vector<Series> srccs, losses;
   std::string plots;
   for (const auto& v : t.experiment.variants) {
-    const auto runs = t.of(v.name);
-    srccs.push_back({v.name, values_of(runs, &RunResult::srcc)});
+    const Runs runs = t.of(v.name);
+    srccs.push_back({v.name, values_of(runs, srcc_of)});
     if (const size_t none = runs.size() - srccs.back().values.size())
       srccs.back().name += format(" (%zu undefined)", none);
     const RunResult* r = typical(runs);
@@ -187,117 +238,108 @@ std::string charts(const TableRuns& t) {
          (plots.empty() ? "" : "<h3>Predictions of that run, with the fitted logistic curve</h3>\n" + plots);
 }
 
-// ---- printers ----
+// ---- printing ----
 
-std::string markdown_table(const Rows& rows) {
-  std::string text;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    for (const auto& cell : rows[i]) text += "| " + cell + " ";
-    text += "|\n";
-    if (i > 0) continue;
-    for (size_t c = 0; c < rows[0].size(); ++c) text += "|---";
-    text += "|\n";
+struct Around {
+  const char *before, *after;
+};
+// What stands around each part of a report.
+struct Markup {
+  Around blocks[6];  // by Block::Kind
+  Around row, head, cell, item;
+  const char* rule;  // under each head
+  std::string (*text)(const std::string&);
+};
+const Markup kMarkdown{
+    {{"# ", "\n\n"}, {"\n## ", "\n\n"}, {"\n### ", "\n\n"}, {"", "\n"}, {"", ""}, {"\n", ""}},
+    {"", "|\n"},
+    {"| ", " "},
+    {"| ", " "},
+    {"- ", "\n"},
+    "|---",
+    [](const std::string& text) { return text; }};
+const Markup kHtml{{{"<h1>", "</h1>\n"},
+                    {"<h2>", "</h2>\n"},
+                    {"<h3>", "</h3>\n"},
+                    {"<p>", "</p>\n"},
+                    {"<table class=\"figures\">\n", "</table>\n"},
+                    {"<ul>\n", "</ul>\n"}},
+                   {"<tr>", "</tr>\n"},
+                   {"<th>", "</th>"},
+                   {"<td>", "</td>"},
+                   {"<li>", "</li>\n"},
+                   "",
+                   escaped};
+
+std::string printed(const Block& block, const Markup& m) {
+  std::string text = m.blocks[block.kind].before + m.text(block.text);
+  for (size_t i = 0; i < block.rows.size(); ++i) {
+    const bool table = block.kind == Block::Table;
+    const Around row = table ? m.row : Around{"", ""}, cell = !table ? m.item : i == 0 ? m.head : m.cell;
+    text += row.before;
+    for (const auto& words : block.rows[i]) text += cell.before + m.text(words) + cell.after;
+    text += row.after;
+    if (!table || i > 0 || !*m.rule) continue;
+    for (size_t c = 0; c < block.rows[0].size(); ++c) text += m.rule;
+    text += row.after;
   }
+  return text + m.blocks[block.kind].after;
+}
+
+std::string heading(const Experiment& e, size_t finished) {
+  std::string text = format("%zu of %zu runs. Protocol %s", finished, runs_of(e).size(), e.protocol.c_str());
+  text += e.protocol == "paper" ? " (the best epoch is chosen on the part that it is measured on)"
+                                : " (the last epoch)";
+  text += "; crops " + e.crops +
+          ". Figures are medians over seeds (least to greatest), all variants on the same splits and seeds.";
+  if (std::any_of(e.variants.begin(), e.variants.end(), [](auto& v) { return v.truncated_schedule; }))
+    text +=
+        " Truncated: the warm-up was longer than the first step of the learning rate's curve, so the run "
+        "learnt at lower rates than the curve's.";
   return text;
-}
-
-std::string html_table(const Rows& rows) {
-  std::string text = "<table class=\"figures\">\n";
-  for (size_t i = 0; i < rows.size(); ++i) {
-    text += "<tr>";
-    for (const auto& cell : rows[i])
-      text += (i == 0 ? "<th>" : "<td>") + escaped(cell) + (i == 0 ? "</th>" : "</td>");
-    text += "</tr>\n";
-  }
-  return text + "</table>\n";
-}
-
-std::string list(const Rows& rows, const std::string& before, const std::string& after,
-                 std::string (*shown)(const std::string&)) {
-  std::string text;
-  for (const auto& row : rows) text += before + shown(row[0]) + after;
-  return text;
-}
-
-std::string markdown(const Block& b) {
-  switch (b.kind) {
-    case Kind::Title:
-      return "# " + b.text + "\n\n";
-    case Kind::Section:
-      return "\n## " + b.text + "\n\n";
-    case Kind::Subsection:
-      return "\n### " + b.text + "\n\n";
-    case Kind::Paragraph:
-      return b.text + "\n";
-    case Kind::Table:
-      return markdown_table(b.rows);
-    case Kind::List:
-      return "\n" + list(b.rows, "- ", "\n", [](const std::string& s) { return s; });
-    case Kind::Charts:
-      return "";
-  }
-  return "";
-}
-
-std::string html(const Block& b) {
-  const std::string text = escaped(b.text);
-  switch (b.kind) {
-    case Kind::Title:
-      return "<h1>" + text + "</h1>\n";
-    case Kind::Section:
-      return "<h2>" + text + "</h2>\n";
-    case Kind::Subsection:
-      return "<h3>" + text + "</h3>\n";
-    case Kind::Paragraph:
-      return "<p>" + text + "</p>\n";
-    case Kind::Table:
-      return html_table(b.rows);
-    case Kind::List:
-      return "<ul>\n" + list(b.rows, "<li>", "</li>\n", escaped) + "</ul>\n";
-    case Kind::Charts:
-      return b.text;
-  }
-  return "";
 }
 
 }  // namespace
 
 std::vector<Block> experiment_report(const Experiment& e, const std::vector<RunResult>& results) {
-  std::vector<Block> report{{Kind::Title, e.name}, {Kind::Paragraph, heading(e, results.size())}};
+  // Figures of the protocol that looks at the tested photos say so wherever they stand.
+  const std::string protocol = e.protocol == "paper" ? ", protocol paper" : "";
+  std::vector<Block> report{{Block::Title, e.name}, {Block::Paragraph, heading(e, results.size())}};
   std::set<std::string> origins;
   for (const auto& r : results)
     if (const std::string o = "Made by qfm " + r.version + " " + r.commit + "."; origins.insert(o).second)
-      report.push_back({Kind::Paragraph, o});
+      report.push_back({Block::Paragraph, o});
   for (const auto& data : e.data) {
     for (double share : e.label_shares) {
       const TableRuns t{e, results, data, share};
-      const bool part = e.label_shares.size() > 1 || share < 1;
-      report.push_back(
-          {Kind::Section, data.name + (part ? format(", %g%% of the training labels", 100 * share) : "") +
-                              protocol_label(e)});
-      report.push_back({Kind::Table, "", variant_rows(t)});
-      report.push_back({Kind::List, "", remarks(t)});
-      report.push_back({Kind::Charts, charts(t)});
+      std::string title = data.name;
+      if (e.label_shares.size() > 1 || share < 1)
+        title += format(", %g%% of the training labels", 100 * share);
+      report.push_back({Block::Section, title + protocol});
+      report.push_back({Block::Table, "", variant_rows(t)});
+      report.push_back({Block::List, "", remarks(t)});
+      report.push_back({Block::Charts, charts(t)});
     }
-    const auto rows = split_rows(e, results, data);
+    const Rows rows = split_rows(e, results, data);
     if (rows.size() < 2) continue;
-    report.push_back({Kind::Subsection, data.name + ": SRCC of each seed (difference to " + e.baseline + ")" +
-                                            protocol_label(e)});
-    report.push_back({Kind::Table, "", rows});
+    report.push_back(
+        {Block::Subsection, data.name + ": SRCC of each seed (difference to " + e.baseline + ")" + protocol});
+    report.push_back({Block::Table, "", rows});
   }
   return report;
 }
 
 std::string markdown(const std::vector<Block>& report) {
   std::string text;
-  for (const Block& block : report) text += markdown(block);
+  for (const Block& block : report)
+    if (block.kind != Block::Charts) text += printed(block, kMarkdown);
   return text;
 }
 
 std::string html(const std::vector<Block>& report) {
   std::string page = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>" +
                      escaped(report.front().text) + "</title>\n" + page_style() + "</head><body>\n";
-  for (const Block& block : report) page += html(block);
+  for (const Block& block : report) page += block.kind == Block::Charts ? block.text : printed(block, kHtml);
   return page + "</body></html>\n";
 }
 

@@ -1,5 +1,5 @@
-// The report of `qfm experiment`: tables with a row a variant, published figures in a column of their own,
-// the differences to the baseline in words.
+// The report of `qfm experiment`: a row a variant, published figures in a column of their own, the
+// differences to the baseline in words.
 #pragma once
 #include <string>
 #include <vector>
@@ -8,13 +8,12 @@
 
 namespace qfm {
 
-using Rows = std::vector<std::vector<std::string>>;  // the first row names the columns
-
-// What a report is made of, in order; markdown() and html() print it.
+// What a report is made of, in order.
 struct Block {
-  enum class Kind { Title, Section, Subsection, Paragraph, Table, List, Charts } kind;
+  enum Kind { Title, Section, Subsection, Paragraph, Table, List, Charts } kind;
   std::string text = {};  // Charts: HTML, which Markdown leaves out
-  Rows rows = {};         // Table; List: one cell a row
+  std::vector<std::vector<std::string>> rows =
+      {};  // Table: the first one names the columns; List: a cell each
 };
 
 // Everything computed from `results`, as far as they go: "n of N". What needs labels is left out of runs
@@ -22,7 +21,6 @@ struct Block {
 std::vector<Block> experiment_report(const Experiment& experiment, const std::vector<RunResult>& results);
 
 std::string markdown(const std::vector<Block>& report);
-// One self-contained file.
-std::string html(const std::vector<Block>& report);
+std::string html(const std::vector<Block>& report);  // one self-contained file
 
 }  // namespace qfm

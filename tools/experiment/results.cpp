@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <sstream>
+#include <type_traits>
 
 #include "engine/base/error.h"
 #include "engine/base/io.h"
@@ -12,46 +13,48 @@
 namespace qfm {
 namespace {
 
-enum class Member { Needed, Younger };  // Younger: lines of earlier versions lack it
-
-// f(name, value, member) for the members of a line, in its order.
+// f(name, member) for the figures of a line and of the metrics of `qfm eval`.
 template <class Result, class F>
-void for_members(Result& r, F&& f) {
-  const auto needed = Member::Needed, younger = Member::Younger;
-  f("id", r.id, needed), f("key", r.key, needed), f("inputs", r.inputs, younger);
-  f("data", r.data, needed), f("variant", r.variant, needed), f("label_share", r.label_share, needed);
-  f("seed", r.seed, needed), f("split_sha256", r.split, needed);
-  f("protocol", r.protocol, younger), f("crops", r.crops, younger);
-  f("version", r.version, needed), f("commit", r.commit, needed);
-  f("srcc", r.srcc, needed), f("plcc", r.plcc, needed), f("plcc_mapped", r.plcc_mapped, needed);
-  f("krcc", r.krcc, needed), f("rmse_mapped", r.rmse_mapped, needed), f("seconds", r.seconds, needed);
-  f("losses", r.losses, needed), f("scores", r.scores, needed), f("schedule", r.schedule, younger);
+void for_figures(Result& r, F&& f) {
+  f("srcc", r.srcc), f("plcc", r.plcc), f("plcc_mapped", r.plcc_mapped);
+  f("krcc", r.krcc), f("rmse_mapped", r.rmse_mapped);
+}
+
+// f(name, member) for the members of a line, in its order; young(name, member) where lines of earlier
+// versions lack it.
+template <class Result, class F, class Young>
+void for_members(Result& r, F&& f, Young&& young) {
+  f("id", r.id), f("key", r.key), young("inputs", r.inputs), f("data", r.data), f("variant", r.variant);
+  f("label_share", r.label_share), f("seed", r.seed), f("split_sha256", r.split);
+  young("protocol", r.protocol), young("crops", r.crops), f("version", r.version), f("commit", r.commit);
+  for_figures(r, f), f("seconds", r.seconds), f("losses", r.losses), f("scores", r.scores);
+  young("schedule", r.schedule);
 }
 
 template <class T>
-Json json_value(const T& value) {
-  return value;
+void take(const Json& value, T& to) {
+  value.get_to(to);
 }
-Json json_value(const std::optional<double>& value) { return as_json(value); }
-
-template <class T>
-void take(const Json& from, T& to) {
-  from.get_to(to);
-}
-void take(const Json& from, std::optional<double>& to) {
-  if (!from.is_null()) to = from.get<double>();
+void take(const Json& value, std::optional<double>& to) {
+  if (!value.is_null()) to = value.get<double>();
 }
 
 RunResult result_from(const std::string& text) {
   const Json line = Json::parse(text);
   RunResult result;
-  for_members(result, [&](const char* name, auto& value, Member member) {
-    if (member == Member::Needed || line.contains(name)) take(line.at(name), value);
-  });
+  for_members(
+      result, [&](const char* name, auto& to) { take(line.at(name), to); },
+      [&](const char* name, auto& to) {
+        if (line.contains(name)) take(line.at(name), to);
+      });
   return result;
 }
 
 }  // namespace
+
+void take_figures(const Json& metrics, RunResult& result) {
+  for_figures(result, [&](const char* name, auto& to) { take(metrics.at(name), to); });
+}
 
 std::vector<RunResult> read_results(const std::string& path) {
   std::vector<RunResult> results;
@@ -70,7 +73,11 @@ void cut_last_line(const std::string& path) {
 
 void append_result(const std::string& path, const RunResult& result) {
   Json line;
-  for_members(result, [&](const char* name, const auto& value, Member) { line[name] = json_value(value); });
+  const auto put = [&](const char* name, const auto& value) {
+    if constexpr (std::is_same_v<decltype(value), const std::optional<double>&>) line[name] = as_json(value);
+    else line[name] = value;
+  };
+  for_members(result, put, put);
   if (result.schedule.empty()) line.erase("schedule");
   const FileDescriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
   write_all(file, to_line(line), path);

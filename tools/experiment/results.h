@@ -27,6 +27,9 @@ struct RunResult {
   std::vector<double> labels;
 };
 
+// The figures in the "metrics" of `qfm eval -o FILE.json`.
+void take_figures(const Json& metrics, RunResult& result);
+
 // The lines of a results.jsonl, without one that a crash cut short. Throws Error "PATH: line 3: reason".
 std::vector<RunResult> read_results(const std::string& path);
 // Cuts off what follows the last line end: the line that a crash cut short.

@@ -1,9 +1,17 @@
 #include "tools/experiment/runner.h"
 
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <list>
@@ -14,7 +22,6 @@
 #include "engine/base/sha256.h"
 #include "tools/cli/console.h"
 #include "tools/cli/version.h"
-#include "tools/experiment/child.h"
 #include "train/data/manifest.h"
 #include "train/image/photo_files.h"
 #include "train/loop/batch_stream.h"
@@ -50,14 +57,10 @@ std::string settings_of(const TrainConfig& config) {
 
 // What `qfm eval` measured.
 RunResult result_of(const std::string& report) {
-  const Json tested = Json::parse(read_text(report)), &m = tested.at("metrics");
-  const auto figure = [&](const char* key) {
-    return m.at(key).is_null() ? std::nullopt : std::optional(m.at(key).get<double>());
-  };
+  const Json tested = Json::parse(read_text(report));
   RunResult r;
   r.version = version(), r.commit = commit();
-  r.srcc = figure("srcc"), r.plcc = figure("plcc"), r.plcc_mapped = figure("plcc_mapped");
-  r.krcc = figure("krcc"), r.rmse_mapped = figure("rmse_mapped");
+  take_figures(tested.at("metrics"), r);
   for (const Json& photo : tested.at("photos")) r.scores.push_back(photo.at("score"));
   return r;
 }
@@ -75,22 +78,52 @@ std::vector<double> losses_of(const std::string& log) {
 // The updates that a log, which may be growing, says were made; 0: none yet. Only its end is read.
 int64_t last_step(const std::string& log) {
   std::ifstream file(log, std::ios::binary | std::ios::ate);
-  const std::streamoff size = file ? static_cast<std::streamoff>(file.tellg()) : 0;
-  file.seekg(std::max<std::streamoff>(0, size - 4096));
+  if (!file) return 0;
+  file.seekg(std::max<std::streamoff>(0, static_cast<std::streamoff>(file.tellg()) - 4096));
   std::string tail{std::istreambuf_iterator<char>(file), {}};
-  tail.resize(tail.rfind('\n') == std::string::npos ? 0 : tail.rfind('\n'));
-  while (!tail.empty()) {
-    const size_t before = tail.rfind('\n'), start = before == std::string::npos ? 0 : before + 1;
-    const Json event = Json::parse(tail.substr(start), nullptr, false);
-    if (event.is_object() && event.contains("step")) return event["step"];
-    tail.resize(start == 0 ? 0 : start - 1);
-  }
-  return 0;
+  tail.resize(tail.rfind('\n') + 1);  // npos + 1 is 0
+  constexpr std::string_view key = "\"step\":";
+  const size_t at = tail.rfind(key);
+  return at == std::string::npos ? 0 : std::strtoll(tail.c_str() + at + key.size(), nullptr, 10);
 }
 
 std::string last_line(std::string text) {
   text.resize(text.find_last_not_of('\n') + 1);
   return text.substr(text.rfind('\n') + 1);
+}
+
+// Only what is safe between fork and exec.
+[[noreturn]] void become(char* const* argv, int log, pid_t parent) {
+  ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+  if (::getppid() != parent) ::_exit(127);  // it died before prctl
+  ::dup2(log, STDOUT_FILENO);
+  ::dup2(log, STDERR_FILENO);
+  ::execv("/proc/self/exe", argv);
+  ::_exit(127);
+}
+
+// Starts this program with `arguments`, its output and diagnostics appended to the file `log`. It is told to
+// stop (SIGTERM) when the calling thread ends. Throws Error where it cannot be started.
+pid_t start_self(const std::vector<std::string>& arguments, const std::string& log) {
+  std::vector<std::string> words{"qfm"};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  std::vector<char*> argv;
+  for (auto& w : words) argv.push_back(w.data());
+  argv.push_back(nullptr);
+  const FileDescriptor file(::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
+  QFM_CHECK(file.get() >= 0, log, ": ", std::strerror(errno));
+  const pid_t parent = ::getpid();
+  const pid_t child = ::fork();
+  if (child == 0) become(argv.data(), file.get(), parent);
+  QFM_CHECK(child > 0, "a process cannot be started: ", std::strerror(errno));
+  return child;
+}
+
+// The exit code, or 128 + the signal that ended it, once; nullopt while it runs.
+std::optional<int> ended(pid_t child) {
+  int status = 0;
+  if (::waitpid(child, &status, WNOHANG) != child) return std::nullopt;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
 // "BIQ2021/full/share-1/seed-0  SRCC 0.7280  9 min 02 s".
@@ -163,14 +196,15 @@ void Runner::add_labels() {
 
 // The references of a map stay good as it grows.
 const TrainTest& Runner::split_of(const ExperimentRun& run) {
-  const std::string key = concat(run.data->name, "/", run.label_share, "/", run.seed);
-  if (const auto found = splits_.find(key); found != splits_.end()) return found->second;
-  return splits_.emplace(key, split_for(*run.data, run.label_share, run.seed)).first->second;
+  const auto at = splits_.try_emplace(concat(run.data->name, "/", run.label_share, "/", run.seed)).first;
+  if (at->second.test.samples.empty()) at->second = split_for(*run.data, run.label_share, run.seed);
+  return at->second;
 }
 
 const std::string& Runner::digest_of(const std::string& path) {
-  if (const auto found = digests_.find(path); found != digests_.end()) return found->second;
-  return digests_.emplace(path, sha256_of_file(path)).first->second;
+  std::string& digest = digests_[path];
+  if (digest.empty()) digest = sha256_of_file(path);
+  return digest;
 }
 
 std::string Runner::key_of(const ExperimentRun& run) {
@@ -204,8 +238,8 @@ bool Runner::serves(const RunResult& line, const ExperimentRun& run) {
 struct Runner::Job {
   ExperimentRun run;
   int threads;
-  std::string folder, inputs;
-  std::optional<Child> child;  // trains, then tests; none: not begun
+  std::string folder, inputs = {};
+  pid_t child = 0;  // trains, then tests; 0: not begun
   bool testing = false;
   Clock::time_point begun = Clock::now();
 };
@@ -243,7 +277,7 @@ int64_t Runner::make(const std::vector<ExperimentRun>& runs, int jobs, int threa
   auto next = runs.begin();
   for (int tick = 1;; ++tick) {
     while (!stopping && next != runs.end() && std::ssize(active) < jobs)
-      active.push_back({*next, threads, folder_of(*next), "", std::nullopt}), ++next;
+      active.push_back({*next, threads, folder_of(*next)}), ++next;
     if (active.empty()) return failed;
     std::erase_if(active, over);
     if (tick % 100 == 0) show();
@@ -264,8 +298,8 @@ bool Runner::go_on(Job& job) {
     begin_training(job);
     return true;
   }
-  if (stopping) job.child->stop();
-  const auto code = job.child->ended();
+  if (stopping) ::kill(job.child, SIGTERM);
+  const auto code = ended(job.child);
   if (!code) return true;
   QFM_CHECK(*code == 0, job.folder, ": ", job.testing ? "eval" : "train", " ended with ", *code, ": ",
             last_line(read_text(job.folder + "/talk.txt")));
@@ -282,7 +316,7 @@ void Runner::start(Job& job, std::vector<std::string> words, const Dataset& set)
   if (!set.higher_is_better) words.push_back("--lower-is-better");
   words.insert(words.end(),
                {"--threads", std::to_string(job.threads), "--device", options_.device, "--quiet"});
-  job.child.emplace(words, job.folder + "/talk.txt");
+  job.child = start_self(words, job.folder + "/talk.txt");
 }
 
 void Runner::begin_training(Job& job) {
