@@ -33,6 +33,15 @@ bool is_switch(const ConfigField& field) {
   return std::holds_alternative<bool TrainConfig::*>(field.member) && field.choices.empty();
 }
 
+bool is_text(const ConfigField& field) {
+  const TrainConfig defaults;
+  return std::visit(
+      [&](auto member) {
+        return std::is_constructible_v<std::decay_t<decltype(defaults.*member)>, std::string>;
+      },
+      field.member);
+}
+
 std::string help_of(const ConfigField& field) {
   std::string help(field.help);
   for (size_t i = 0; i < field.choices.size(); ++i)
@@ -43,6 +52,7 @@ std::string help_of(const ConfigField& field) {
       [&](auto member) -> std::string {
         const auto& v = defaults.*member;
         if constexpr (std::is_same_v<decltype(v), const std::string&>) return v;
+        else if constexpr (requires { v.text(); }) return v.text();
         else if constexpr (std::is_same_v<decltype(v), const bool&>)
           return is_switch(field) ? "" : v ? "on" : "off";
         else if constexpr (std::is_same_v<decltype(v), const std::optional<double>&>) return "";
@@ -122,7 +132,7 @@ int run_train(const TrainOptions& options) {
   const auto [config, command] = configuration(options);
   refuse_pytorch(config.init), refuse_pytorch(config.teacher);
   CommonOptions common;
-  common.device = config.device, common.dtype = config.dtype,
+  common.device = config.device.text(), common.dtype = config.dtype.text(),
   common.threads = static_cast<int>(config.threads);
   common.quiet = config.quiet;
   apply(common);
@@ -131,7 +141,7 @@ int run_train(const TrainOptions& options) {
     warn(format(
         "qfm: --warmup %g is longer than the first step of the learning rate's curve (%.3g of %lld epochs): "
         "the results are marked \"truncated\"\n",
-        warmup_of(config), first_step_epochs(schedule_named(config.schedule), config.epochs),
+        warmup_of(config), first_step_epochs(*config.schedule, config.epochs),
         static_cast<long long>(config.epochs)));
 
   std::optional<Progress> labelling, checking, steps;
@@ -202,8 +212,8 @@ void add_train(CLI::App& parent, const RegisterAction& on) {
     if (is_switch(field)) {
       flag.option = app->add_flag(name, flag.given, help_of(field));
     } else {
-      const bool text = std::holds_alternative<std::string TrainConfig::*>(field.member);
-      flag.option = app->add_option(name, flag.text, help_of(field))->type_name(text ? "TEXT" : "N");
+      flag.option =
+          app->add_option(name, flag.text, help_of(field))->type_name(is_text(field) ? "TEXT" : "N");
     }
   }
   on(app, [options] { return run_train(*options); });

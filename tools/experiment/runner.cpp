@@ -51,7 +51,7 @@ std::string split_hash(const TrainTest& parts) {
 // Without the settings that are younger than the first results, where they are not given.
 std::string settings_of(const TrainConfig& config) {
   auto settings = Json::parse(to_json(config));
-  if (config.resize.empty()) settings.erase("resize");
+  if (!*config.resize) settings.erase("resize");
   return settings.dump(2) + "\n";
 }
 

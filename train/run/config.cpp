@@ -45,7 +45,7 @@ void check_number(const ConfigField& field, Number value) {
 // Limits of one field; the message lacks the field's name.
 void check_field(const TrainConfig& config, const ConfigField& field) {
   std::visit(Overloaded{[&](std::string TrainConfig::*m) { check_text(field, config.*m); },
-                        [](bool TrainConfig::*) {},
+                        []<auto P>(Parsed<P> TrainConfig::*){}, [](bool TrainConfig::*) {},
                         [&](std::optional<double> TrainConfig::*m) {
                           if (config.*m) check_number(field, *(config.*m));
                         },
@@ -63,17 +63,23 @@ int64_t whole_number(const std::string& text) {
 
 void set_text(TrainConfig& config, const ConfigField& field, const std::string& text) {
   const bool off = field.or_off && text == "off";
-  std::visit(Overloaded{[&](std::string TrainConfig::*m) { config.*m = text; },
-                        [&](int64_t TrainConfig::*m) { config.*m = off ? 0 : whole_number(text); },
-                        [&](double TrainConfig::*m) { config.*m = off ? 0 : parse_number(text); },
-                        [&](std::optional<double> TrainConfig::*m) { config.*m = parse_number(text); },
-                        [&](bool TrainConfig::*m) {
-                          QFM_CHECK(text == "on" || text == "off", "'", shown(text),
-                                    "' is neither on nor off");
-                          config.*m = text == "on";
-                        }},
-             field.member);
+  std::visit(Overloaded{[&](std::string TrainConfig::*m) {
+    config.*m = text; },
+                        [&]<auto P>(Parsed<P> TrainConfig::*m) {
+                          check_text(field, text);
+                          config.*m = text;
 }
+, [&](int64_t TrainConfig::*m) { config.*m = off ? 0 : whole_number(text); },
+    [&](double TrainConfig::*m) { config.*m = off ? 0 : parse_number(text); },
+    [&](std::optional<double> TrainConfig::*m) { config.*m = parse_number(text); },
+    [&](bool TrainConfig::*m) {
+      QFM_CHECK(text == "on" || text == "off", "'", shown(text), "' is neither on nor off");
+      config.*m = text == "on";
+    }
+}  // namespace
+,
+             field.member);
+}  // namespace qfm
 
 void set_json(TrainConfig& config, const ConfigField& field, const json& value) {
   if (field.or_off && value == "off") return set_text(config, field, "off");
@@ -81,25 +87,32 @@ void set_json(TrainConfig& config, const ConfigField& field, const json& value) 
     QFM_CHECK(ok, "is ", value.type_name(), ", expected ", type, field.or_off ? " or \"off\"" : "");
   };
   std::visit(Overloaded{[&](std::string TrainConfig::*m) {
+    need(value.is_string(), "a string");
+    config.*m = value.get<std::string>();
+                        },
+                        [&]<auto P>(Parsed<P> TrainConfig::*m) {
                           need(value.is_string(), "a string");
+                          check_text(field, value.get<std::string>());
                           config.*m = value.get<std::string>();
-                        },
-                        [&](int64_t TrainConfig::*m) {
-                          need(value.is_number_integer(), "a whole number");
-                          config.*m = whole_number(value.dump());
-                        },
-                        [&](double TrainConfig::*m) {
-                          need(value.is_number(), "a number");
-                          config.*m = value.get<double>();
-                        },
-                        [&](bool TrainConfig::*m) {
-                          need(value.is_boolean(), "true or false");
-                          config.*m = value.get<bool>();
-                        },
-                        [&](std::optional<double> TrainConfig::*m) {
-                          need(value.is_number() || value.is_null(), "a number or null");
-                          config.*m = value.is_null() ? std::nullopt : std::optional(value.get<double>());
-                        }},
+}
+,
+    [&](int64_t TrainConfig::*m) {
+      need(value.is_number_integer(), "a whole number");
+      config.*m = whole_number(value.dump());
+    },
+    [&](double TrainConfig::*m) {
+      need(value.is_number(), "a number");
+      config.*m = value.get<double>();
+    },
+    [&](bool TrainConfig::*m) {
+      need(value.is_boolean(), "true or false");
+      config.*m = value.get<bool>();
+    },
+    [&](std::optional<double> TrainConfig::*m) {
+      need(value.is_number() || value.is_null(), "a number or null");
+      config.*m = value.is_null() ? std::nullopt : std::optional(value.get<double>());
+    }
+},
              field.member);
 }
 
@@ -172,7 +185,7 @@ void validate(const TrainConfig& config) {
     named("--" + std::string(field.key), [&] { check_field(config, field); });
   QFM_CHECK(!config.data.empty(), "--data is missing: a manifest CSV, or NAME:FOLDER");
   QFM_CHECK(!config.out.empty(), "--out is missing: the folder of the run");
-  QFM_CHECK(config.protocol != "paper" || !config.val.empty() || !config.split.empty(),
+  QFM_CHECK(config.protocol != "paper" || config.val->given() || !config.split.empty(),
             "--protocol paper picks the best epoch on --val, or on the test part of --split: give one");
   const bool matching = config.match != "off";
   const bool distilling = !config.unlabelled.empty() || config.w_distil_feat > 0;
@@ -196,7 +209,7 @@ double warmup_of(const TrainConfig& config) {
 }
 
 bool truncated_schedule(const TrainConfig& config) {
-  return truncates(schedule_named(config.schedule), config.epochs, warmup_of(config));
+  return truncates(*config.schedule, config.epochs, warmup_of(config));
 }
 
 namespace {
@@ -217,24 +230,20 @@ std::string to_json(const TrainConfig& config) {
   for (const auto& field : config_fields()) {
     if (!field.stored) continue;
     auto& value = object[std::string(field.key)];
-    std::visit(Overloaded{[&](std::optional<double> TrainConfig::*m) { value = json_of(config.*m); },
-                          [&](auto m) { value = config.*m; }},
+    std::visit(Overloaded{[&](std::optional<double> TrainConfig::*m) {
+      value = json_of(config.*m); },
+                          [&]<auto P>(Parsed<P> TrainConfig::*m) { value = (config.*m).text();
+  }
+  , [&](auto m) { value = config.*m; }
+},
                field.member);
-    if (field.or_off && value == 0) value = "off";
-  }
-  try {
-    return object.dump(2) + "\n";
-  } catch (const json::exception&) {
-    QFM_FAIL("a path of this run is not UTF-8: it cannot be kept in config.json");
-  }
+if (field.or_off && value == 0) value = "off";
 }
-
-std::optional<double> val_fraction(const TrainConfig& config) {
-  try {
-    return parse_number(config.val);
-  } catch (const Error&) {
-    return std::nullopt;
-  }
+try {
+  return object.dump(2) + "\n";
+} catch (const json::exception&) {
+  QFM_FAIL("a path of this run is not UTF-8: it cannot be kept in config.json");
+}
 }
 
 }  // namespace qfm

@@ -6,20 +6,62 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
+#include "engine/base/dtype.h"
+#include "engine/memory/device.h"
+#include "models/preprocessing.h"
+#include "train/data/dataset.h"
+#include "train/optim/schedule.h"
+
 namespace qfm {
+
+// A flag whose text stands for something else: parsed once, where it is set, and kept as typed for
+// config.json. Setting it throws what `parse` throws.
+template <auto parse>
+class Parsed {
+ public:
+  Parsed(std::string text = {}) : text_(std::move(text)), value_(parse(text_)) {}
+  Parsed(const char* text) : Parsed(std::string(text)) {}
+  const std::string& text() const { return text_; }
+  const auto& operator*() const { return value_; }
+  const auto* operator->() const { return &value_; }
+  friend bool operator==(const Parsed& a, const Parsed& b) { return a.text_ == b.text_; }
+
+ private:
+  std::string text_;
+  decltype(parse(std::string())) value_;
+};
+
+// --val: a fraction of --data, a manifest, or neither.
+struct Validation {
+  std::optional<double> fraction;
+  std::string manifest;
+  bool given() const { return fraction || !manifest.empty(); }
+};
+
+// Throw Error without the flag's name. Empty text is nullopt for a scale and a resize, neither for --val.
+std::optional<Range> parse_scale_flag(const std::string& text);
+std::optional<Resize> parse_resize_flag(const std::string& text);
+Validation parse_val_flag(const std::string& text);
+ScheduleKind parse_schedule_flag(const std::string& text);
+DeviceRequest parse_device_flag(const std::string& text);
+DType parse_dtype_flag(const std::string& text);
 
 // Names, meaning and limits are in config_fields(); a field `crops_per_image` is the flag --crops-per-image
 // and the key "crops-per-image". Empty text and 0 for `adversarial` and `ema` mean not given, off.
 struct TrainConfig {
-  std::string data, root, fold, split, scale;
+  std::string data, root, fold, split;
+  Parsed<parse_scale_flag> scale;
   bool lower_is_better = false;
-  std::string val, labels = "scaled", init, arch, resize;
+  Parsed<parse_val_flag> val;
+  std::string labels = "scaled", init, arch;
+  Parsed<parse_resize_flag> resize;
   int64_t epochs = 9, batch = 16, crops_per_image = 10;
   double lr = 2e-4, weight_decay = 0.05, clip = 5;
-  std::string schedule = "deiqt";
+  Parsed<parse_schedule_flag> schedule = "deiqt";
   std::optional<double> warmup;  // epochs; without: a third of them, warmup_of()
   std::string protocol = "clean";
   bool select = false;
@@ -29,15 +71,20 @@ struct TrainConfig {
   std::string teacher, unlabelled, label_cache;
   double pseudo_ratio = 0.5, spread_quantile = 0.8, w_distil = 1, w_distil_feat = 0, ema = 0;
   int64_t seed = 0, threads = 0, workers = 1;
-  std::string device = "auto", dtype = "f32", out;
+  Parsed<parse_device_flag> device = "auto";
+  Parsed<parse_dtype_flag> dtype = "f32";
+  std::string out;
   bool resume = false, quiet = false;
 
   friend bool operator==(const TrainConfig&, const TrainConfig&) = default;
 };
 
 struct ConfigField {
-  using Member = std::variant<std::string TrainConfig::*, int64_t TrainConfig::*, double TrainConfig::*,
-                              bool TrainConfig::*, std::optional<double> TrainConfig::*>;
+  template <class... T>
+  using MemberOf = std::variant<T TrainConfig::*...>;
+  using Member = MemberOf<std::string, int64_t, double, bool, std::optional<double>, Parsed<parse_scale_flag>,
+                          Parsed<parse_val_flag>, Parsed<parse_resize_flag>, Parsed<parse_schedule_flag>,
+                          Parsed<parse_device_flag>, Parsed<parse_dtype_flag>>;
   std::string_view key;
   Member member;
   std::string_view help;
@@ -69,8 +116,5 @@ std::string to_json(const TrainConfig& config);
 double warmup_of(const TrainConfig& config);
 // Whether that warm-up cuts the first step of --schedule short: its results are marked "truncated".
 bool truncated_schedule(const TrainConfig& config);
-
-// --val as a number, nullopt where it is empty or names a manifest.
-std::optional<double> val_fraction(const TrainConfig& config);
 
 }  // namespace qfm

@@ -12,21 +12,20 @@
 namespace qfm {
 
 RunData load_run_data(const TrainConfig& config) {
-  DatasetOptions options{config.root, config.fold, std::nullopt, config.lower_is_better};
-  if (!config.scale.empty()) options.scale = parse_range(config.scale);
+  DatasetOptions options{config.root, config.fold, *config.scale, config.lower_is_better};
   options.split = config.split;
   RunData data{load_dataset(config.data, options), {}};
   options.split.clear();
   if (!config.split.empty()) {
-    if (config.protocol == "paper" && config.val.empty()) data.validation = part_of(data.train, "test");
+    if (config.protocol == "paper" && !config.val->given()) data.validation = part_of(data.train, "test");
     data.train = part_of(data.train, "train");
   }
-  if (const auto fraction = val_fraction(config)) {
+  if (const auto fraction = config.val->fraction) {
     std::tie(data.train, data.validation) =
         split_fraction(data.train, *fraction, static_cast<uint64_t>(config.seed));
-  } else if (!config.val.empty()) {
+  } else if (config.val->given()) {
     options.fold.clear();
-    data.validation = load_dataset(config.val, options);
+    data.validation = load_dataset(config.val->manifest, options);
   }
   const Range range = data.train.range;
   QFM_CHECK(range.low < range.high, config.data, ": all labels are ", range.low, ": nothing can be learnt");

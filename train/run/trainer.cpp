@@ -66,14 +66,12 @@ class Run {
   double seconds_before_ = 0;  // of earlier calls
 };
 
-DType compute_type(const TrainConfig& config) { return config.dtype == "bf16" ? DType::BF16 : DType::F32; }
-
 Run::Run(const TrainConfig& config, const TrainHooks& hooks)
     : config_(config),
       hooks_(hooks),
       data_(load_run_data(config)),
       info_(starting_info(config)),
-      model_(info_.config, choose_device(config.device).device, compute_type(config), true),
+      model_(info_.config, choose_device(*config.device).device, *config.dtype, true),
       optimizer_(model_.params, {.weight_decay = config.weight_decay, .clip = config.clip}),
       pseudo_(label_unlabelled(config, hooks.labelling)),
       batches_(labelled_photos(data_.train, config.labels == "scaled"),
@@ -81,7 +79,7 @@ Run::Run(const TrainConfig& config, const TrainHooks& hooks)
                loader_options(config, info_)),
       per_epoch_(batches_.batches_per_epoch()),
       steps_(per_epoch_ * config.epochs),
-      schedule_{schedule_named(config.schedule), config.lr, config.epochs, per_epoch_, warmup_of(config)},
+      schedule_{*config.schedule, config.lr, config.epochs, per_epoch_, warmup_of(config)},
       validation_targets_(targets_of(data_.validation, data_.train, config.labels == "scaled")) {
   describe(info_, config, data_.train);
   info_.name = hooks.name, info_.command = hooks.command, info_.version = hooks.version;

@@ -97,7 +97,7 @@ TEST_CASE("a configuration survives its JSON") {
   merge_config(read, to_json(config), "c.json");
   CHECK(read == config);
   CHECK(to_json(read) == to_json(config));
-  CHECK(val_fraction(read) == 0.125);
+  CHECK(read.val->fraction == 0.125);
   CHECK(contains(to_json(config), "\"adversarial\": \"off\""));
   CHECK(contains(to_json(config), "\"warmup\": 0,"));
   CHECK(contains(to_json(TrainConfig{}), "\"warmup\": null,"));
