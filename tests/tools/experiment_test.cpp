@@ -1,6 +1,4 @@
 // qfm experiment: what it refuses, that it goes on where it was, that its pairs are fair.
-#include "tools/experiment/definition.h"
-
 #include <stdlib.h>
 
 #include <algorithm>
@@ -11,6 +9,7 @@
 #include <thread>
 
 #include "tests/tools/run_qfm.h"
+#include "tools/experiment/definition.h"
 
 namespace qfm::test {
 namespace {
