@@ -37,7 +37,7 @@ uint64_t content_hash(std::span<const uint8_t> bytes) {
   return hash;
 }
 
-std::vector<PhotoScan> scan_all(const Dataset& set, const DoctorOptions& options) {
+std::vector<PhotoScan> scan_all(const Dataset& set, const DatasetCheckOptions& options) {
   std::vector<std::string> paths;
   for (const Sample& sample : set.samples) paths.push_back(sample.path);
   std::vector<PhotoScan> seen(paths.size());
@@ -242,7 +242,7 @@ Finding split(const Dataset& set, const std::vector<PhotoScan>& seen) {
 }  // namespace
 
 std::vector<Finding> check_dataset(const Dataset& set, const std::vector<RowProblem>& problems,
-                                   const DoctorOptions& options) {
+                                   const DatasetCheckOptions& options) {
   const auto seen = scan_all(set, options);
   return {rows(set, problems),
           count("photos", set.samples.size(), set, set.published ? set.published->photos : 0),
@@ -255,7 +255,7 @@ std::vector<Finding> check_dataset(const Dataset& set, const std::vector<RowProb
           split(set, seen)};
 }
 
-bool healthy(const std::vector<Finding>& findings) {
+bool passed(const std::vector<Finding>& findings) {
   return std::none_of(findings.begin(), findings.end(),
                       [](const Finding& finding) { return finding.verdict == Verdict::Wrong; });
 }

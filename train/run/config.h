@@ -88,13 +88,14 @@ struct ConfigField {
   std::string_view key;
   Member member;
   std::string_view help;
-  std::vector<std::string_view> choices =
-      {};  // of a text; of a switch: it is typed as --key on|off, not as --key
-  double low = std::numeric_limits<double>::lowest(),
-         high = std::numeric_limits<double>::max();  // of a number, inclusive
-  bool or_off = false;                               // a number for which "off" may be typed: 0
-  bool stored = true;  // false: says how to start, not what to compute; not in config.json
-  void (*check)(const std::string& text) = nullptr;  // of a text that is not empty: throws Error
+  // The texts that may be typed; a switch that has them is typed as --key on|off, not as --key.
+  std::vector<std::string_view> choices = {};
+  // Limits of a number, inclusive.
+  double low = std::numeric_limits<double>::lowest(), high = std::numeric_limits<double>::max();
+  bool or_off = false;  // a number for which "off" may be typed: 0
+  bool stored = true;   // false: says how to start, not what to compute; not in config.json
+  // Throws Error for a text, not empty, that will not do.
+  void (*check)(const std::string& text) = nullptr;
 };
 const std::vector<ConfigField>& config_fields();
 

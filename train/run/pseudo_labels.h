@@ -1,4 +1,4 @@
-// Pseudo-labels: what a teacher says of photos that nobody scored (method.md 6, our reconstruction).
+// Pseudo-labels: teacher predictions for unlabelled photos (our reconstruction).
 #pragma once
 #include <cstdint>
 #include <functional>

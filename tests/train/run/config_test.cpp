@@ -217,7 +217,7 @@ TEST_CASE("damaged config files are read or refused, never worse") {
     });
     if (message.empty()) continue;
     ++refused;
-    // Of the file, or of flags that are each well but do not fit together.
+    // The file's fault, or that of flags that are each well but do not fit together.
     const bool named = message.starts_with("c.json: ") || message.starts_with("--");
     CHECK_MESSAGE(named, message);
   }
