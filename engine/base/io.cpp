@@ -11,29 +11,27 @@
 #include "engine/base/error.h"
 
 namespace qfm {
-namespace {
 
-struct Descriptor {
-  int fd;
-  ~Descriptor() {
-    if (fd >= 0) ::close(fd);
-  }
-};
+bool FileDescriptor::close() { return fd_ < 0 || ::close(std::exchange(fd_, -1)) == 0; }
 
-}  // namespace
+FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
+  close();
+  fd_ = std::exchange(other.fd_, -1);
+  return *this;
+}
 
 std::vector<unsigned char> read_file(const std::string& path, size_t most) {
-  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-  QFM_CHECK(file.fd >= 0, path, ": ", std::strerror(errno));
+  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  QFM_CHECK(file.get() >= 0, path, ": ", std::strerror(errno));
   struct stat info {};
-  QFM_CHECK(::fstat(file.fd, &info) == 0, path, ": ", std::strerror(errno));
+  QFM_CHECK(::fstat(file.get(), &info) == 0, path, ": ", std::strerror(errno));
   QFM_CHECK(S_ISREG(info.st_mode), path, ": not a regular file");
   const auto size = static_cast<size_t>(info.st_size);
   QFM_CHECK(size <= most, path, ": ", size, " bytes is more than the ", most, " allowed");
   std::vector<unsigned char> data(size);
   size_t done = 0;
   while (done < size) {
-    const ssize_t n = ::read(file.fd, data.data() + done, size - done);
+    const ssize_t n = ::read(file.get(), data.data() + done, size - done);
     if (n < 0 && errno == EINTR) continue;
     QFM_CHECK(n >= 0, path, ": ", std::strerror(errno));
     QFM_CHECK(n > 0, path, ": truncated while being read");
@@ -47,41 +45,45 @@ std::string read_text(const std::string& path, size_t most) {
   return {bytes.begin(), bytes.end()};
 }
 
-AtomicFile::AtomicFile(const std::string& path)
+bool write_all(int fd, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t n = ::write(fd, text.data(), text.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return false;
+    text.remove_prefix(static_cast<size_t>(n));
+  }
+  return true;
+}
+
+void write_all(const FileDescriptor& file, std::string_view text, const std::string& path) {
+  QFM_CHECK(write_all(file.get(), text), path, ": cannot be written: ", std::strerror(errno));
+}
+
+AtomicFile::AtomicFile(const std::string& path, Unfinished unfinished)
     : path_(path),
-      temporary_(concat(path, ".tmp-", ::getpid())),
-      fd_(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) {
-  QFM_CHECK(fd_ >= 0, path_, ": cannot be written: ", std::strerror(errno));
+      unfinished_(unfinished == Unfinished::Kept ? path + ".part" : concat(path, ".tmp-", ::getpid())),
+      kept_(unfinished == Unfinished::Kept),
+      file_(::open(unfinished_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) {
+  check(file_.get() >= 0);
 }
 
 AtomicFile::~AtomicFile() {
-  if (fd_ < 0) return;
-  ::close(fd_);
-  ::unlink(temporary_.c_str());
+  if (!committed_ && !kept_) ::unlink(unfinished_.c_str());
 }
 
-void AtomicFile::write(const void* data, size_t bytes) {
-  const char* p = static_cast<const char*>(data);
-  while (bytes > 0) {
-    const ssize_t n = ::write(fd_, p, bytes);
-    if (n < 0 && errno == EINTR) continue;
-    QFM_CHECK(n > 0, path_, ": cannot be written: ", std::strerror(errno));
-    p += n, bytes -= static_cast<size_t>(n);
-  }
+void AtomicFile::check(bool ok) const { QFM_CHECK(ok, path_, ": cannot be written: ", std::strerror(errno)); }
+
+void AtomicFile::restart() {
+  check(::ftruncate(file_.get(), 0) == 0 && ::lseek(file_.get(), 0, SEEK_SET) == 0);
 }
 
 void AtomicFile::commit() {
-  QFM_CHECK(::fsync(fd_) == 0, path_, ": cannot be written: ", std::strerror(errno));
-  const int fd = fd_;
-  fd_ = -1;
-  const bool ok = ::close(fd) == 0 && ::rename(temporary_.c_str(), path_.c_str()) == 0;
-  const int why = errno;
-  if (!ok) ::unlink(temporary_.c_str());
-  QFM_CHECK(ok, path_, ": cannot be written: ", std::strerror(why));
+  check(::fsync(file_.get()) == 0 && file_.close() && ::rename(unfinished_.c_str(), path_.c_str()) == 0);
+  committed_ = true;
   // The rename itself must reach the disk too.
-  auto folder = std::filesystem::path(path_).parent_path();
-  const Descriptor dir{::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-  if (dir.fd >= 0) ::fsync(dir.fd);
+  const auto folder = std::filesystem::path(path_).parent_path();
+  const FileDescriptor dir(::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (dir.get() >= 0) ::fsync(dir.get());
 }
 
 void write_file(const std::string& path, std::string_view content) {

@@ -1,9 +1,9 @@
 // Files: whole reads, and writes that leave either the old file or the new one, never a part.
 #pragma once
 #include <cstddef>
-#include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace qfm {
@@ -13,21 +13,50 @@ namespace qfm {
 std::vector<unsigned char> read_file(const std::string& path, size_t most = size_t{1} << 40);
 std::string read_text(const std::string& path, size_t most = size_t{1} << 40);
 
-// Writes PATH.tmp-PID beside the target, calls fsync, renames. Throws Error "PATH: reason"; the old file is
-// then intact and the temporary one gone.
+// A POSIX file descriptor, closed at the end of its life; -1: none.
+class FileDescriptor {
+ public:
+  FileDescriptor() = default;
+  explicit FileDescriptor(int fd) : fd_(fd) {}
+  ~FileDescriptor() { close(); }
+  FileDescriptor(FileDescriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept;
+  int get() const { return fd_; }
+  bool close();  // false: closing failed
+
+ private:
+  int fd_ = -1;
+};
+
+// All of `text`, however many writes that takes. False: errno says why not.
+bool write_all(int fd, std::string_view text);
+// Throws Error "PATH: cannot be written: reason".
+void write_all(const FileDescriptor& file, std::string_view text, const std::string& path);
+
+// Writes a file beside the target and renames it in commit(), after fsync: the target is the old one or
+// complete. All throw Error "PATH: reason"; the old file is then intact.
 class AtomicFile {
  public:
-  explicit AtomicFile(const std::string& path);
-  ~AtomicFile();  // without commit: removes the temporary file
+  enum class Unfinished {
+    Removed,  // PATH.tmp-PID, which is gone without commit
+    Kept      // PATH.part, which can be read while it grows and after a crash
+  };
+  explicit AtomicFile(const std::string& path, Unfinished unfinished = Unfinished::Removed);
+  ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
-  void write(const void* data, size_t bytes);
-  void write(std::string_view text) { write(text.data(), text.size()); }
+  void write(const void* data, size_t bytes) { write({static_cast<const char*>(data), bytes}); }
+  void write(std::string_view text) { write_all(file_, text, path_); }
+  void restart();  // forgets what was written
   void commit();
 
  private:
-  std::string path_, temporary_;
-  int fd_;
+  void check(bool ok) const;
+
+  const std::string path_, unfinished_;
+  const bool kept_;
+  FileDescriptor file_;
+  bool committed_ = false;
 };
 
 void write_file(const std::string& path, std::string_view content);

@@ -1,23 +1,10 @@
 #include "engine/memory/device.h"
 
-#include <charconv>
-#include <string_view>
-
 #include "engine/base/error.h"
 #include "engine/cuda/cuda.h"
 
 namespace qfm {
 namespace {
-
-// N of "cuda:N"; -1 for anything else.
-int index_of(std::string_view name) {
-  constexpr std::string_view prefix = "cuda:";
-  int index = -1;
-  if (!name.starts_with(prefix)) return -1;
-  const char* end = name.data() + name.size();
-  const auto [rest, error] = std::from_chars(name.data() + prefix.size(), end, index);
-  return error == std::errc{} && rest == end ? index : -1;
-}
 
 ChosenDevice choose_auto() {
 #if defined(QFM_CUDA_DEVICE)
@@ -32,16 +19,26 @@ ChosenDevice choose_auto() {
 
 }  // namespace
 
-ChosenDevice choose_device(const std::string& name) {
-  if (name == "cpu") return {cpu_device, ""};
-  if (name == "auto") return choose_auto();
-  const int index = name == "cuda" ? 0 : index_of(name);
-  QFM_CHECK(index >= 0, "device '", name, "' is none of auto, cpu, cuda, cuda:N");
-  QFM_CHECK(cuda::available(), "--device ", name, ": ", cuda::unavailable_reason(), "; use --device cpu");
+std::optional<DeviceRequest> device_request(const std::string& name) {
+  using Kind = DeviceRequest::Kind;
+  if (name == "auto") return DeviceRequest{Kind::Auto, 0, name};
+  if (name == "cpu") return DeviceRequest{Kind::Cpu, 0, name};
+  if (name == "cuda") return DeviceRequest{Kind::Cuda, 0, name};
+  const std::string digits = name.starts_with("cuda:") ? name.substr(5) : "";
+  if (digits.empty() || digits.size() > 3 || digits.find_first_not_of("0123456789") != std::string::npos)
+    return std::nullopt;
+  return DeviceRequest{Kind::Cuda, std::stoi(digits), name};
+}
+
+ChosenDevice choose_device(const DeviceRequest& request) {
+  if (request.kind == DeviceRequest::Kind::Cpu) return {cpu_device, ""};
+  if (request.kind == DeviceRequest::Kind::Auto) return choose_auto();
+  QFM_CHECK(cuda::available(), "--device ", request.name, ": ", cuda::unavailable_reason(),
+            "; use --device cpu");
   try {
-    cuda::select_device(index);
+    cuda::select_device(request.index);
   } catch (const Error& e) {
-    QFM_FAIL("--device ", name, ": ", e.what());
+    QFM_FAIL("--device ", request.name, ": ", e.what());
   }
   return {cuda_device, ""};
 }

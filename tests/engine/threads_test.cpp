@@ -1,14 +1,17 @@
-// The pool of threads, the prefetching of results, and the loader: this binary also runs under
+// The pool of threads, the prefetching of results, photo streams and the loader: this binary also runs under
 // ThreadSanitizer.
 #include "engine/base/threads.h"
 
 #include <atomic>
 #include <cstring>
+#include <filesystem>
 #include <map>
 #include <numeric>
 #include <thread>
 
+#include "engine/base/io.h"
 #include "tests/toy.h"
+#include "train/image/photo_stream.h"
 #include "train/loop/loader.h"
 #include "train/predict/evaluate.h"
 #include "train/run/trainer.h"
@@ -98,6 +101,48 @@ bool equal(const Batch& a, const Batch& b) {
 }
 
 }  // namespace
+
+TEST_CASE("a photo stream keeps the order, gives reasons for what is no photo, and shows files beside it") {
+  const test::TemporaryFolder folder;
+  auto paths = test::write_photos(folder, 6);
+  write_file(folder / "text.png", "no photo");
+  paths.insert(paths.begin() + 2, {folder / "text.png", folder / "missing.png"});
+  for (int workers : {0, 1, 3}) {
+    std::vector<size_t> sizes(paths.size());
+    std::vector<int> widths(paths.size());
+    PhotoStreamOptions options{.workers = workers};
+    options.on_file = [&](int64_t i, std::span<const uint8_t> file) {
+      sizes[static_cast<size_t>(i)] = file.size();
+      return i != 5;
+    };
+    options.on_image = [&](int64_t i, Image& image) {
+      widths[static_cast<size_t>(i)] = image.width;
+      if (i == 6) throw OutOfMemory("none left", __FILE__, __LINE__);
+      if (i == 7) image = {};
+    };
+    PhotoStream photos(paths, options);
+    for (size_t i = 0; i < paths.size(); ++i) {
+      CAPTURE(i);
+      if (i == 6) {
+        CHECK_THROWS_AS(photos.next(), OutOfMemory);
+        continue;
+      }
+      const DecodeResult photo = photos.next();
+      if (i == 2) CHECK(photo.error.starts_with("not a photo"));
+      else if (i == 3) CHECK(photo.error == "No such file or directory");
+      else {
+        CHECK(photo.error.empty());
+        const Image alone = decode_image(paths[i]);
+        CHECK(photo.image.rgb == (i == 5 || i == 7 ? std::vector<uint8_t>{} : alone.rgb));
+        CHECK(widths[i] == (i == 5 ? 0 : alone.width));
+        CHECK(sizes[i] == std::filesystem::file_size(paths[i]));
+      }
+    }
+    CHECK(photos.done());
+  }
+  PhotoStream dropped(paths, {.workers = 2});
+  dropped.next();
+}
 
 TEST_CASE("batches do not depend on the number of workers, nor on where a run was resumed") {
   ToyLoader toy;

@@ -1,6 +1,4 @@
 // qfm experiment: what it refuses, that it goes on where it was, that its pairs are fair.
-#include "tools/experiment/definition.h"
-
 #include <stdlib.h>
 
 #include <algorithm>
@@ -11,6 +9,7 @@
 #include <thread>
 
 #include "tests/tools/run_qfm.h"
+#include "tools/experiment/definition.h"
 
 namespace qfm::test {
 namespace {
@@ -80,7 +79,7 @@ std::string photo_folder(const TemporaryFolder& folder) {
 TEST_CASE("a smaller share of the labels is part of a larger one; the tested photos stay") {
   const TemporaryFolder folder;
   ExperimentData data;
-  data.name = "photos", data.data = photo_folder(folder), data.scale = "0:100", data.split = 0.5;
+  data.name = "photos", data.data = photo_folder(folder), data.scale = {0, 100}, data.split = 0.5;
   const auto names = [](const Dataset& set) {
     std::set<std::string> all;
     for (const auto& s : set.samples) all.insert(s.name);
@@ -98,7 +97,7 @@ TEST_CASE("a smaller share of the labels is part of a larger one; the tested pho
 TEST_CASE("settings are tuned on a part of the training photos: those kept for the end are not touched") {
   const TemporaryFolder folder;
   ExperimentData data;
-  data.name = "photos", data.data = photo_folder(folder), data.scale = "0:100", data.split = 0.5;
+  data.name = "photos", data.data = photo_folder(folder), data.scale = {0, 100}, data.split = 0.5;
   std::string table = "image,score,fold\n";
   for (int i = 0; i < 8; ++i)
     table += std::to_string(i) + ".png," + std::to_string(10 * i) + (i < 6 ? ",train\n" : ",val\n");

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "engine/base/error.h"
-#include "models/model.h"
+#include "models/registry.h"
 #include "tools/bench/peaks.h"
 #include "tools/cli/command.h"
 #include "tools/cli/console.h"

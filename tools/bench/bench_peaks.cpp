@@ -38,7 +38,7 @@ void take_product_peak(Peaks& peaks, Placement where) {
   const int64_t n = cuda::keeps_time() ? 8192 : 128;
   // Normal numbers: zeros draw less power, which lets the clock rise.
   const ColdBuffers make(where, 1, 0);
-  const Buffer a = make({n, n}), b = make({n, n}), c = make({n, n});
+  const BufferTurns a = make({n, n}), b = make({n, n}), c = make({n, n});
   const GemmShape shape{n, n, n, false, true};
   const auto run = [&](int algorithm) {
     try {

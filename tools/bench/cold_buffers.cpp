@@ -33,7 +33,7 @@ void fill(const Tensor& t) {
 
 }  // namespace
 
-Buffer::Buffer(Shape shape, DType dtype, Device device, size_t copies) {
+BufferTurns::BufferTurns(Shape shape, DType dtype, Device device, size_t copies) {
   for (size_t i = 0; i < copies; ++i) {
     copies_.push_back(Tensor(shape, dtype, device));
     fill(copies_.back());

@@ -10,9 +10,9 @@
 namespace qfm {
 
 // One array, several times over, filled with normal numbers (an array of integers with zeros).
-class Buffer {
+class BufferTurns {
  public:
-  Buffer(Shape shape, DType dtype, Device device, size_t copies);
+  BufferTurns(Shape shape, DType dtype, Device device, size_t copies);
   const Tensor& operator[](size_t turn) const { return copies_[turn % copies_.size()]; }
 
  private:
@@ -26,10 +26,10 @@ struct ColdBuffers {
   static constexpr int kMostCopies = 1024;
   ColdBuffers(Placement where, double bytes, int64_t cold_bytes);
   // An array of the placement's type, or of the type it accumulates in.
-  Buffer operator()(Shape shape, bool accumulator = false) const {
+  BufferTurns operator()(Shape shape, bool accumulator = false) const {
     return (*this)(shape, accumulator ? acc_of(where.dtype) : where.dtype);
   }
-  Buffer operator()(Shape shape, DType dtype) const { return Buffer(shape, dtype, where.device, copies); }
+  BufferTurns operator()(Shape shape, DType dtype) const { return BufferTurns(shape, dtype, where.device, copies); }
 
   Placement where;
   size_t copies;

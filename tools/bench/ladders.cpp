@@ -38,7 +38,7 @@ Cuda stream() { return Cuda{cuda::compute_stream()}; }
 Ladder layernorm_ladder(int64_t rows, int64_t cols) {
   const double bytes = 2 * static_cast<double>(rows * cols) * sizeof(bf16);
   const auto prepare = [=](const ColdBuffers& make) {
-    const Buffer x = make({rows, cols}), y = make({rows, cols}), w = make({cols}), b = make({cols}),
+    const BufferTurns x = make({rows, cols}), y = make({rows, cols}), w = make({cols}), b = make({cols}),
                  mean = make({rows}, true), rstd = make({rows}, true);
     return rungs("cuDNN", "its layer normalisation", layernorm_by_vendor, layernorm_steps(),
                  [=](auto run, size_t i) {
@@ -52,7 +52,7 @@ Ladder layernorm_ladder(int64_t rows, int64_t cols) {
 Ladder attention_ladder(AttentionShape s) {
   const int64_t d = s.heads * s.head_dim, tokens = s.batch * s.queries;
   const auto prepare = [=](const ColdBuffers& make) {
-    const Buffer qkv = make({tokens, 3 * d}), o = make({tokens, d});
+    const BufferTurns qkv = make({tokens, 3 * d}), o = make({tokens, d});
     return rungs(
         "cuDNN", "its scaled dot-product attention", attention_by_vendor, attention_steps(),
         [=](auto run, size_t i) {
@@ -69,7 +69,7 @@ Ladder product_ladder(bool bias_gelu, int64_t m, int64_t n, int64_t k) {
   const double bytes = static_cast<double>(m * k + n * k + m * n) * sizeof(bf16),
                flops = 2 * static_cast<double>(m) * static_cast<double>(n * k);
   const auto prepare = [=](const ColdBuffers& make) {
-    const Buffer x = make({m, k}), w = make({n, k}), bias = make({n}), y = make({m, n});
+    const BufferTurns x = make({m, k}), w = make({n, k}), bias = make({n}), y = make({m, n});
     if (!bias_gelu)
       return rungs("cuBLASLt", "its first suggestion", gemm_by_vendor, gemm_steps(), [=](auto run, size_t i) {
         return run(stream(), m, n, k, y[i].data<bf16>(), x[i].data<bf16>(), w[i].data<bf16>());

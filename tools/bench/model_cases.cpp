@@ -30,11 +30,11 @@ std::vector<KernelCase> model_cases(const ModelConfig& model, int64_t batch, DTy
 
 TimedRun prepared(const KernelCase& c, Device device, int64_t cold_bytes) {
   const ColdBuffers make({device, c.type}, c.bytes, cold_bytes);
-  std::vector<Buffer> buffers;
+  std::vector<BufferTurns> buffers;
   for (const CaseArray& a : c.arrays) buffers.push_back(make({a.size}, a.type));
   std::vector<std::vector<void*>> turns(make.copies);
   for (size_t turn = 0; turn < make.copies; ++turn) {
-    for (const Buffer& buffer : buffers) turns[turn].push_back(buffer[turn].raw());
+    for (const BufferTurns& buffer : buffers) turns[turn].push_back(buffer[turn].raw());
     for (size_t i = 0; i < c.arrays.size(); ++i)
       if (const auto& contents = c.arrays[i].contents) {
         const std::vector<char> bytes = contents(turns[turn].data());

@@ -24,7 +24,7 @@ TimedRun prepared_by_onednn(const KernelCase& c) {
   omp_set_num_threads(threads());
   const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   const dnnl::matmul product(dnnl::matmul::primitive_desc(dnnl::matmul::desc(a, b, to), engine));
-  const auto made = [](long long size) { return Buffer({size}, DType::F32, cpu_device, 1); };
+  const auto made = [](long long size) { return BufferTurns({size}, DType::F32, cpu_device, 1); };
   return [=, c0 = made(m * n), a0 = made(m * k), b0 = made(k * n),
           stream = dnnl::stream(engine)](size_t turn) mutable {
     product.execute(stream, {{DNNL_ARG_SRC, memory(a, engine, a0[turn].raw())},

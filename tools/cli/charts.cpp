@@ -11,7 +11,7 @@
 namespace qfm {
 namespace {
 
-// Of the series, .s0 .. .s11 of page_style: apart from each other and from the paper.
+// Colours of the series, .s0 .. .s11 of page_style: apart from each other and from the paper.
 struct Ink {
   const char *light, *dark;
 };

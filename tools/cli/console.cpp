@@ -10,22 +10,9 @@
 #include <cstring>
 
 #include "engine/base/error.h"
+#include "engine/base/io.h"
 
 namespace qfm {
-namespace {
-
-bool write_all(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t n = ::write(fd, text.data(), text.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return false;
-    text.remove_prefix(static_cast<size_t>(n));
-  }
-  return true;
-}
-
-}  // namespace
-
 void print(std::string_view text) {
   QFM_CHECK(write_all(STDOUT_FILENO, text), "standard output: ", std::strerror(errno));
 }
@@ -59,7 +46,7 @@ std::string duration(double seconds) {
   return format("%lld s", s);
 }
 
-// "2.5 a second"; of what takes longer, "8.0 s each".
+// "2.5 a second"; "8.0 s each" where one takes longer.
 static std::string pace(double rate) {
   if (rate >= 1) return format("%.1f a second", rate);
   return (1 / rate < 60 ? format("%.1f s", 1 / rate) : duration(1 / rate)) + " each";

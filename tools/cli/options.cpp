@@ -15,12 +15,9 @@ namespace {
 constexpr const char* kShippedModel = "qfm-tiny.safetensors";
 
 Device checked_device(const CommonOptions& options) {
-  const std::string& name = options.device;
-  const bool numbered = name.starts_with("cuda:") && name.size() > 5 && name.size() < 9 &&
-                        name.find_first_not_of("0123456789", 5) == std::string::npos;
-  if (name != "auto" && name != "cpu" && name != "cuda" && !numbered)
-    throw UsageError("--device " + name + ": use auto, cpu, cuda or cuda:N");
-  const ChosenDevice chosen = choose_device(name);
+  const auto requested = device_request(options.device);
+  if (!requested) throw UsageError("--device " + options.device + ": use auto, cpu, cuda or cuda:N");
+  const ChosenDevice chosen = choose_device(*requested);
   if (!chosen.remark.empty()) note(options.quiet, "qfm: " + chosen.remark + "\n");
   return chosen.device;
 }

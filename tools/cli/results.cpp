@@ -1,14 +1,7 @@
 #include "tools/cli/results.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <cmath>
-#include <cstdio>
-#include <cstring>
 
-#include "engine/base/error.h"
 #include "kernels/vendor/kernel_policy.h"
 #include "tools/cli/console.h"
 #include "train/data/csv_field.h"
@@ -60,38 +53,8 @@ std::string json_line(const ScoredPhoto& r) {
                   {"crops", r.crops}});
 }
 
-PartFile::PartFile(std::string path)
-    : path_(std::move(path)),
-      fd_(::open((path_ + ".part").c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) {
-  check(fd_ >= 0);
-}
-
-PartFile::~PartFile() {
-  if (fd_ >= 0) ::close(fd_);
-}
-
-void PartFile::check(bool ok) const { QFM_CHECK(ok, path_, ": cannot be written: ", std::strerror(errno)); }
-
-void PartFile::write(std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t n = ::write(fd_, text.data(), text.size());
-    if (n < 0 && errno == EINTR) continue;
-    check(n > 0);
-    text.remove_prefix(static_cast<size_t>(n));
-  }
-}
-
-void PartFile::restart() { check(::ftruncate(fd_, 0) == 0 && ::lseek(fd_, 0, SEEK_SET) == 0); }
-
-void PartFile::commit() {
-  check(::fsync(fd_) == 0);
-  const int fd = fd_;
-  fd_ = -1;
-  check(::close(fd) == 0 && std::rename((path_ + ".part").c_str(), path_.c_str()) == 0);
-}
-
 ResultFile::ResultFile(const std::string& path, const std::string& extension, Json header)
-    : file_(path), extension_(extension), header_(std::move(header)) {
+    : file_(path, AtomicFile::Unfinished::Kept), extension_(extension), header_(std::move(header)) {
   begin();
 }
 

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/base/io.h"
 #include "engine/memory/device.h"
 #include "models/preprocessing.h"
 
@@ -22,9 +23,10 @@ struct ScoredPhoto {
   int64_t width = 0, height = 0, crops = 0;
 };
 
-std::string text_line(const ScoredPhoto& result);  // "63.10  ±2.40  PATH\n"
-std::string json_line(
-    const ScoredPhoto& result);  // {"path": ..., "score": ...}\n or {"path": ..., "error": ...}\n
+// "63.10  ±2.40  PATH\n"
+std::string text_line(const ScoredPhoto& result);
+// {"path": ..., "score": ...}\n or {"path": ..., "error": ...}\n
+std::string json_line(const ScoredPhoto& result);
 // One line; bytes that are not UTF-8 become U+FFFD, for JSON has no place for them.
 std::string to_line(const Json& json);
 // "# key: value" lines, to stand above the table.
@@ -41,28 +43,8 @@ Json as_json(std::optional<double> figure);
 // Nothing on the CPU.
 void add_kernel_policy(Json& header, Device device);
 
-// Writes FILE.part as results come, a whole line at a time, and renames it at the end: FILE is the old one or
-// complete, and what was finished when a run dies can be read in FILE.part.
-class PartFile {
- public:
-  explicit PartFile(std::string path);  // throws Error "PATH: reason", as all of them do
-  ~PartFile();
-  PartFile(const PartFile&) = delete;
-  PartFile& operator=(const PartFile&) = delete;
-  void write(std::string_view text);
-  // Forgets what was written.
-  void restart();
-  void commit();
-
- private:
-  void check(bool ok) const;
-  const std::string path_;
-  int fd_;
-};
-
 // -o FILE of `score`: .jsonl (a line a photo), .json ({"header": ..., "results": [...]}) or .csv (the header
-// as lines
-// "# key: value", then path,score,spread,width,height,crops,error).
+// as lines "# key: value", then path,score,spread,width,height,crops,error). Grows as FILE.part.
 class ResultFile {
  public:
   ResultFile(const std::string& path, const std::string& extension, Json header);
@@ -73,7 +55,7 @@ class ResultFile {
 
  private:
   void begin();
-  PartFile file_;
+  AtomicFile file_;
   const std::string extension_;
   const Json header_;
   bool first_ = true;

@@ -1,4 +1,4 @@
-// qfm data: the doctor of data sets, splits, and the normalised manifest.
+// qfm data: data sets checked, splits, and the normalised manifest.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <memory>
@@ -66,7 +66,7 @@ Json report_of(const DataCommand& command, const Dataset& set, const std::vector
             {"label_high", set.range.high},
             {"higher_is_better", set.higher_is_better},
             {"split_sha256", set.split_sha256}}},
-          {"healthy", healthy(findings)},
+          {"healthy", passed(findings)},
           {"findings", rows}};
 }
 
@@ -87,7 +87,7 @@ int check(const DataCommand& command) {
   note(command.common.quiet,
        format("%zu photos, %.1f a second\n", set.samples.size(),
               static_cast<double>(set.samples.size()) / std::max(progress.seconds(), 1e-9)));
-  return !healthy(findings);
+  return !passed(findings);
 }
 
 // ---- split, list ----

@@ -1,6 +1,7 @@
 // qfm embed: the features of photos, for other programs.
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <new>
 
 #include "engine/base/sha256.h"
 #include "engine/base/threads.h"
@@ -13,6 +14,7 @@
 #include "tools/cli/photos.h"
 #include "tools/cli/results.h"
 #include "tools/cli/version.h"
+#include "train/image/photo_stream.h"
 
 namespace qfm {
 namespace {
@@ -59,23 +61,28 @@ int embed(const EmbedOptions& options) {
   const auto photos = list_photos(options.photos.paths, options.photos.recursive);
   const LoadedModel loaded = load_backbone(path, where);
   const Predictor predictor(*loaded.model, loaded.info, predict);
-  DecodeAhead decoded(photos, options.photos.decode(), decode_workers());
+  PhotoStream stream(photos, {.decode = options.photos.decode(), .workers = decode_workers()});
   Progress progress(options.common.quiet, "photos", static_cast<int64_t>(photos.size()));
   std::vector<Tensor> cls, patches;
   Json rows = Json::array();
   int64_t done = 0, failed = 0;
   for (const auto& photo : photos) {
-    Decoded next = decoded.next();
+    const auto failure = [&](const char* reason) {
+      progress.clear();
+      warn(error_line(photo.path + ": " + reason));
+      ++failed;
+    };
     try {
+      DecodeResult next = stream.next();
       QFM_CHECK(next.error.empty(), next.error);
       auto embedding = predictor.embed(std::move(next.image));
       for (const Window& w : embedding.windows)
         rows.push_back({{"path", photo.path}, {"left", w.left}, {"top", w.top}});
       cls.push_back(std::move(embedding.cls)), patches.push_back(std::move(embedding.patches));
     } catch (const Error& e) {
-      progress.clear();
-      warn(error_line(photo.path + ": " + e.what()));
-      ++failed;
+      failure(e.what());
+    } catch (const std::bad_alloc&) {
+      failure("out of memory");
     }
     progress.update(++done);
   }

@@ -14,6 +14,7 @@
 #include "tools/cli/photos.h"
 #include "tools/cli/results.h"
 #include "tools/cli/version.h"
+#include "train/image/photo_stream.h"
 #include "train/predict/predict.h"
 
 namespace qfm {
@@ -37,10 +38,12 @@ struct Scorer {
         predictor(*loaded.model, loaded.info, options),
         raw(as_labels) {}
 
-  ScoredPhoto operator()(const std::string& path, Decoded photo) const {
-    ScoredPhoto result{.path = path, .error = std::move(photo.error)};
-    if (!result.error.empty()) return result;
+  // The stream's next photo, which is `path`.
+  ScoredPhoto operator()(const std::string& path, PhotoStream& photos) const {
+    ScoredPhoto result{.path = path, .error = ""};
     try {
+      DecodeResult photo = photos.next();
+      QFM_CHECK(photo.error.empty(), photo.error);
       const Prediction p = predictor(std::move(photo.image));
       const ModelInfo& info = loaded.info;
       result.quality = info.to_0_100(p.score);
@@ -145,7 +148,8 @@ int score(const ScoreOptions& options) {
   const PredictOptions predict = options.photos.predict(options.common.seed);
   const Placement where = apply(options.common);
   const auto photos = list_photos(options.photos.paths, options.photos.recursive);
-  DecodeAhead decoded(photos, options.photos.decode(), decode_workers());  // starts while the model is read
+  // Starts while the model is read.
+  PhotoStream stream(photos, {.decode = options.photos.decode(), .workers = decode_workers()});
   const std::string model = model_path(options.common);
   const Scorer scorer(model, where, predict, options.raw);
   if (!scorer.loaded.info.higher_is_better)
@@ -154,7 +158,7 @@ int score(const ScoreOptions& options) {
                      : "qfm: the labels of this model's training set are lower for better photos; "
                        "scores are turned round: higher is better\n");
   Output output(options, scorer.loaded.info, model, where.device, static_cast<int64_t>(photos.size()));
-  for (const auto& photo : photos) output.add(scorer(photo.path, decoded.next()));
+  for (const auto& photo : photos) output.add(scorer(photo.path, stream));
   return output.finish();
 }
 

@@ -33,22 +33,25 @@ bool is_switch(const ConfigField& field) {
   return std::holds_alternative<bool TrainConfig::*>(field.member) && field.choices.empty();
 }
 
+bool is_text(const ConfigField& field) {
+  return visit_value(TrainConfig(), field, [](const auto& value) {
+    return std::is_constructible_v<std::decay_t<decltype(value)>, std::string>;
+  });
+}
+
 std::string help_of(const ConfigField& field) {
   std::string help(field.help);
   for (size_t i = 0; i < field.choices.size(); ++i)
     help +=
         (i == 0 ? " (" : "|") + std::string(field.choices[i]) + (i + 1 == field.choices.size() ? ")" : "");
-  const TrainConfig defaults;
-  const std::string value = std::visit(
-      [&](auto member) -> std::string {
-        const auto& v = defaults.*member;
-        if constexpr (std::is_same_v<decltype(v), const std::string&>) return v;
-        else if constexpr (std::is_same_v<decltype(v), const bool&>)
-          return is_switch(field) ? "" : v ? "on" : "off";
-        else if constexpr (std::is_same_v<decltype(v), const std::optional<double>&>) return "";
-        else return field.or_off && v == 0 ? "off" : format("%g", static_cast<double>(v));
-      },
-      field.member);
+  const std::string value = visit_value(TrainConfig(), field, [&](const auto& v) -> std::string {
+    if constexpr (std::is_same_v<decltype(v), const std::string&>) return v;
+    else if constexpr (requires { v.text(); }) return v.text();
+    else if constexpr (std::is_same_v<decltype(v), const bool&>)
+      return is_switch(field) ? "" : v ? "on" : "off";
+    else if constexpr (std::is_same_v<decltype(v), const std::optional<double>&>) return "";
+    else return field.or_off && v == 0 ? "off" : format("%g", static_cast<double>(v));
+  });
   if (!value.empty()) help += " [" + value + "]";
   return help;
 }
@@ -121,7 +124,7 @@ int run_train(const TrainOptions& options) {
   const auto [config, command] = configuration(options);
   refuse_pytorch(config.init), refuse_pytorch(config.objectives.text("teacher"));
   CommonOptions common;
-  common.device = config.device, common.dtype = config.dtype,
+  common.device = config.device.text(), common.dtype = config.dtype.text(),
   common.threads = static_cast<int>(config.threads);
   common.quiet = config.quiet;
   apply(common);
@@ -130,7 +133,7 @@ int run_train(const TrainOptions& options) {
     warn(format(
         "qfm: --warmup %g is longer than the first step of the learning rate's curve (%.3g of %lld epochs): "
         "the results are marked \"truncated\"\n",
-        warmup_of(config), first_step_epochs(schedule_named(config.schedule), config.epochs),
+        warmup_of(config), first_step_epochs(*config.schedule, config.epochs),
         static_cast<long long>(config.epochs)));
 
   std::optional<Progress> labelling, checking, steps;
@@ -201,8 +204,8 @@ void add_train(CLI::App& parent, const RegisterAction& on) {
     if (is_switch(field)) {
       flag.option = app->add_flag(name, flag.given, help_of(field));
     } else {
-      const bool text = std::holds_alternative<std::string TrainConfig::*>(field.member);
-      flag.option = app->add_option(name, flag.text, help_of(field))->type_name(text ? "TEXT" : "N");
+      flag.option =
+          app->add_option(name, flag.text, help_of(field))->type_name(is_text(field) ? "TEXT" : "N");
     }
   }
   on(app, [options] { return run_train(*options); });

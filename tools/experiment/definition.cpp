@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <set>
+#include <tuple>
 
 #include "engine/base/error.h"
 #include "engine/base/rng.h"
@@ -16,39 +18,40 @@ namespace {
 
 using nlohmann::json;
 
-// The members of one JSON object, each to be taken once; what is left over is unknown.
-class Members {
- public:
-  Members(const json& object, std::string where) : object_(object), where_(std::move(where)) {
-    QFM_CHECK(object.is_object(), where_, ": not a JSON object");
-  }
-  // Sets `to` where the key is there.
-  template <class T>
-  void take(const char* key, T& to) {
-    known_.push_back(key);
-    if (!object_.contains(key)) return;
+struct Key {
+  std::string name;
+  std::function<void(const json&)> read;
+  bool needed = false;
+};
+template <class T>
+Key key(const char* name, T& to) {
+  return {name, [&to](const json& value) { value.get_to(to); }};
+}
+template <class T>
+Key needed(const char* name, T& to) {
+  return {name, key(name, to).read, true};
+}
+
+// Reads the members of a JSON object. Throws Error "WHERE: key: reason" for a key that is none of `keys`, one
+// that is needed and not there, and a value that does not fit.
+void read_object(const json& object, const std::string& where, const std::vector<Key>& keys) {
+  QFM_CHECK(object.is_object(), where, ": not a JSON object");
+  std::vector<std::string> names;
+  for (const Key& key : keys) {
+    names.push_back(key.name);
+    const auto found = object.find(key.name);
+    QFM_CHECK(found != object.end() || !key.needed, where, ": ", key.name, " is missing");
+    if (found == object.end()) continue;
     try {
-      to = object_.at(key).get<T>();
+      key.read(*found);
     } catch (const json::exception&) {
-      QFM_FAIL(where_, ": ", key, ": is ", object_.at(key).type_name(), ", which does not fit");
+      QFM_FAIL(where, ": ", key.name, ": is ", found->type_name(), ", which does not fit");
     }
   }
-  template <class T>
-  void need(const char* key, T& to) {
-    QFM_CHECK(object_.contains(key), where_, ": ", key, " is missing");
-    take(key, to);
-  }
-  void finish() const {
-    for (const auto& [key, value] : object_.items())
-      QFM_CHECK(std::find(known_.begin(), known_.end(), key) != known_.end(), where_, ": ", shown(key),
-                ": unknown key", did_you_mean(key, known_));
-  }
-
- private:
-  const json& object_;
-  const std::string where_;
-  std::vector<std::string_view> known_;
-};
+  for (const auto& [name, value] : object.items())
+    QFM_CHECK(std::find(names.begin(), names.end(), name) != names.end(), where, ": ", shown(name),
+              ": unknown key", did_you_mean(name, names));
+}
 
 void check_name(const std::string& name, const std::string& where) {
   const bool fine = !name.empty() && name.size() <= 64 && name.find('/') == std::string::npos &&
@@ -60,24 +63,19 @@ void check_name(const std::string& name, const std::string& where) {
 ExperimentData parse_data(const json& object, const std::string& where) {
   ExperimentData data;
   json published = json::object();
-  Members m(object, where);
-  m.need("name", data.name), m.need("data", data.data), m.take("scale", data.scale);
-  m.take("lower-is-better", data.lower_is_better), m.take("train", data.train), m.take("test", data.test);
-  m.take("split", data.split), m.take("published", published);
-  m.finish();
+  std::string scale;
+  read_object(object, where,
+              {needed("name", data.name), needed("data", data.data), key("scale", scale),
+               key("lower-is-better", data.lower_is_better), key("train", data.train), key("test", data.test),
+               key("split", data.split), key("published", published)});
   check_name(data.name, where);
-  if (!data.scale.empty()) parse_range(data.scale);
+  if (!scale.empty()) data.scale = parse_range(scale);
   QFM_CHECK(data.test.empty() || !data.train.empty(), where, ": test needs train: COLUMN=VALUE each");
   QFM_CHECK(data.split > 0 && data.split < 1, where, ": split: ", data.split, " is not inside 0..1");
   for (const auto& [variant, figures] : published.items()) {
-    PublishedFigure figure{variant, {}, {}};
-    double srcc = NAN, plcc = NAN;
-    Members f(figures, where + ": published: " + variant);
-    f.take("srcc", srcc), f.take("plcc", plcc);
-    f.finish();
-    if (!std::isnan(srcc)) figure.srcc = srcc;
-    if (!std::isnan(plcc)) figure.plcc = plcc;
-    data.published.push_back(figure);
+    PublishedFigure& figure = data.published[variant];
+    read_object(figures, where + ": published: " + variant,
+                {key("srcc", figure.srcc), key("plcc", figure.plcc)});
   }
   return data;
 }
@@ -86,18 +84,16 @@ ExperimentData parse_data(const json& object, const std::string& where) {
 ExperimentVariant parse_variant(const json& object, const json& common, const std::string& where) {
   ExperimentVariant variant;
   json flags = json::object(), merged = common;
-  Members m(object, where);
-  m.need("name", variant.name), m.take("flags", flags);
-  m.finish();
+  read_object(object, where, {needed("name", variant.name), key("flags", flags)});
   check_name(variant.name, where);
+  QFM_CHECK(flags.is_object(), where, ": flags: not a JSON object of flags");
   merged.update(flags);
   for (const char* own :
        {"data", "root", "fold", "scale", "lower-is-better", "val", "seed", "out", "resume", "protocol"})
     QFM_CHECK(!merged.contains(own), where, ": flags: ", own, " is the experiment's to choose");
   variant.flags = merged.dump();
-  TrainConfig checked;
-  merge_config(checked, variant.flags, where + ": flags");
-  variant.truncated_schedule = truncated_schedule(checked);
+  merge_config(variant.config, variant.flags, where + ": flags");
+  variant.truncated_schedule = truncated_schedule(variant.config);
   return variant;
 }
 
@@ -109,11 +105,12 @@ void check_distinct(const Items& items, const std::string& where) {
     QFM_CHECK(names.insert(item.name).second, where, ": ", item.name, ": given twice");
 }
 
+// A count, which means 0, 1, ..., or a list.
 std::vector<int64_t> parse_seeds(const json& value, const std::string& where) {
   std::vector<int64_t> seeds;
-  if (value.is_number_integer()) {
-    QFM_CHECK(value >= 1 && value <= 1000, where, ": seeds: a count from 1 to 1000, or a list");
-    for (int64_t s = 0; s < value.get<int64_t>(); ++s) seeds.push_back(s);
+  if (value.is_number_integer() && value >= 1 && value <= 1000) {
+    seeds.resize(value.get<size_t>());
+    std::iota(seeds.begin(), seeds.end(), 0);
     return seeds;
   }
   QFM_CHECK(value.is_array() && !value.empty(), where, ": seeds: a count from 1 to 1000, or a list");
@@ -126,54 +123,40 @@ std::vector<int64_t> parse_seeds(const json& value, const std::string& where) {
   return seeds;
 }
 
-json parse_json(std::string_view text, const std::string& name) {
-  try {
-    return json::parse(text);
-  } catch (const json::exception&) {
-    QFM_FAIL(name, ": not valid JSON");
-  }
-}
-
 Dataset part_of(const ExperimentData& data, const std::string& fold) {
-  DatasetOptions options;
-  options.fold = fold, options.lower_is_better = data.lower_is_better;
-  if (!data.scale.empty()) options.scale = parse_range(data.scale);
-  return load_dataset(data.data, options);
+  return load_dataset(data.data,
+                      {.fold = fold, .scale = data.scale, .lower_is_better = data.lower_is_better});
 }
 
-// The groups of a set (photos of one reference, or single photos) in a random order of the seed's.
-std::vector<std::string> shuffled_groups(const Dataset& set, int64_t seed) {
+// Photos of one reference belong together.
+const std::string& group_of(const Sample& s) { return s.reference.empty() ? s.name : s.reference; }
+
+// Keeps that share of the groups, the first ones of a random order of the seed's.
+void keep_share(Dataset& set, double share, int64_t seed) {
+  if (share >= 1) return;
   std::vector<std::string> groups;
-  std::set<std::string> seen;
+  std::set<std::string> kept;
   for (const Sample& s : set.samples)
-    if (const auto& key = s.reference.empty() ? s.name : s.reference; seen.insert(key).second)
-      groups.push_back(key);
+    if (kept.insert(group_of(s)).second) groups.push_back(group_of(s));
   Rng rng(static_cast<uint64_t>(seed), "label share");
   for (size_t i = groups.size(); i > 1; --i)
     std::swap(groups[i - 1], groups[rng.below(static_cast<uint32_t>(i))]);
-  return groups;
-}
-
-void keep_share(Dataset& set, double share, int64_t seed) {
-  if (share >= 1) return;
-  auto groups = shuffled_groups(set, seed);
   groups.resize(static_cast<size_t>(std::lround(share * static_cast<double>(groups.size()))));
-  const std::set<std::string> kept(groups.begin(), groups.end());
-  std::erase_if(set.samples,
-                [&](const Sample& s) { return !kept.contains(s.reference.empty() ? s.name : s.reference); });
+  kept = {groups.begin(), groups.end()};
+  std::erase_if(set.samples, [&](const Sample& s) { return !kept.contains(group_of(s)); });
 }
 
 }  // namespace
 
 Experiment parse_experiment(std::string_view text, const std::string& name) {
-  const json object = parse_json(text, name);
+  const json object = json::parse(text, nullptr, false);
+  QFM_CHECK(!object.is_discarded(), name, ": not valid JSON");
   Experiment e;
   json data = json::array(), variants = json::array(), common = json::object(), seeds;
-  Members m(object, name);
-  m.need("name", e.name), m.need("data", data), m.need("variants", variants), m.need("seeds", seeds);
-  m.take("common", common), m.take("baseline", e.baseline), m.take("protocol", e.protocol);
-  m.take("crops", e.crops), m.take("label-shares", e.label_shares);
-  m.finish();
+  read_object(object, name,
+              {needed("name", e.name), needed("data", data), needed("variants", variants),
+               needed("seeds", seeds), key("common", common), key("baseline", e.baseline),
+               key("protocol", e.protocol), key("crops", e.crops), key("label-shares", e.label_shares)});
   check_name(e.name, name + ": name");
   QFM_CHECK(data.is_array() && variants.is_array(), name, ": data and variants are lists");
   QFM_CHECK(common.is_object(), name, ": common: not a JSON object of flags");
@@ -208,13 +191,10 @@ std::vector<ExperimentRun> runs_of(const Experiment& e) {
 
 TrainTest split_for(const ExperimentData& data, double label_share, int64_t seed) {
   TrainTest parts;
-  if (!data.test.empty()) {
-    parts = {part_of(data, data.train), part_of(data, data.test)};
-  } else {
-    auto [train, test] =
+  if (data.test.empty())
+    std::tie(parts.train, parts.test) =
         split_fraction(part_of(data, data.train), 1 - data.split, static_cast<uint64_t>(seed));
-    parts = {std::move(train), std::move(test)};
-  }
+  else parts = {part_of(data, data.train), part_of(data, data.test)};
   keep_share(parts.train, label_share, seed);
   for (const Dataset* part : {&parts.train, &parts.test})
     QFM_CHECK(part->samples.size() >= 3, data.name, ": a part of ", part->samples.size(),

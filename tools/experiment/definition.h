@@ -1,6 +1,8 @@
 // An experiment: data sets x label shares x variants x seeds, every variant on the same splits and seeds.
 #pragma once
+#include <cmath>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,24 +16,24 @@ namespace qfm {
 
 // A published figure, printed in a column of its own and never mixed with measured ones.
 struct PublishedFigure {
-  std::string variant;
-  std::optional<double> srcc, plcc;
+  double srcc = NAN, plcc = NAN;  // NaN: not published
 };
 
 struct ExperimentData {
-  std::string name;   // in tables
-  std::string data;   // NAME:FOLDER or a manifest CSV
-  std::string scale;  // LO:HI, empty: as the set declares or observed
+  std::string name;            // in tables
+  std::string data;            // NAME:FOLDER or a manifest CSV
+  std::optional<Range> scale;  // absent: as the set declares or observed
   bool lower_is_better = false;
   // COLUMN=VALUE of a fixed split. Without `test`, `split` draws one a seed: of all photos, or of `train`
   // alone, which tunes without a look at the photos that are kept for the end.
   std::string train, test;
-  double split = 0.8;  // share of the references (or photos) that is trained on
-  std::vector<PublishedFigure> published;
+  double split = 0.8;                                // share of the references (or photos) that is trained on
+  std::map<std::string, PublishedFigure> published;  // by variant
 };
 
 struct ExperimentVariant {
   std::string name, flags;          // flags: a JSON object with keys of `qfm train`
+  TrainConfig config;               // those flags
   bool truncated_schedule = false;  // by its flags: wherever its figures stand, they say so
 };
 

@@ -29,10 +29,10 @@ struct Dataset {
   std::string name;  // as the user gave it
   std::vector<Sample> samples;
   Range range;                  // of the labels
-  bool range_observed = false;  // nobody declared it: it is the least and the largest label of these samples
+  bool range_observed = false;  // not declared: the least and the largest label of these samples
   bool higher_is_better = true;
-  const NativeLayout* published =
-      nullptr;               // the set of the field that this is; null: photos of the user's own
+  // The published set that this is; null: photos of the user's own.
+  const NativeLayout* published = nullptr;
   std::string split_sha256;  // of the split file that was applied; empty: none was
 
   // Label to 0-100 and back, linearly over `range`; the direction stays, nothing is clipped.
@@ -64,9 +64,9 @@ struct DatasetOptions {
 };
 
 // `data` is NAME:FOLDER (one of native_layouts) or the path of a table: a manifest or a meta_info table of
-// pyiqa (train/data/manifest.h). Policy: one bad row refuses the table, Error "PATH: row 7 (a.png): score 'abc' is
-// not a number (1 bad row of 300)"; so does a set of fewer than 3 photos. Where the layout of another set is
-// found, the Error says what to type.
+// pyiqa (train/data/manifest.h). Policy: one bad row refuses the table, Error "PATH: row 7 (a.png): score
+// 'abc' is not a number (1 bad row of 300)"; so does a set of fewer than 3 photos. Where the layout of
+// another set is found, the Error says what to type.
 Dataset load_dataset(const std::string& data, const DatasetOptions& options = {});
 
 // A set of the field in the layout in which its authors publish it.

@@ -7,10 +7,9 @@
 
 #include "engine/base/error.h"
 #include "engine/base/io.h"
-#include "engine/base/prefetch.h"
 #include "train/data/csv.h"
 #include "train/data/near_duplicate.h"
-#include "train/image/decode.h"
+#include "train/image/photo_stream.h"
 
 namespace qfm {
 namespace {
@@ -19,7 +18,7 @@ using Verdict = Finding::Verdict;
 
 // What is kept of a photo.
 struct PhotoScan {
-  std::string error;
+  std::string error;  // without the path
   int width = 0, height = 0;
   uint64_t content = 0;  // a hash of the file's bytes
   size_t bytes = 0;
@@ -27,7 +26,7 @@ struct PhotoScan {
 };
 
 // Eight bytes a step: hashing must not slow down decoding. Equal hashes are confirmed byte by byte.
-uint64_t content_hash(const std::vector<unsigned char>& bytes) {
+uint64_t content_hash(std::span<const uint8_t> bytes) {
   uint64_t hash = bytes.size();
   for (size_t i = 0; i < bytes.size(); i += 8) {
     uint64_t word = 0;
@@ -38,30 +37,25 @@ uint64_t content_hash(const std::vector<unsigned char>& bytes) {
   return hash;
 }
 
-PhotoScan scan(const std::string& path) {
-  PhotoScan seen;
-  try {
-    const auto bytes = read_file(path);
-    seen.content = content_hash(bytes), seen.bytes = bytes.size();
-    const Image image = decode_image(bytes, path);
-    seen.width = image.width, seen.height = image.height;
-    seen.look = perceptual_hash(image);
-  } catch (const OutOfMemory&) {
-    throw;
-  } catch (const Error& error) {
-    seen.error = error.what();
-  }
-  return seen;
-}
-
-std::vector<PhotoScan> look_at_all(const Dataset& set, const DoctorOptions& options) {
-  const auto count = static_cast<int64_t>(set.samples.size());
-  Prefetch<PhotoScan> photos(0, count, options.workers, 4 * options.workers + 1,
-                             [&](int64_t i) { return scan(set.samples[static_cast<size_t>(i)].path); });
-  std::vector<PhotoScan> seen;
-  while (!photos.done()) {
-    seen.push_back(photos.next());
-    if (options.progress) options.progress(static_cast<int64_t>(seen.size()));
+std::vector<PhotoScan> scan_all(const Dataset& set, const DatasetCheckOptions& options) {
+  std::vector<std::string> paths;
+  for (const Sample& sample : set.samples) paths.push_back(sample.path);
+  std::vector<PhotoScan> seen(paths.size());
+  PhotoStreamOptions how{.workers = options.workers};
+  how.on_file = [&](int64_t i, std::span<const uint8_t> file) {
+    PhotoScan& photo = seen[static_cast<size_t>(i)];
+    photo.content = content_hash(file), photo.bytes = file.size();
+    return true;
+  };
+  how.on_image = [&](int64_t i, Image& image) {
+    PhotoScan& photo = seen[static_cast<size_t>(i)];
+    photo.width = image.width, photo.height = image.height, photo.look = perceptual_hash(image);
+    image = {};
+  };
+  PhotoStream photos(paths, how);
+  for (size_t i = 0; i < seen.size(); ++i) {
+    seen[i].error = photos.next().error;
+    if (options.progress) options.progress(static_cast<int64_t>(i + 1));
   }
   return seen;
 }
@@ -165,12 +159,7 @@ Finding files(const Dataset& set, const std::vector<RowProblem>& problems,
     if (problem.missing_file) finding.items.push_back(concat(shown(problem.image), ": no such file"));
   const size_t missing = finding.items.size();
   for (size_t i = 0; i < seen.size(); ++i)
-    if (!seen[i].error.empty()) {
-      const std::string& path = set.samples[i].path;
-      const bool named = seen[i].error.starts_with(path + ": ");
-      finding.items.push_back(set.samples[i].name + ": " +
-                              (named ? seen[i].error.substr(path.size() + 2) : seen[i].error));
-    }
+    if (!seen[i].error.empty()) finding.items.push_back(set.samples[i].name + ": " + seen[i].error);
   if (finding.items.empty()) return finding;
   finding.verdict = Verdict::Wrong;
   finding.text = concat(missing, " missing, ", finding.items.size() - missing, " unreadable");
@@ -253,8 +242,8 @@ Finding split(const Dataset& set, const std::vector<PhotoScan>& seen) {
 }  // namespace
 
 std::vector<Finding> check_dataset(const Dataset& set, const std::vector<RowProblem>& problems,
-                                   const DoctorOptions& options) {
-  const auto seen = look_at_all(set, options);
+                                   const DatasetCheckOptions& options) {
+  const auto seen = scan_all(set, options);
   return {rows(set, problems),
           count("photos", set.samples.size(), set, set.published ? set.published->photos : 0),
           references(set),
@@ -266,7 +255,7 @@ std::vector<Finding> check_dataset(const Dataset& set, const std::vector<RowProb
           split(set, seen)};
 }
 
-bool healthy(const std::vector<Finding>& findings) {
+bool passed(const std::vector<Finding>& findings) {
   return std::none_of(findings.begin(), findings.end(),
                       [](const Finding& finding) { return finding.verdict == Verdict::Wrong; });
 }

@@ -1,4 +1,4 @@
-// The doctor of data sets: looks at every label and every photo of a set, and says what is wrong.
+// Validates a data set: every label and every photo.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -17,7 +17,7 @@ struct Finding {
   std::vector<std::string> items = {};  // each thing that is wrong
 };
 
-struct DoctorOptions {
+struct DatasetCheckOptions {
   int workers = 1;                                  // threads that decode
   std::function<void(int64_t done)> progress = {};  // after each photo
 };
@@ -29,8 +29,8 @@ struct DoctorOptions {
 // equal content; and, where samples have a split, scenes on both sides of it: equal references, and photos
 // that look alike (train/data/near_duplicate.h).
 std::vector<Finding> check_dataset(const Dataset& set, const std::vector<RowProblem>& problems,
-                                   const DoctorOptions& options = {});
+                                   const DatasetCheckOptions& options = {});
 
-bool healthy(const std::vector<Finding>& findings);  // nothing is wrong
+bool passed(const std::vector<Finding>& findings);  // nothing is wrong
 
 }  // namespace qfm

@@ -18,7 +18,7 @@ bool is_photo(const fs::path& path) {
   return false;
 }
 
-void walk(const fs::path& folder, bool recursive, std::vector<FolderEntry>& found) {
+void walk(const fs::path& folder, bool recursive, std::vector<PhotoEntry>& found) {
   std::error_code failure, error;
   fs::directory_iterator entry(folder, failure), end;
   for (; !failure && entry != end; entry.increment(failure)) {
@@ -36,11 +36,11 @@ void walk(const fs::path& folder, bool recursive, std::vector<FolderEntry>& foun
 
 }  // namespace
 
-std::vector<FolderEntry> entries_in(const std::string& folder, bool recursive) {
-  std::vector<FolderEntry> found;
+std::vector<PhotoEntry> entries_in(const std::string& folder, bool recursive) {
+  std::vector<PhotoEntry> found;
   walk(folder, recursive, found);
   std::sort(found.begin(), found.end(),
-            [](const FolderEntry& a, const FolderEntry& b) { return a.path < b.path; });
+            [](const PhotoEntry& a, const PhotoEntry& b) { return a.path < b.path; });
   return found;
 }
 

@@ -5,14 +5,16 @@
 
 namespace qfm {
 
-struct FolderEntry {
-  std::string path;   // FOLDER/NAME of a photo, or of a folder that cannot be read
-  std::string error;  // why it cannot be read; empty: a photo
+// What was found where photos were looked for.
+struct PhotoEntry {
+  std::string path;   // of a photo, or of what cannot be read
+  std::string error;  // why there is no photo to be had; empty: not tried yet
 };
 
 // Photos by extension (jpg jpeg png bmp gif pgm ppm pnm tga, any letter case), sorted by name, hidden ones
-// left out, of its folders too if `recursive` (links to folders are not followed).
-std::vector<FolderEntry> entries_in(const std::string& folder, bool recursive);
+// left out, of its folders too if `recursive` (links to folders are not followed): FOLDER/NAME. Folders that
+// cannot be read are entries with an error.
+std::vector<PhotoEntry> entries_in(const std::string& folder, bool recursive);
 
 // Their paths. Throws Error "FOLDER: reason" where a folder cannot be read.
 std::vector<std::string> photos_in(const std::string& folder, bool recursive);

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "engine/base/error.h"
+#include "engine/base/resample.h"
 #include "train/image/separable.h"
 
 namespace qfm {
@@ -12,21 +13,13 @@ namespace {
 
 double triangle(double x) { return std::max(0.0, 1.0 - std::fabs(x)); }
 
-double keys(double x) {
-  constexpr double a = -0.5;
-  x = std::fabs(x);
-  if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
-  if (x < 2.0) return (((x - 5) * x + 8) * x - 4) * a;
-  return 0.0;
-}
-
 // Shrinking stretches the kernel over all inputs that an output stands for: that is the antialiasing.
 std::optional<Taps> axis(int inputs, int outputs, Resampling how) {
   if (inputs == outputs) return std::nullopt;
   const double stretch = std::max(1.0, static_cast<double>(inputs) / outputs), inverse = 1.0 / stretch;
   if (how == Resampling::Bilinear)
     return make_taps(inputs, outputs, stretch, [=](double x) { return triangle(x * inverse); });
-  return make_taps(inputs, outputs, 2 * stretch, [=](double x) { return keys(x * inverse); });
+  return make_taps(inputs, outputs, 2 * stretch, [=](double x) { return cubic_kernel(x * inverse); });
 }
 
 }  // namespace

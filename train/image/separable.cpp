@@ -6,6 +6,7 @@
 
 #include "engine/base/cpu.h"
 #include "engine/base/error.h"
+#include "engine/base/resample.h"
 #include "engine/base/threads.h"
 #include "engine/memory/memory.h"
 #include "train/image/separable_rows.h"
@@ -76,21 +77,15 @@ Taps make_taps(int inputs, int outputs, double support, const std::function<doub
   taps.inputs = inputs;
   taps.stride = std::min(inputs, static_cast<int>(std::ceil(support)) * 2 + 1);
   taps.weights.resize(static_cast<size_t>(taps.stride) * static_cast<size_t>(outputs));
-  const double scale = static_cast<double>(inputs) / outputs;
-  std::vector<double> row(static_cast<size_t>(taps.stride));
-  for (int i = 0; i < outputs; ++i) {
-    const double centre = (i + 0.5) * scale;
-    const int first = std::max(0, static_cast<int>(centre - support + 0.5));
-    const int width = std::min(inputs, static_cast<int>(centre + support + 0.5)) - first;
-    double sum = 0;
-    for (int k = 0; k < width; ++k) sum += row[static_cast<size_t>(k)] = kernel(first + k - centre + 0.5);
-    int32_t* weights = &taps.weights[static_cast<size_t>(i) * static_cast<size_t>(taps.stride)];
-    for (int k = 0; k < width; ++k) {
-      const double weight = row[static_cast<size_t>(k)] / sum * (1 << separable_fraction_bits);
+  int32_t* weights = taps.weights.data();
+  for (const auto& point : resample_axis(inputs, outputs, support, kernel)) {
+    for (size_t k = 0; k < point.weights.size(); ++k) {
+      const double weight = point.weights[k] * (1 << separable_fraction_bits);
       weights[k] = static_cast<int32_t>(weight + std::copysign(0.5, weight));
     }
-    taps.first.push_back(first);
-    taps.width.push_back(width);
+    taps.first.push_back(static_cast<int>(point.first));
+    taps.width.push_back(static_cast<int>(point.weights.size()));
+    weights += taps.stride;
   }
   return taps;
 }

@@ -1,38 +1,17 @@
 #include "train/predict/evaluate.h"
 
-#include "engine/base/prefetch.h"
+#include "train/image/photo_stream.h"
 
 namespace qfm {
-namespace {
-
-struct Decoded {
-  Image photo;
-  std::string error;
-};
-
-Decoded try_decode(const std::string& path, const DecodeOptions& options) {
-  try {
-    return {decode_image(path, options), ""};
-  } catch (const OutOfMemory&) {
-    throw;
-  } catch (const Error& error) {
-    return {{}, error.what()};
-  }
-}
-
-}  // namespace
 
 std::vector<PhotoResult> predict_photos(const Predictor& predictor, const std::vector<std::string>& paths,
                                         const EvaluateOptions& options) {
-  const auto count = static_cast<int64_t>(paths.size());
-  Prefetch<Decoded> photos(0, count, options.workers, options.workers + 1, [&](int64_t i) {
-    return try_decode(paths[static_cast<size_t>(i)], options.decode);
-  });
+  PhotoStream photos(paths, {.decode = options.decode, .workers = options.workers});
   std::vector<PhotoResult> results;
-  while (!photos.done()) {
-    Decoded decoded = photos.next();
-    if (decoded.error.empty()) results.push_back({predictor(std::move(decoded.photo)), ""});
-    else results.push_back({std::nullopt, decoded.error});
+  for (const auto& path : paths) {
+    DecodeResult photo = photos.next();
+    if (photo.error.empty()) results.push_back({predictor(std::move(photo.image)), ""});
+    else results.push_back({std::nullopt, path + ": " + photo.error});
     if (options.progress && !options.progress(static_cast<int64_t>(results.size()))) break;
   }
   return results;

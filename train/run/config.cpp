@@ -44,18 +44,20 @@ void check_number(const ConfigField& field, Number value) {
 
 // Limits of one field; the message lacks the field's name.
 void check_field(const TrainConfig& config, const ConfigField& field) {
-  std::visit(Overloaded{[&](std::string TrainConfig::*m) { check_text(field, config.*m); },
-                        [](bool TrainConfig::*) {},
-                        [&](std::optional<double> TrainConfig::*m) {
-                          if (config.*m) check_number(field, *(config.*m));
-                        },
-                        [&](const OptionValue&) {
-                          std::visit(Overloaded{[&](const std::string& text) { check_text(field, text); }, [](bool) {},
-                                                [&](auto number) { check_number(field, number); }},
-                                     config.objectives.value(field.key));
-                        },
-                        [&](auto m) { check_number(field, config.*m); }},
-             field.member);
+  std::visit(
+      Overloaded{[&](std::string TrainConfig::*m) { check_text(field, config.*m); },
+                 [](bool TrainConfig::*) {}, [&](int64_t TrainConfig::*m) { check_number(field, config.*m); },
+                 [&](double TrainConfig::*m) { check_number(field, config.*m); },
+                 [&](std::optional<double> TrainConfig::*m) {
+                   if (config.*m) check_number(field, *(config.*m));
+                 },
+                 [&](const OptionValue&) {
+                   std::visit(Overloaded{[&](const std::string& text) { check_text(field, text); },
+                                         [](bool) {}, [&](auto number) { check_number(field, number); }},
+                              config.objectives.value(field.key));
+                 },
+                 [](auto) {}},  // a Parsed has been checked
+      field.member);
 }
 
 bool on_or_off(const std::string& text) {
@@ -73,21 +75,27 @@ int64_t whole_number(const std::string& text) {
 
 void set_text(TrainConfig& config, const ConfigField& field, const std::string& text) {
   const bool off = field.or_off && text == "off";
-  std::visit(Overloaded{[&](std::string TrainConfig::*m) { config.*m = text; },
-                        [&](int64_t TrainConfig::*m) { config.*m = off ? 0 : whole_number(text); },
-                        [&](double TrainConfig::*m) { config.*m = off ? 0 : parse_number(text); },
-                        [&](std::optional<double> TrainConfig::*m) { config.*m = parse_number(text); },
-                        [&](bool TrainConfig::*m) { config.*m = on_or_off(text); },
-                        [&](const OptionValue& standard) {
-                          config.objectives.set(
-                              field.key,
-                              std::visit(Overloaded{[&](const std::string&) -> OptionValue { return text; },
-                                                    [&](bool) -> OptionValue { return on_or_off(text); },
-                                                    [&](int64_t) -> OptionValue { return off ? 0 : whole_number(text); },
-                                                    [&](double) -> OptionValue { return off ? 0 : parse_number(text); }},
-                                         standard));
-                        }},
-             field.member);
+  std::visit(
+      Overloaded{[&](std::string TrainConfig::*m) { config.*m = text; },
+                 [&](auto m) {  // a Parsed
+                   check_text(field, text);
+                   config.*m = text;
+                 },
+                 [&](int64_t TrainConfig::*m) { config.*m = off ? 0 : whole_number(text); },
+                 [&](double TrainConfig::*m) { config.*m = off ? 0 : parse_number(text); },
+                 [&](std::optional<double> TrainConfig::*m) { config.*m = parse_number(text); },
+                 [&](bool TrainConfig::*m) { config.*m = on_or_off(text); },
+                 [&](const OptionValue& standard) {
+                   config.objectives.set(
+                       field.key,
+                       std::visit(
+                           Overloaded{[&](const std::string&) -> OptionValue { return text; },
+                                      [&](bool) -> OptionValue { return on_or_off(text); },
+                                      [&](int64_t) -> OptionValue { return off ? 0 : whole_number(text); },
+                                      [&](double) -> OptionValue { return off ? 0 : parse_number(text); }},
+                           standard));
+                 }},
+      field.member);
 }
 
 void set_json(TrainConfig& config, const ConfigField& field, const json& value) {
@@ -112,16 +120,22 @@ void set_json(TrainConfig& config, const ConfigField& field, const json& value) 
     return value.get<bool>();
   };
   std::visit(Overloaded{[&](std::string TrainConfig::*m) { config.*m = text(); },
+                        [&](auto m) {  // a Parsed
+                          const std::string typed = text();
+                          check_text(field, typed);
+                          config.*m = typed;
+                        },
                         [&](int64_t TrainConfig::*m) { config.*m = whole(); },
                         [&](double TrainConfig::*m) { config.*m = number(); },
                         [&](bool TrainConfig::*m) { config.*m = flag(); },
                         [&](const OptionValue& standard) {
                           config.objectives.set(
-                              field.key, std::visit(Overloaded{[&](const std::string&) -> OptionValue { return text(); },
-                                                               [&](bool) -> OptionValue { return flag(); },
-                                                               [&](int64_t) -> OptionValue { return whole(); },
-                                                               [&](double) -> OptionValue { return number(); }},
-                                                    standard));
+                              field.key,
+                              std::visit(Overloaded{[&](const std::string&) -> OptionValue { return text(); },
+                                                    [&](bool) -> OptionValue { return flag(); },
+                                                    [&](int64_t) -> OptionValue { return whole(); },
+                                                    [&](double) -> OptionValue { return number(); }},
+                                         standard));
                         },
                         [&](std::optional<double> TrainConfig::*m) {
                           need(value.is_number() || value.is_null(), "a number or null");
@@ -199,7 +213,7 @@ void validate(const TrainConfig& config) {
     named("--" + std::string(field.key), [&] { check_field(config, field); });
   QFM_CHECK(!config.data.empty(), "--data is missing: a manifest CSV, or NAME:FOLDER");
   QFM_CHECK(!config.out.empty(), "--out is missing: the folder of the run");
-  QFM_CHECK(config.protocol != "paper" || !config.val.empty() || !config.split.empty(),
+  QFM_CHECK(config.protocol != "paper" || config.val->given() || !config.split.empty(),
             "--protocol paper picks the best epoch on --val, or on the test part of --split: give one");
   const Options& o = config.objectives;
   const bool matching = o.text("match") != "off", unlabelled = !o.text("unlabelled").empty();
@@ -209,7 +223,8 @@ void validate(const TrainConfig& config) {
             "--labels raw: the method's weights and distances are for scaled labels");
   QFM_CHECK(o.whole("adversarial") == 0 || matching, "--adversarial searches the noise of --match: give it");
   QFM_CHECK(!unlabelled || teacher, "--unlabelled needs a --teacher to label it");
-  QFM_CHECK(!features || teacher || o.number("ema") > 0, "--w-distil-feat needs a teacher: --teacher or --ema");
+  QFM_CHECK(!features || teacher || o.number("ema") > 0,
+            "--w-distil-feat needs a teacher: --teacher or --ema");
   QFM_CHECK(!teacher || unlabelled || features,
             "--teacher has nothing to teach: give --unlabelled, or --w-distil-feat");
   QFM_CHECK(o.number("ema") < 1, "--ema: 1 would keep the starting weights for ever");
@@ -222,7 +237,7 @@ double warmup_of(const TrainConfig& config) {
 }
 
 bool truncated_schedule(const TrainConfig& config) {
-  return truncates(schedule_named(config.schedule), config.epochs, warmup_of(config));
+  return truncates(*config.schedule, config.epochs, warmup_of(config));
 }
 
 namespace {
@@ -238,9 +253,10 @@ ordered_json json_of(std::optional<double> value) {
 
 bool at_standard(const TrainConfig& config, const ConfigField& field) {
   static const TrainConfig standard;
-  return std::visit(Overloaded{[&](const OptionValue& value) { return config.objectives.value(field.key) == value; },
-                               [&](auto m) { return config.*m == standard.*m; }},
-                    field.member);
+  return std::visit(
+      Overloaded{[&](const OptionValue& value) { return config.objectives.value(field.key) == value; },
+                 [&](auto m) { return config.*m == standard.*m; }},
+      field.member);
 }
 
 }  // namespace
@@ -254,7 +270,10 @@ std::string to_json(const TrainConfig& config) {
                           [&](const OptionValue&) {
                             std::visit([&](const auto& x) { value = x; }, config.objectives.value(field.key));
                           },
-                          [&](auto m) { value = config.*m; }},
+                          [&](auto m) {
+                            if constexpr (requires { (config.*m).text(); }) value = (config.*m).text();
+                            else value = config.*m;
+                          }},
                field.member);
     if (field.or_off && value == 0) value = "off";
   }
@@ -262,14 +281,6 @@ std::string to_json(const TrainConfig& config) {
     return object.dump(2) + "\n";
   } catch (const json::exception&) {
     QFM_FAIL("a path of this run is not UTF-8: it cannot be kept in config.json");
-  }
-}
-
-std::optional<double> val_fraction(const TrainConfig& config) {
-  try {
-    return parse_number(config.val);
-  } catch (const Error&) {
-    return std::nullopt;
   }
 }
 

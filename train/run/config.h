@@ -6,49 +6,109 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <utility>
 #include <variant>
 #include <vector>
 
+#include "engine/base/dtype.h"
+#include "engine/memory/device.h"
+#include "models/preprocessing.h"
+#include "train/data/dataset.h"
 #include "train/objectives/options.h"
+#include "train/optim/schedule.h"
 
 namespace qfm {
+
+// A flag whose text stands for something else: parsed once, where it is set, and kept as typed for
+// config.json. Setting it throws what `parse` throws.
+template <auto parse>
+class Parsed {
+ public:
+  Parsed(std::string text = {}) : text_(std::move(text)), value_(parse(text_)) {}
+  Parsed(const char* text) : Parsed(std::string(text)) {}
+  const std::string& text() const { return text_; }
+  const auto& operator*() const { return value_; }
+  const auto* operator->() const { return &value_; }
+  friend bool operator==(const Parsed& a, const Parsed& b) { return a.text_ == b.text_; }
+
+ private:
+  std::string text_;
+  decltype(parse(std::string())) value_;
+};
+
+// --val: a fraction of --data, a manifest, or neither.
+struct Validation {
+  std::optional<double> fraction;
+  std::string manifest;
+  bool given() const { return fraction || !manifest.empty(); }
+};
+
+// Throw Error without the flag's name. Empty text is nullopt for a scale and a resize, neither for --val.
+std::optional<Range> parse_scale_flag(const std::string& text);
+std::optional<Resize> parse_resize_flag(const std::string& text);
+Validation parse_val_flag(const std::string& text);
+ScheduleKind parse_schedule_flag(const std::string& text);
+DeviceRequest parse_device_flag(const std::string& text);
+DType parse_dtype_flag(const std::string& text);
 
 // Names, meaning and limits are in config_fields(); a field `crops_per_image` is the flag --crops-per-image
 // and the key "crops-per-image". Empty text means not given.
 struct TrainConfig {
-  std::string data, root, fold, split, scale;
+  std::string data, root, fold, split;
+  Parsed<parse_scale_flag> scale;
   bool lower_is_better = false;
-  std::string val, labels = "scaled", init, arch, head, resize;
+  Parsed<parse_val_flag> val;
+  std::string labels = "scaled", init, arch, head;
+  Parsed<parse_resize_flag> resize;
   int64_t epochs = 9, batch = 16, crops_per_image = 10;
   double lr = 2e-4, weight_decay = 0.05, clip = 5;
-  std::string schedule = "deiqt";
+  Parsed<parse_schedule_flag> schedule = "deiqt";
   std::optional<double> warmup;  // epochs; without: a third of them, warmup_of()
   std::string protocol = "clean";
   bool select = false;
   Options objectives;  // the flags that objectives declare
   int64_t seed = 0, threads = 0, workers = 1;
-  std::string device = "auto", dtype = "f32", out;
+  Parsed<parse_device_flag> device = "auto";
+  Parsed<parse_dtype_flag> dtype = "f32";
+  std::string out;
   bool resume = false, quiet = false;
 
   friend bool operator==(const TrainConfig&, const TrainConfig&) = default;
 };
 
 struct ConfigField {
+  template <class... T>
+  using MemberOf = std::variant<OptionValue, T TrainConfig::*...>;
   // Where the value lies; OptionValue: in `objectives`, with this standard.
-  using Member = std::variant<std::string TrainConfig::*, int64_t TrainConfig::*, double TrainConfig::*,
-                              bool TrainConfig::*, std::optional<double> TrainConfig::*, OptionValue>;
+  using Member = MemberOf<std::string, int64_t, double, bool, std::optional<double>, Parsed<parse_scale_flag>,
+                          Parsed<parse_val_flag>, Parsed<parse_resize_flag>, Parsed<parse_schedule_flag>,
+                          Parsed<parse_device_flag>, Parsed<parse_dtype_flag>>;
   std::string_view key;
   Member member;
   std::string_view help;
-  std::vector<std::string_view> choices = {};  // of a text; of a switch: it is typed as --key on|off, not as --key
-  double low = std::numeric_limits<double>::lowest(),
-         high = std::numeric_limits<double>::max();  // of a number, inclusive
-  bool or_off = false;                               // a number for which "off" may be typed: 0
+  // The texts that may be typed; a switch that has them is typed as --key on|off, not as --key.
+  std::vector<std::string_view> choices = {};
+  // Limits of a number, inclusive.
+  double low = std::numeric_limits<double>::lowest(), high = std::numeric_limits<double>::max();
+  bool or_off = false;  // a number for which "off" may be typed: 0
   bool stored = true;   // false: says how to start, not what to compute; not in config.json
-  bool sparse = false;  // in config.json only where it is not the standard: keys of older results have no such field
-  void (*check)(const std::string& text) = nullptr;  // of a text that is not empty: throws Error
+  bool sparse =
+      false;  // in config.json only where it is not the standard: keys of older results have no such field
+  // Throws Error for a text, not empty, that will not do.
+  void (*check)(const std::string& text) = nullptr;
 };
 const std::vector<ConfigField>& config_fields();
+// f(value) of a field, whatever its type.
+template <class F>
+decltype(auto) visit_value(const TrainConfig& config, const ConfigField& field, F&& f) {
+  return std::visit(
+      [&](const auto& member) {
+        if constexpr (std::is_member_pointer_v<std::decay_t<decltype(member)>>) return f(config.*member);
+        else return std::visit(f, config.objectives.value(field.key));
+      },
+      field.member);
+}
 
 // Sets one field from the text typed after its flag (a switch: "on" or "off"). Throws Error "--epochs: '0' is
 // below 1".
@@ -68,8 +128,5 @@ std::string to_json(const TrainConfig& config);
 double warmup_of(const TrainConfig& config);
 // Whether that warm-up cuts the first step of --schedule short: its results are marked "truncated".
 bool truncated_schedule(const TrainConfig& config);
-
-// --val as a number, nullopt where it is empty or names a manifest.
-std::optional<double> val_fraction(const TrainConfig& config);
 
 }  // namespace qfm

@@ -14,20 +14,41 @@ namespace {
 using C = TrainConfig;
 constexpr double tiny = std::numeric_limits<double>::min();  // the least normal number: "above 0"
 
-void check_device(const std::string& text) {
-  const bool indexed = text.size() > 5 && text.size() < 9 && text.starts_with("cuda:") &&
-                       text.find_first_not_of("0123456789", 5) == std::string::npos;
-  QFM_CHECK(text == "auto" || text == "cpu" || text == "cuda" || indexed, "'", shown(text),
-            "' is none of auto, cpu, cuda, cuda:N");
+}  // namespace
+
+std::optional<Range> parse_scale_flag(const std::string& text) {
+  return text.empty() ? std::nullopt : std::optional(parse_range(text));
 }
 
-void check_val(const std::string& text) {
-  C config;
-  config.val = text;
-  const auto fraction = val_fraction(config);
-  QFM_CHECK(!fraction || (*fraction > 0 && *fraction < 1), "'", text,
-            "' is neither inside 0..1 nor a manifest");
+std::optional<Resize> parse_resize_flag(const std::string& text) {
+  return text.empty() ? std::nullopt : std::optional(parse_photo_size(text));
 }
+
+Validation parse_val_flag(const std::string& text) {
+  std::optional<double> fraction;
+  try {
+    fraction = parse_number(text);
+  } catch (const Error&) {
+    return {std::nullopt, text};
+  }
+  QFM_CHECK(*fraction > 0 && *fraction < 1, "'", text, "' is neither inside 0..1 nor a manifest");
+  return {fraction, ""};
+}
+
+ScheduleKind parse_schedule_flag(const std::string& text) { return schedule_named(text); }
+
+DeviceRequest parse_device_flag(const std::string& text) {
+  const auto request = device_request(text);
+  QFM_CHECK(request, "'", shown(text), "' is none of auto, cpu, cuda, cuda:N");
+  return *request;
+}
+
+DType parse_dtype_flag(const std::string& text) {
+  QFM_CHECK(text == "f32" || text == "bf16", "'", shown(text), "' is none of f32, bf16");
+  return text == "bf16" ? DType::BF16 : DType::F32;
+}
+
+namespace {
 
 std::vector<ConfigField> fields_of_runs() {
   return {
@@ -45,15 +66,9 @@ std::vector<ConfigField> fields_of_runs() {
       {.key = "split",
        .member = &C::split,
        .help = "a split of --data made by qfm data split: learn from its train part"},
-      {.key = "scale",
-       .member = &C::scale,
-       .help = "LO:HI, the range of the labels",
-       .check = [](const std::string& text) { parse_range(text); }},
+      {.key = "scale", .member = &C::scale, .help = "LO:HI, the range of the labels"},
       {.key = "lower-is-better", .member = &C::lower_is_better, .help = "the labels are DMOS-like"},
-      {.key = "val",
-       .member = &C::val,
-       .help = "validation part: a fraction of --data, or a manifest",
-       .check = check_val},
+      {.key = "val", .member = &C::val, .help = "validation part: a fraction of --data, or a manifest"},
       {.key = "labels",
        .member = &C::labels,
        .help = "targets on 0-100, or as in the table",
@@ -72,8 +87,7 @@ std::vector<ConfigField> fields_of_runs() {
        .member = &C::resize,
        .help =
            "photos before crops are cut: none, the shorter SIDE, or HEIGHTxWIDTH (default: 384 for koniq10k "
-           "and spaq, 512x384 with --protocol paper, else as --init says)",
-       .check = [](const std::string& text) { parse_photo_size(text); }},
+           "and spaq, 512x384 with --protocol paper, else as --init says)"},
       {.key = "epochs", .member = &C::epochs, .help = "passes over the photos", .low = 1, .high = 1e6},
       {.key = "batch", .member = &C::batch, .help = "crops in an update", .low = 1, .high = 65536},
       {.key = "crops-per-image",
@@ -125,7 +139,7 @@ std::vector<ConfigField> fields_of_this_call() {
       {.key = "seed", .member = &C::seed, .help = "of every random choice", .low = 0},
       {.key = "threads", .member = &C::threads, .help = "0: all cores", .low = 0, .high = 1024},
       {.key = "workers", .member = &C::workers, .help = "threads that decode photos", .low = 0, .high = 256},
-      {.key = "device", .member = &C::device, .help = "auto, cpu, cuda or cuda:N", .check = check_device},
+      {.key = "device", .member = &C::device, .help = "auto, cpu, cuda or cuda:N"},
       {.key = "dtype", .member = &C::dtype, .help = "of activations", .choices = {"f32", "bf16"}},
       {.key = "out", .member = &C::out, .help = "folder of the run"},
       {.key = "resume", .member = &C::resume, .help = "go on with the run in --out", .stored = false},

@@ -15,10 +15,9 @@
 #include <sstream>
 
 #include "engine/base/io.h"
-#include "engine/base/prefetch.h"
 #include "engine/base/sha256.h"
-#include "train/image/decode.h"
 #include "train/image/photo_files.h"
+#include "train/image/photo_stream.h"
 #include "train/predict/predict.h"
 
 namespace qfm {
@@ -34,22 +33,16 @@ struct Opinion {
 // a second process waits, and then finds what the first one wrote.
 class Cache {
  public:
-  Cache(const std::string& path, const std::string& teacher) : path_(path), teacher_(teacher) {
-    file_ = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
-    QFM_CHECK(file_ >= 0, path, ": ", std::strerror(errno));
-    try {
-      // Where a file system knows no locks, it goes on without.
-      QFM_CHECK(::flock(file_, LOCK_EX) == 0 || errno != EINTR, path,
-                ": interrupted while another process holds it");
-      read();
-    } catch (...) {
-      ::close(file_);
-      throw;
-    }
+  Cache(const std::string& path, const std::string& teacher)
+      : path_(path),
+        teacher_(teacher),
+        file_(::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644)) {
+    QFM_CHECK(file_.get() >= 0, path, ": ", std::strerror(errno));
+    // Where a file system knows no locks, it goes on without.
+    QFM_CHECK(::flock(file_.get(), LOCK_EX) == 0 || errno != EINTR, path,
+              ": interrupted while another process holds it");
+    read();
   }
-  ~Cache() { ::close(file_); }
-  Cache(const Cache&) = delete;
-  Cache& operator=(const Cache&) = delete;
 
   std::set<std::string> photos() const {
     std::set<std::string> all;
@@ -62,16 +55,9 @@ class Cache {
   }
   void add(const std::string& photo, const Opinion& opinion) {
     known_[photo] = opinion;
-    const std::string line =
-        ordered_json{
-            {"photo", photo}, {"teacher", teacher_}, {"quality", opinion.quality}, {"spread", opinion.spread}}
-            .dump() +
-        "\n";
-    ssize_t n;
-    do n = ::write(file_, line.data(), line.size());
-    while (n < 0 && errno == EINTR);
-    QFM_CHECK(n == static_cast<ssize_t>(line.size()), path_,
-              ": cannot be written: ", n < 0 ? std::strerror(errno) : "the disk is full");
+    const ordered_json line{
+        {"photo", photo}, {"teacher", teacher_}, {"quality", opinion.quality}, {"spread", opinion.spread}};
+    write_all(file_, line.dump() + "\n", path_);
   }
 
  private:
@@ -82,7 +68,8 @@ class Cache {
     for (; std::getline(lines, line) && !lines.eof(); whole += line + "\n") take(line);
     if (whole.size() == bytes.size()) return;
     // A kill cut the last line short.
-    QFM_CHECK(::ftruncate(file_, static_cast<off_t>(whole.size())) == 0, path_, ": ", std::strerror(errno));
+    QFM_CHECK(::ftruncate(file_.get(), static_cast<off_t>(whole.size())) == 0, path_, ": ",
+              std::strerror(errno));
   }
   void take(const std::string& line) {
     try {
@@ -95,26 +82,9 @@ class Cache {
   }
 
   const std::string path_, teacher_;
+  const FileDescriptor file_;
   std::map<std::string, Opinion> known_;
-  int file_ = -1;
 };
-
-struct Photo {
-  std::string digest;
-  Image image;  // empty where the opinion is known
-  bool readable = true;
-};
-
-Photo read_photo(const std::string& path, const std::set<std::string>& known) {
-  try {
-    const auto bytes = read_file(path);
-    Photo photo{sha256(bytes), {}, true};
-    if (!known.count(photo.digest)) photo.image = decode_image(bytes, path);
-    return photo;
-  } catch (const Error&) {
-    return {"", {}, false};
-  }
-}
 
 double quantile(std::vector<double> values, double q) {
   std::sort(values.begin(), values.end());
@@ -128,32 +98,33 @@ PseudoLabels pseudo_labels(const PseudoLabelOptions& options) {
   const LoadedModel teacher = load_model(options.teacher, options.device, DType::F32, false);
   const Predictor predictor(*teacher.model, teacher.info);
   Cache cache(options.cache, sha256_of_file(options.teacher));
-  const auto count = static_cast<int64_t>(paths.size());
-
   const std::set<std::string> known = cache.photos();
-  Prefetch<Photo> photos(0, count, options.workers, options.workers + 1,
-                         [&](int64_t i) { return read_photo(paths[static_cast<size_t>(i)], known); });
+  std::vector<std::string> contents(paths.size());  // SHA-256 of each file
+  PhotoStream photos(paths, {.workers = options.workers, .on_file = [&](int64_t i, auto file) {
+                               return !known.count(contents[static_cast<size_t>(i)] = sha256(file));
+                             }});
   std::set<std::string> seen;
   PseudoLabels result;
   std::vector<PseudoLabel> all;
   std::vector<std::string> digests;
   std::vector<double> spreads;
-  for (int64_t i = 0; i < count; ++i) {
-    Photo photo = photos.next();
-    if (options.progress) options.progress(i + 1, count);
-    ++result.photos;
-    if (!photo.readable) {
+  result.photos = static_cast<int64_t>(paths.size());
+  for (size_t i = 0; i < paths.size(); ++i) {
+    DecodeResult photo = photos.next();
+    if (options.progress) options.progress(static_cast<int64_t>(i + 1), result.photos);
+    if (!photo.error.empty()) {
       ++result.unreadable;
       continue;
     }
-    if (!seen.insert(photo.digest).second) continue;
-    if (!cache.find(photo.digest)) {
+    const std::string& content = contents[i];
+    if (!seen.insert(content).second) continue;
+    if (!cache.find(content)) {
       const Prediction p = predictor(std::move(photo.image));
-      cache.add(photo.digest, {teacher.info.to_0_100(p.score), teacher.info.std_to_0_100(p.spread)});
+      cache.add(content, {teacher.info.to_0_100(p.score), teacher.info.std_to_0_100(p.spread)});
     }
-    const Opinion opinion = *cache.find(photo.digest);
-    all.push_back({paths[static_cast<size_t>(i)], opinion.quality, opinion.spread});
-    digests.push_back(photo.digest), spreads.push_back(opinion.spread);
+    const Opinion opinion = *cache.find(content);
+    all.push_back({paths[i], opinion.quality, opinion.spread});
+    digests.push_back(content), spreads.push_back(opinion.spread);
   }
   QFM_CHECK(!all.empty(), options.folder, ": no readable photo in this folder");
   result.spread_limit = quantile(spreads, options.spread_quantile);

@@ -4,30 +4,28 @@
 #include <tuple>
 
 #include "engine/base/error.h"
-#include "engine/base/prefetch.h"
 #include "engine/base/sha256.h"
 #include "engine/base/threads.h"
 #include "train/data/split.h"
-#include "train/image/decode.h"
+#include "train/image/photo_stream.h"
 
 namespace qfm {
 
 RunData load_run_data(const TrainConfig& config) {
-  DatasetOptions options{config.root, config.fold, std::nullopt, config.lower_is_better};
-  if (!config.scale.empty()) options.scale = parse_range(config.scale);
+  DatasetOptions options{config.root, config.fold, *config.scale, config.lower_is_better};
   options.split = config.split;
   RunData data{load_dataset(config.data, options), {}};
   options.split.clear();
   if (!config.split.empty()) {
-    if (config.protocol == "paper" && config.val.empty()) data.validation = part_of(data.train, "test");
+    if (config.protocol == "paper" && !config.val->given()) data.validation = part_of(data.train, "test");
     data.train = part_of(data.train, "train");
   }
-  if (const auto fraction = val_fraction(config)) {
+  if (const auto fraction = config.val->fraction) {
     std::tie(data.train, data.validation) =
         split_fraction(data.train, *fraction, static_cast<uint64_t>(config.seed));
-  } else if (!config.val.empty()) {
+  } else if (config.val->given()) {
     options.fold.clear();
-    data.validation = load_dataset(config.val, options);
+    data.validation = load_dataset(config.val->manifest, options);
   }
   const Range range = data.train.range;
   QFM_CHECK(range.low < range.high, config.data, ": all labels are ", range.low, ": nothing can be learnt");
@@ -60,19 +58,12 @@ std::vector<double> targets_of(const Dataset& set, const Dataset& train, bool sc
 void check_photos(const std::vector<std::string>& paths,
                   const std::function<void(int64_t, int64_t)>& report) {
   const auto count = static_cast<int64_t>(paths.size());
-  Prefetch<std::string> reasons(0, count, threads(), 4 * threads(), [&](int64_t i) -> std::string {
-    try {
-      decode_image(paths[static_cast<size_t>(i)]);
-      return "";
-    } catch (const Error& error) {
-      return error.what();
-    }
-  });
+  PhotoStream photos(paths, {.workers = threads(), .on_image = [](int64_t, Image& image) { image = {}; }});
   std::string first;
   int64_t bad = 0;
   for (int64_t i = 0; i < count; ++i) {
-    const std::string reason = reasons.next();
-    if (!reason.empty() && bad++ == 0) first = reason;
+    const std::string reason = photos.next().error;
+    if (!reason.empty() && bad++ == 0) first = paths[static_cast<size_t>(i)] + ": " + reason;
     if (report) report(i + 1, count);
   }
   QFM_CHECK(bad == 0, first, bad > 1 ? concat(" (and ", bad - 1, " more bad photos of ", count, ")") : "");

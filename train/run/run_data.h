@@ -11,8 +11,8 @@
 namespace qfm {
 
 struct RunData {
-  // Of a --split its train part; the test part only validates under --protocol paper without --val.
-  Dataset train, validation;  // validation: empty where nothing validates
+  Dataset train;       // with --split its train part
+  Dataset validation;  // empty where nothing validates; the test part of --split only under --protocol paper
 };
 // Reads and splits what `config` names. Throws Error: a bad table, labels that are all equal.
 RunData load_run_data(const TrainConfig& config);

@@ -12,8 +12,6 @@
 #include <sstream>
 #include <thread>
 
-#include "engine/base/io.h"
-
 namespace qfm {
 namespace {
 
@@ -65,25 +63,28 @@ bool belongs(const std::string& line, const RunState& state) {
   return entry.value("step", int64_t{0}) <= state.steps;
 }
 
-int open_folder(const std::string& path) { return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }
+FileDescriptor open_folder(const std::string& path) {
+  return FileDescriptor(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+}
 
 // False: another process holds the lock. The end of a process, however it comes, unlocks. Where a file system
 // knows no locks, it goes on without.
-bool lock_folder(int fd) { return ::flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK; }
+bool lock_folder(const FileDescriptor& folder) {
+  return ::flock(folder.get(), LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
+}
 
 }  // namespace
 
-bool run_folder_is_free(const std::string& folder, double seconds) {
-  const int fd = open_folder(folder);
-  if (fd < 0) return true;
+bool run_folder_is_free(const std::string& path, double seconds) {
+  const FileDescriptor folder = open_folder(path);
+  if (folder.get() < 0) return true;
   constexpr auto pause = std::chrono::milliseconds(50);
-  bool free = lock_folder(fd);
+  bool free = lock_folder(folder);
   for (auto waited = pause; !free && std::chrono::duration<double>(waited).count() < seconds;
        waited += pause) {
     std::this_thread::sleep_for(pause);
-    free = lock_folder(fd);
+    free = lock_folder(folder);
   }
-  ::close(fd);
   return free;
 }
 
@@ -105,32 +106,21 @@ RunFolder::RunFolder(const TrainConfig& config) : path_(config.out) {
 }
 
 void RunFolder::lock() {
-  folder_.fd = open_folder(path_);
-  QFM_CHECK(folder_.fd >= 0, path_, ": ", std::strerror(errno));
-  QFM_CHECK(lock_folder(folder_.fd), path_, ": another process trains here");
+  folder_ = open_folder(path_);
+  QFM_CHECK(folder_.get() >= 0, path_, ": ", std::strerror(errno));
+  QFM_CHECK(lock_folder(folder_), path_, ": another process trains here");
 }
 
 void RunFolder::commit(const TrainConfig& config) { write_file(file("config.json"), to_json(config)); }
 
-RunFolder::Descriptor::~Descriptor() {
-  if (fd >= 0) ::close(fd);
-}
-
 void RunFolder::open_log(const std::string& kept) {
   const std::string path = file("log.jsonl");
   write_file(path, kept);
-  log_.fd = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
-  QFM_CHECK(log_.fd >= 0, path, ": ", std::strerror(errno));
+  log_ = FileDescriptor(::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
+  QFM_CHECK(log_.get() >= 0, path, ": ", std::strerror(errno));
 }
 
-void RunFolder::log(const std::string& line) {
-  const std::string whole = line + "\n";
-  ssize_t n;
-  do n = ::write(log_.fd, whole.data(), whole.size());
-  while (n < 0 && errno == EINTR);
-  QFM_CHECK(n == static_cast<ssize_t>(whole.size()), file("log.jsonl"),
-            ": cannot be written: ", n < 0 ? std::strerror(errno) : "the disk is full");
-}
+void RunFolder::log(const std::string& line) { write_all(log_, line + "\n", file("log.jsonl")); }
 
 void RunFolder::save(const RunState& state, const ParamSet& params, const Optimizer& optimizer,
                      const NamedTensors& more) {
@@ -151,7 +141,7 @@ void RunFolder::save(const RunState& state, const ParamSet& params, const Optimi
                       {"labelled", state.labelled},
                       {"unlabelled", state.unlabelled},
                       {"teacher", state.teacher}};
-  ::fsync(log_.fd);  // the lines behind this state must not be lost before it
+  ::fsync(log_.get());  // the lines behind this state must not be lost before it
   write_safetensors(file("state.safetensors"), tensors,
                     {{"qfm_state", entry.dump(-1, ' ', false, json::error_handler_t::replace)}});
 }

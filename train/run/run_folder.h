@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 
+#include "engine/base/io.h"
 #include "models/checkpoint.h"
 #include "train/optim/optimizer.h"
 #include "train/run/config.h"
@@ -54,15 +55,8 @@ class RunFolder {
   void lock();
   void open_log(const std::string& kept);
 
-  struct Descriptor {
-    Descriptor() = default;
-    ~Descriptor();
-    Descriptor(const Descriptor&) = delete;
-    Descriptor& operator=(const Descriptor&) = delete;
-    int fd = -1;
-  };
   const std::string path_;
-  Descriptor folder_, log_;  // the folder's holds the lock
+  FileDescriptor folder_, log_;  // the folder's holds the lock
 };
 
 }  // namespace qfm

@@ -14,7 +14,7 @@ namespace {
 // What is asked for; else, for the two sets of large photos, models/METHOD.md 7.5 (upright, whatever their
 // shape, in the paper's protocol); else what the checkpoint was trained with.
 Resize photo_size(const TrainConfig& config, const Resize& of_checkpoint) {
-  if (!config.resize.empty()) return parse_photo_size(config.resize);
+  if (*config.resize) return **config.resize;
   if (config.data.starts_with("koniq10k:") || config.data.starts_with("spaq:"))
     return config.protocol == "paper" ? Resize{0, 512, 384} : Resize{384, 0, 0};
   return of_checkpoint;
@@ -103,7 +103,7 @@ PseudoLabels label_unlabelled(const TrainConfig& config,
                          options.text("label-cache"),
                          options.number("spread-quantile"),
                          static_cast<int>(config.workers),
-                         choose_device(config.device).device,
+                         choose_device(*config.device).device,
                          progress};
   if (how.cache.empty()) how.cache = config.out + "/pseudo_labels.jsonl";
   return pseudo_labels(how);

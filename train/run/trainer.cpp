@@ -66,8 +66,6 @@ class Run {
   double seconds_before_ = 0;  // of earlier calls
 };
 
-DType compute_type(const TrainConfig& config) { return config.dtype == "bf16" ? DType::BF16 : DType::F32; }
-
 Run::Run(const TrainConfig& config, const TrainHooks& hooks)
     : config_(config),
       hooks_(hooks),
@@ -81,7 +79,7 @@ Run::Run(const TrainConfig& config, const TrainHooks& hooks)
                loader_options(config, info_)),
       per_epoch_(batches_.batches_per_epoch()),
       steps_(per_epoch_ * config.epochs),
-      schedule_{schedule_named(config.schedule), config.lr, config.epochs, per_epoch_, warmup_of(config)},
+      schedule_{*config.schedule, config.lr, config.epochs, per_epoch_, warmup_of(config)},
       validation_targets_(targets_of(data_.validation, data_.train, config.labels == "scaled")) {
   describe(info_, config, data_.train);
   info_.name = hooks.name, info_.command = hooks.command, info_.version = hooks.version;
@@ -94,8 +92,8 @@ Run::Run(const TrainConfig& config, const TrainHooks& hooks)
 
 // Objectives may have parameters of their own, so that memory comes after them.
 void Run::make_trainable() {
-  const Device device = choose_device(config_.device).device;
-  const DType compute = compute_type(config_);
+  const Device device = choose_device(*config_.device).device;
+  const DType compute = *config_.dtype;
   Objectives objectives = objectives_of(config_, data_.train, batches_.batch_size(), model_, info_, device, compute);
   model_.params.allocate(device, compute, true);
   model_.params.initialise(static_cast<uint64_t>(config_.seed));

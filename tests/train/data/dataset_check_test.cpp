@@ -1,4 +1,4 @@
-// The doctor of data sets: made-up sets of full size are healthy, and every illness is found.
+// Checks of data sets: made-up sets of full size pass, and every fault is found.
 #include "train/data/dataset_check.h"
 
 #include <algorithm>
@@ -199,7 +199,7 @@ struct Clinic {
 
 }  // namespace
 
-TEST_CASE("a made-up full-size set of each of the eight passes the doctor") {
+TEST_CASE("a made-up full-size set of each of the eight passes") {
   const std::map<std::string_view, void (*)(FullSet&)> makers = {
       {"live", make_live},
       {"csiq", make_csiq},
@@ -224,7 +224,7 @@ TEST_CASE("a made-up full-size set of each of the eight passes the doctor") {
     int64_t done = 0;
     const auto findings = check_dataset(set, {}, {2, [&](int64_t n) { done = n; }});
     CHECK(done == layout.photos);
-    CHECK(healthy(findings));
+    CHECK(passed(findings));
     for (const auto& finding : findings) {
       CAPTURE(finding.about);
       CAPTURE(finding.text);
@@ -235,14 +235,14 @@ TEST_CASE("a made-up full-size set of each of the eight passes the doctor") {
   }
 }
 
-TEST_CASE("a healthy table of one's own") {
+TEST_CASE("a sound table of one's own") {
   Clinic clinic;
   const auto findings = clinic.examined();
-  CHECK(healthy(findings));
+  CHECK(passed(findings));
   CHECK(contains(about(findings, "split").text, "2 test, 4 train; no scene is on both sides"));
   CHECK(about(findings, "sizes").text == "240 x 230 .. 240 x 230");
   CHECK(contains(about(findings, "labels").text, "0 .. 5, declared 0 .. 10"));
-  CHECK(healthy(clinic.examined(std::nullopt)));
+  CHECK(passed(clinic.examined(std::nullopt)));
 }
 
 TEST_CASE("what is wrong with rows, files and labels is found and named") {
@@ -254,7 +254,7 @@ TEST_CASE("what is wrong with rows, files and labels is found and named") {
   write_bytes(clinic.folder / "cut.png", std::string(whole.begin(), whole.begin() + 60));
   fs::copy(clinic.folder / "c.png", clinic.folder / "same.png");
   const auto findings = clinic.examined();
-  CHECK_FALSE(healthy(findings));
+  CHECK_FALSE(passed(findings));
   const auto& rows = about(findings, "rows");
   REQUIRE(rows.items.size() == 3);
   CHECK(contains(rows.items[0], ".csv: row 8 (a.png): the same image as row 1"));
@@ -274,7 +274,7 @@ TEST_CASE("two photos are no set, whatever else is well") {
   for (int row = 0; row < 2; ++row) end = clinic.table.find('\n', end) + 1;
   clinic.table.resize(end);
   const auto findings = clinic.examined();
-  CHECK_FALSE(healthy(findings));
+  CHECK_FALSE(passed(findings));
   CHECK(about(findings, "rows").text == "2 rows, all usable, at least 3 photos are needed");
 }
 

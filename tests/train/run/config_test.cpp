@@ -97,7 +97,7 @@ TEST_CASE("a configuration survives its JSON") {
   merge_config(read, to_json(config), "c.json");
   CHECK(read == config);
   CHECK(to_json(read) == to_json(config));
-  CHECK(val_fraction(read) == 0.125);
+  CHECK(read.val->fraction == 0.125);
   CHECK(contains(to_json(config), "\"adversarial\": \"off\""));
   CHECK(contains(to_json(config), "\"warmup\": 0,"));
   CHECK(contains(to_json(TrainConfig{}), "\"warmup\": null,"));
@@ -217,7 +217,7 @@ TEST_CASE("damaged config files are read or refused, never worse") {
     });
     if (message.empty()) continue;
     ++refused;
-    // Of the file, or of flags that are each well but do not fit together.
+    // The file's fault, or that of flags that are each well but do not fit together.
     const bool named = message.starts_with("c.json: ") || message.starts_with("--");
     CHECK_MESSAGE(named, message);
   }
