@@ -1,6 +1,7 @@
 // The flags of objectives: each objective declares its own (OptionField), Options holds what was typed.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <map>
 #include <string>
