@@ -49,13 +49,14 @@ doctest_counts() {
   [ "$2" -eq 0 ] || [ "$f" -gt 0 ] || f=1
 }
 
-# build_tree FOLDER TARGETS -- CMAKE_ARGS: configures and builds, with both progress and errors in sight. Warnings are
-# errors in CI, whose compilers are known.
+# build_tree FOLDER TARGETS -- CMAKE_ARGS: configures and builds, with both progress and errors in sight. In CI, whose
+# compilers are known, warnings are errors; its trees are built once, so that the compiler reads several files of a
+# library as one there, and their headers once.
 build_tree() {
-  local folder=$1 targets=$2 werror=OFF
+  local folder=$1 targets=$2 ci=OFF
   shift 3
-  [ -z "${CI:-}" ] || werror=ON
-  cmake -S "$root" -B "$folder" -G Ninja "-DQFM_WERROR=$werror" "$@" >"$folder.configure.log" 2>&1 ||
+  [ -z "${CI:-}" ] || ci=ON
+  cmake -S "$root" -B "$folder" -G Ninja "-DQFM_WERROR=$ci" "-DCMAKE_UNITY_BUILD=$ci" "$@" >"$folder.configure.log" 2>&1 ||
     { cat "$folder.configure.log" >&2; die "configuring $folder failed"; }
   rm -f "$folder.configure.log"
   # shellcheck disable=SC2086
