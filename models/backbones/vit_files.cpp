@@ -1,41 +1,12 @@
 // What a ViT is called and how it is described in files; position embeddings of other grids.
 #include <algorithm>
-#include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "engine/base/resample.h"
 #include "models/backbones/vit.h"
 #include "models/within.h"
 
 namespace qfm {
-namespace {
-
-// Keys' cubic, a = -0.5.
-double cubic(double x) {
-  x = std::abs(x);
-  if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
-  if (x < 2) return ((-0.5 * x + 2.5) * x - 4) * x + 2;
-  return 0;
-}
-
-// Weights (out, in) of the antialiased resize of one axis.
-std::vector<double> axis_weights(int64_t in, int64_t out) {
-  const double step = static_cast<double>(in) / static_cast<double>(out), filter = std::max(step, 1.0);
-  std::vector<double> w(static_cast<size_t>(in * out), 0.0);
-  for (int64_t o = 0; o < out; ++o) {
-    const double centre = (static_cast<double>(o) + 0.5) * step, support = 2 * filter;
-    const auto first = std::max<int64_t>(0, static_cast<int64_t>(centre - support + 0.5));
-    const auto last = std::min<int64_t>(in, static_cast<int64_t>(centre + support + 0.5));
-    double sum = 0;
-    double* row = w.data() + o * in;
-    for (int64_t i = first; i < last; ++i)
-      sum += row[i] = cubic((static_cast<double>(i) - centre + 0.5) / filter);
-    for (int64_t i = first; i < last; ++i) row[i] /= sum;
-  }
-  return w;
-}
-
-}  // namespace
-
 std::string VitConfig::json() const {
   return nlohmann::ordered_json{{"type", "vit"},
                                 {"image_height", image_height},
@@ -128,7 +99,11 @@ Tensor interpolate_pos_embed(const Tensor& pos, int64_t rows, int64_t cols, bool
   while (side * side < old) ++side;
   QFM_CHECK(side * side == old, "position embedding ", pos.shape(), " is not a square grid");
   if (side == rows && side == cols) return pos;
-  const auto wy = axis_weights(side, rows), wx = axis_weights(side, cols);
+  const auto weights = [side](int64_t out) {
+    const double filter = std::max(static_cast<double>(side) / static_cast<double>(out), 1.0);
+    return resample_axis(side, out, 2 * filter, [=](double x) { return cubic_kernel(x / filter); });
+  };
+  const auto wy = weights(rows), wx = weights(cols);
   Tensor result({1, extra + rows * cols, d});
   const auto from = pos.span<float>();
   auto to = result.span<float>();
@@ -136,11 +111,14 @@ Tensor interpolate_pos_embed(const Tensor& pos, int64_t rows, int64_t cols, bool
   for (int64_t y = 0; y < rows; ++y)
     for (int64_t x = 0; x < cols; ++x)
       for (int64_t c = 0; c < d; ++c) {
+        const ResampledPoint &py = wy[static_cast<size_t>(y)], &px = wx[static_cast<size_t>(x)];
         double sum = 0;
-        for (int64_t v = 0; v < side; ++v)
-          for (int64_t u = 0; u < side; ++u)
-            sum += wy[static_cast<size_t>(y * side + v)] * wx[static_cast<size_t>(x * side + u)] *
-                   from[static_cast<size_t>((extra + v * side + u) * d + c)];
+        for (size_t v = 0; v < py.weights.size(); ++v)
+          for (size_t u = 0; u < px.weights.size(); ++u) {
+            const int64_t at =
+                (py.first + static_cast<int64_t>(v)) * side + px.first + static_cast<int64_t>(u);
+            sum += py.weights[v] * px.weights[u] * from[static_cast<size_t>((extra + at) * d + c)];
+          }
         to[static_cast<size_t>((extra + y * cols + x) * d + c)] = static_cast<float>(sum);
       }
   return result;
