@@ -109,8 +109,7 @@ class ParamSet {
   // there are none.
   void set_trainable(std::string_view prefix, bool trainable);
 
-  // Masters (acc type) and, where `compute` differs, the compute copy; gradient buffer and history only if
-  // `training`.
+  // Masters (acc type) and, where `compute` differs, the compute copy; gradient buffer and history only if `training`.
   void allocate(Device device, DType compute, bool training);
   // Every parameter and buffer as its Init says, each from its own stream (seed, name), so that adding a module
   // changes no other weight.
@@ -154,8 +153,8 @@ class ParamSet {
   DType compute_ = DType::F32;
 };
 
-// One parameter as `init` says, from the stream (seed, name). Its set's sync() then copies it to where the model
-// computes.
+// One parameter as `init` says, from the stream (seed, name). Its set's sync() then copies it to where the
+// model computes.
 void fill(const Param& p, const Init& init, uint64_t seed = 0);
 
 }  // namespace qfm

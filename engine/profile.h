@@ -7,8 +7,7 @@
 
 namespace qfm {
 
-// What one call costs by the mathematics: matrix FLOPs (2 per multiply-add) and bytes that must move at least
-// once.
+// What one call costs by the mathematics: matrix FLOPs (2 per multiply-add) and bytes that must move at least once.
 struct Op {
   const char* name;
   double flops = 0, bytes = 0;

@@ -24,8 +24,7 @@ struct ModelInfo {
   uint64_t seed = 0;
   bool truncated_schedule = false;  // its warm-up was longer than the first step of the learning rate's curve
 
-  // An output of the model as a quality from 0 to 100, higher is better; or in the labels' own unit and
-  // direction.
+  // An output of the model as a quality from 0 to 100, higher is better; or in the labels' own unit and direction.
   double to_0_100(double output) const;
   double to_label_unit(double output) const;
   // A standard deviation of outputs on the 0-100 scale, or in the labels' unit.
@@ -46,8 +45,7 @@ struct LoadedModel {
   std::unique_ptr<Model> model;
   ModelInfo info;
 };
-// Strict: every missing, extra or misshapen tensor is named in one Error. Ready for inference when not
-// training.
+// Strict: every missing, extra or misshapen tensor is named in one Error. Ready for inference when not training.
 LoadedModel load_model(const std::string& path, Device device, DType compute, bool training);
 
 }  // namespace qfm

@@ -137,8 +137,7 @@ Computed compute(const GoldenCase& c) {
   return {};
 }
 
-// 1e-10 scaled; 1e-9 where the golden description says so; absolute 1e-12 where a gradient is mathematically
-// zero.
+// 1e-10 scaled; 1e-9 where the golden description says so; absolute 1e-12 where a gradient is mathematically zero.
 void check_f64(const std::string& what, const Tensor& got, const Tensor& expected) {
   CAPTURE(what);
   const bool loose =

@@ -64,8 +64,7 @@ std::string shell_word(const std::string& text) {
   return quoted + "'";
 }
 
-// The config file first (of the run itself, to go on with it), then the flags. Also gives the command to type
-// again.
+// The config file first (of the run itself, to go on with it), then the flags. Also gives the command to type again.
 std::pair<TrainConfig, std::string> configuration(const TrainOptions& options) {
   TrainConfig typed, config;
   std::string command = "qfm train";

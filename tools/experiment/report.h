@@ -16,8 +16,7 @@ struct Block {
       {};  // Table: the first one names the columns; List: a cell each
 };
 
-// Everything computed from `results`, as far as they go: "n of N". What needs labels is left out of runs
-// without.
+// Everything computed from `results`, as far as they go: "n of N". What needs labels is left out of runs without.
 std::vector<Block> experiment_report(const Experiment& experiment, const std::vector<RunResult>& results);
 
 std::string markdown(const std::vector<Block>& report);

@@ -22,8 +22,7 @@ struct RunResult {
   double seconds = 0;          // of training and testing
   std::vector<double> losses;  // mean of each epoch
   std::vector<double> scores;  // of the tested photos, 0-100, in the order of the test part
-  // The same of their labels. Not in the line: labels are the data set's to publish. Empty where it is not at
-  // hand.
+  // The same of their labels. Not in the line: labels are the data set's to publish. Empty where it is not at hand.
   std::vector<double> labels;
 };
 

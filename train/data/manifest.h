@@ -15,8 +15,7 @@ namespace qfm {
 // are found without regard to letter case; of LIVE Challenge the 7 training images are left out.
 Dataset load_manifest(const std::string& path, const DatasetOptions& options);
 
-// The samples as a manifest: image,score,std,reference,split. Images by their names, or by their absolute
-// paths.
+// The samples as a manifest: image,score,std,reference,split. Images by their names, or by their absolute paths.
 enum class ImagesBy { Name, Path };
 std::string manifest_text(const Dataset& set, ImagesBy images);
 

@@ -1,5 +1,4 @@
-// From a photo to what a network takes: windows of 224 x 224, mirrored or not, normalised, one plane a
-// channel.
+// From a photo to what a network takes: windows of 224 x 224, mirrored or not, normalised, one plane a channel.
 #pragma once
 #include <cstdint>
 #include <string>

@@ -1,8 +1,7 @@
 // How well predictions agree with opinion scores.
 //
-// Every function takes two lists of equal length n >= 2 and throws Error for lists of other or different
-// lengths, and for a NaN or infinite value (with its index). nullopt means undefined: a constant list has no
-// correlation.
+// Every function takes two lists of equal length n >= 2 and throws Error for lists of other or different lengths, and
+// for a NaN or infinite value (with its index). nullopt means undefined: a constant list has no correlation.
 #pragma once
 #include <array>
 #include <cstdint>

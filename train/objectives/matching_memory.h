@@ -1,5 +1,5 @@
-// The matching memory and the semantic noise that comes out of it (models/METHOD.md 4, our reconstruction): training
-// only.
+// The matching memory and the semantic noise that comes out of it (models/METHOD.md 4, our reconstruction):
+// training only.
 #pragma once
 #include <cstdint>
 #include <optional>

@@ -120,8 +120,7 @@ void merge_config_file(TrainConfig& config, const std::string& path);
 // What no single field shows: --data and --out are given, --protocol paper has --val, ... Throws Error.
 void validate(const TrainConfig& config);
 
-// A JSON object with every stored field, in the order of the table. Throws Error for a path that is not
-// UTF-8.
+// A JSON object with every stored field, in the order of the table. Throws Error for a path that is not UTF-8.
 std::string to_json(const TrainConfig& config);
 
 // Epochs of linear warm-up: --warmup, else a third of --epochs (published: 3 of 9).

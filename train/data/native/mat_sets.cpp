@@ -1,5 +1,4 @@
-// The sets whose labels are MATLAB arrays, which give labels by position: LIVE and LIVE in the Wild
-// Challenge.
+// The sets whose labels are MATLAB arrays, which give labels by position: LIVE and LIVE in the Wild Challenge.
 #include <algorithm>
 #include <array>
 #include <charconv>

@@ -63,9 +63,8 @@ struct JpegHeader {
 };
 JpegHeader read_jpeg_header(const Source& source);
 
-// Runs stb_image over the source and hands its pixels (rows top to bottom, `channels` bytes a pixel) to
-// `use`. Throws where stb refuses, where it reads past the end, and where its size is not the one that was
-// checked.
+// Runs stb_image over the source and hands its pixels (rows top to bottom, `channels` bytes a pixel) to `use`. Throws
+// where stb refuses, where it reads past the end, and where its size is not the one that was checked.
 void stb_decode(const Source& source, int width, int height, int channels,
                 const std::function<void(const uint8_t* pixels)>& use);
 // For tests: what stb gets from now on, on this thread, is filled with this byte; -1: not filled.
