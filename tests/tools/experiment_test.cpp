@@ -298,17 +298,17 @@ TEST_CASE("a run that fails is told of, the others go on") {
   CHECK(outcome.err.find("2 of 4 runs done, 2 failed; the same command goes on") != std::string::npos);
 }
 
-// What the program says to a terminal.
+// What the program writes to a terminal.
 std::string terminal_talk(const std::string& command) {
   const int ours = ::posix_openpt(O_RDWR | O_NOCTTY);
   REQUIRE(ours >= 0);
   REQUIRE(::grantpt(ours) == 0);
   REQUIRE(::unlockpt(ours) == 0);
   const std::string name = ::ptsname(ours);
-  const int theirs = ::open(name.c_str(), O_RDWR | O_NOCTTY);  // held open, so that nothing said is lost
+  const int theirs = ::open(name.c_str(), O_RDWR | O_NOCTTY);  // held open, so that no output is lost
   REQUIRE(theirs >= 0);
   std::string talk;
-  std::thread listener([&] {  // all the while: a terminal that nobody reads stops the program
+  std::thread listener([&] {  // all the while: a terminal that is not read stops the program
     char part[4096];
     while (talk.find("end of talk") == std::string::npos) {
       const ssize_t n = ::read(ours, part, sizeof part);

@@ -12,7 +12,7 @@
 
 namespace qfm {
 
-// Where the noise of a photo comes from: the partner of similar score and least similar semantics; a random
+// Where the noise of an image comes from: the partner of similar score and least similar semantics; a random
 // partner; nowhere, it is drawn (normal).
 enum class MatchMode { Matched, Random, Gaussian };
 // "matched", "random" or "gaussian". Throws Error otherwise.
@@ -81,7 +81,7 @@ class MatchingMemory {
   // Notes whose features match_and_enqueue() kept.
   void enqueue(const MatchBatch& batch);
 
-  // Of the epoch so far, then starts anew; nullopt where nothing was searched for. In mode Gaussian the rate
+  // Statistics since the last call; resets them. nullopt where nothing was searched for. The rate of mode Gaussian
   // is 1.
   std::optional<MatchStatistics> take_statistics();
 

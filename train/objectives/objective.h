@@ -42,7 +42,7 @@ class Objective {
   // The losses of the step are there: what was kept for other objectives can go.
   virtual void forget() {}
 
-  // After the model has got its first values; after each update, whose state on CUDA (Optimizer::state) says whether
+  // After the model has got its first values; after each update, whose state on CUDA (Optimizer::state) shows whether
   // it was made; after a step's batch has been used.
   virtual void started() {}
   virtual void updated(const StepState* /*update*/) {}
@@ -51,7 +51,7 @@ class Objective {
   // Tensors that are to be saved and read back in place; then restored().
   virtual NamedTensors state() const { return {}; }
   virtual void restored() {}
-  // Of the time since the last call, for the log; null where there is nothing to say.
+  // Statistics since the last call, for the log; null where there are none.
   virtual nlohmann::ordered_json statistics() { return nullptr; }
 };
 using Objectives = std::vector<std::unique_ptr<Objective>>;

@@ -40,7 +40,7 @@ class Options {
   std::map<std::string, OptionValue, std::less<>> given_;
 };
 
-// Of all objectives, in the order of registry.cpp.
+// The fields of all objectives, in the order of registry.cpp.
 const std::vector<OptionField>& option_fields();
 
 }  // namespace qfm

@@ -13,7 +13,7 @@ namespace qfm {
 struct PseudoLabel {
   std::string path;
   double quality = 0;  // mean over the crops, 0-100, higher is better
-  double spread = 0;   // standard deviation over all judges of all crops, same unit
+  double spread = 0;   // standard deviation over all queries of all crops, same unit
 };
 
 struct PseudoLabelOptions {

@@ -190,8 +190,7 @@ TEST_CASE("a step that is not finite throws and changes no parameter") {
   CHECK(run.optimizer.steps == 0);
 }
 
-// ---- whole runs
-// ---------------------------------------------------------------------------------------------------
+// ---- whole runs ----
 
 namespace {
 
