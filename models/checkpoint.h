@@ -14,7 +14,7 @@ namespace qfm {
 struct ModelInfo {
   ModelConfig config;
   int64_t crop = 224;  // side of the square crops, pixels
-  Resize resize;       // of photos, before crops are cut
+  Resize resize;       // of images, before crops are cut
   std::array<double, 3> mean{0.485, 0.456, 0.406}, std{0.229, 0.224, 0.225};  // of RGB in 0..1
   bool labels_scaled = true;               // outputs on 0-100; false: in the labels' own unit
   double label_low = 0, label_high = 100;  // declared range of the labels

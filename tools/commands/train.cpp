@@ -20,7 +20,7 @@ namespace {
 // What was typed for one field.
 struct Typed {
   const ConfigField* field;
-  CLI::Option* option = nullptr;  // its count says whether the flag was given
+  CLI::Option* option = nullptr;  // its count: whether the flag was given
   std::string text = "on";        // what stands after it; of a switch: that it is on
   bool given = false;
 };
@@ -99,7 +99,7 @@ std::string metrics_text(const EpochReport& report) {
   return text;
 }
 
-// What objectives say of the epoch: "  match rate 0.93 cosine 0.41".
+// The objectives' statistics of the epoch: "  match rate 0.93 cosine 0.41".
 std::string objectives_text(const EpochReport& report) {
   std::string text;
   for (const auto& [name, statistics] : report.objectives.items()) {

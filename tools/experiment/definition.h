@@ -34,7 +34,7 @@ struct ExperimentData {
 struct ExperimentVariant {
   std::string name, flags;          // flags: a JSON object with keys of `qfm train`
   TrainConfig config;               // those flags
-  bool truncated_schedule = false;  // by its flags: wherever its figures stand, they say so
+  bool truncated_schedule = false;  // by its flags: marked wherever its figures stand
 };
 
 struct Experiment {

@@ -57,7 +57,7 @@ struct DatasetOptions {
   std::string fold = {};  // COLUMN=VALUE: only the rows with exactly that text; empty: all rows
   std::optional<Range> scale = {};  // the declared label range
   bool lower_is_better = false;
-  std::string split = {};  // a file of `qfm data split` (train/data/split.h) that says each sample's part
+  std::string split = {};  // a file of `qfm data split` (train/data/split.h) with each sample's part
   std::string part = {};   // of the split: only these samples; empty: all
   // Where bad rows are put, and left out, instead of refusing the table; null: they refuse it.
   std::vector<RowProblem>* problems = nullptr;
@@ -66,14 +66,14 @@ struct DatasetOptions {
 // `data` is NAME:FOLDER (one of native_layouts) or the path of a table: a manifest or a meta_info table of
 // pyiqa (train/data/manifest.h). Policy: one bad row refuses the table, Error "PATH: row 7 (a.png): score
 // 'abc' is not a number (1 bad row of 300)"; so does a set of fewer than 3 photos. Where the layout of
-// another set is found, the Error says what to type.
+// another set is found, the Error has what to type.
 Dataset load_dataset(const std::string& data, const DatasetOptions& options = {});
 
 // A set of the field in the layout in which its authors publish it.
 struct NativeLayout {
   std::string_view name;                 // of NAME:FOLDER
   std::string_view pyiqa;                // X of pyiqa's meta_info_XDataset.csv
-  std::vector<std::string_view> tables;  // label files, relative to FOLDER: any of them tells this layout
+  std::vector<std::string_view> tables;  // label files, relative to FOLDER: any of them identifies this layout
   int64_t photos, references;            // as published; 0 references: it has none
   Range range;                           // of the published scores
   bool higher_is_better;

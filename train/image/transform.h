@@ -48,7 +48,7 @@ struct Normalisation {
 void cut_crops(const Tensor& images, const CropSource* sources, const Normalisation& norm);
 
 // out (3, crop, crop): (v / 255 - mean) / std of the window, its columns in reverse order if `mirror`.
-// Throws Error where the window leaves the picture.
+// Throws Error where the window leaves the image.
 void normalise(float* out, const Image& image, Window window, int crop, bool mirror,
                const Normalisation& norm = {});
 

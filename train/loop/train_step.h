@@ -31,7 +31,7 @@ class TrainStep {
   void upload(const Batch& batch, uint32_t epoch);
 
   const Objectives& objectives() const { return objectives_; }
-  // By the objectives' names, since the last call; those with nothing to say are left out.
+  // Statistics since the last call, by the objectives' names; those without are left out.
   nlohmann::ordered_json statistics();
   // Tensors that are to be saved, and read back in place; then restored().
   NamedTensors state() const;

@@ -27,7 +27,7 @@ struct MatchOptions {
   uint64_t seed = 0;
 };
 
-// What matching knows of the photos of a batch, beside their features.
+// What matching knows of the images of a batch, beside their features.
 struct MatchBatch {
   std::vector<float> score;               // 0-1
   std::vector<int64_t> image, reference;  // which photo; which reference, negative: unknown
@@ -44,7 +44,7 @@ struct SemanticNoise {
 };
 
 struct MatchStatistics {
-  double rate = 0;  // share of the photos searched for that found a partner
+  double rate = 0;  // share of the images searched for that found a partner
   // Means over the pairs, of the distance of scores (0-1) and of the cosine; nullopt where there was no pair,
   // as in mode Gaussian.
   std::optional<double> score_distance, cosine;

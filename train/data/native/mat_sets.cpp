@@ -28,7 +28,7 @@ int64_t image_number(const std::string& name) {
 }
 
 // The images of LIVE in the order of its labels: folder by folder, by the number in the name (10 after 9).
-// `gap`: the first one that the numbers say is missing.
+// `gap`: the first one missing by the numbers.
 std::vector<std::string> live_images(const std::string& root, std::string& gap) {
   std::vector<std::string> images;
   for (const char* folder : live_folders) {

@@ -32,7 +32,7 @@ struct Source {
   uint32_t le16(size_t at) const { return u8(at) | u8(at + 1) << 8; }
   uint32_t le32(size_t at) const { return le16(at) | le16(at + 2) << 16; }
 
-  // Throws for an empty picture, one of more than max_pixels, or one that this many bytes cannot hold, one
+  // Throws for an empty image, one of more than max_pixels, or one that this many bytes cannot hold, one
   // byte giving at most `pixels_per_byte`. To be called before any memory is taken for pixels.
   void check_size(int64_t width, int64_t height, int64_t pixels_per_byte) const;
 };

@@ -30,7 +30,7 @@ struct Errors : jpeg_error_mgr {
   std::longjmp(errors->jump, 1);
 }
 
-// Warnings say that pixels were invented, so they are errors. The harmless ones: odd metadata, and bytes left
+// Warnings mean that pixels were invented, so they are errors. The harmless ones: odd metadata, and bytes left
 // over between the last pixel and the end marker, which some cameras write.
 void on_message(j_common_ptr codec, int level) {
   if (level >= 0) return;
