@@ -19,7 +19,7 @@ void reset_profile();
 struct ProfileRow {
   std::string name;
   uint64_t calls = 0;
-  double seconds = 0, flops = 0, bytes = 0;  // of all calls
+  double seconds = 0, flops = 0, bytes = 0;  // sums over all calls
 };
 std::vector<ProfileRow> profile_rows();  // by name
 // A table, most time first: op, calls, ms, share, GFLOP/s, GB/s. Empty when nothing was recorded.

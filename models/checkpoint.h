@@ -14,12 +14,12 @@ namespace qfm {
 struct ModelInfo {
   ModelConfig config;
   int64_t crop = 224;  // side of the square crops, pixels
-  Resize resize;       // of images, before crops are cut
-  std::array<double, 3> mean{0.485, 0.456, 0.406}, std{0.229, 0.224, 0.225};  // of RGB in 0..1
+  Resize resize;       // what images are brought to before crops are cut
+  std::array<double, 3> mean{0.485, 0.456, 0.406}, std{0.229, 0.224, 0.225};  // RGB in 0..1
   bool labels_scaled = true;               // outputs on 0-100; false: in the labels' own unit
   double label_low = 0, label_high = 100;  // declared range of the labels
   bool higher_is_better = true;
-  std::string name;  // of the folder that it was trained in
+  std::string name;  // the folder that it was trained in
   std::string training_set, command, version;
   uint64_t seed = 0;
   bool truncated_schedule = false;  // its warm-up was longer than the first step of the learning rate's curve

@@ -27,7 +27,7 @@ struct BenchOptions {
   bool select = false;
   double ema = 0, w_contrast = 0, w_distil_feat = 0;
   bool method() const { return select || match != "off" || ema > 0 || w_contrast > 0 || w_distil_feat > 0; }
-  bool plan = false;  // of kernels: costs and floors instead of times
+  bool plan = false;  // bench kernels: costs and floors instead of times
 };
 
 // Milliseconds.

@@ -43,7 +43,7 @@ struct Experiment {
   std::vector<ExperimentVariant> variants;
   std::string baseline;  // the variant that the others are tested against
   std::vector<int64_t> seeds;
-  std::vector<double> label_shares{1.0};  // of the training part that is trained on
+  std::vector<double> label_shares{1.0};  // shares of the training part that are trained on
   std::string protocol = "clean";         // or "paper": the best epoch on the test part, labelled so
   std::string crops = "grid";             // when testing
 };

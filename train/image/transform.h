@@ -15,7 +15,7 @@ namespace qfm {
 
 struct Crops {
   enum class Kind { Grid, Center, Random } kind = Kind::Grid;
-  int count = 10;  // of Random
+  int count = 10;  // Random: how many
 };
 // "grid", "center" or "random:N" with N in 1..1000. Throws Error otherwise.
 Crops parse_crops(const std::string& text);

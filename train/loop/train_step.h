@@ -55,12 +55,12 @@ class TrainStep {
   Optimizer& optimizer_;
   const Objectives objectives_;
   Tensor one_;   // (1): the gradient of the loss
-  StepKey key_;  // of the last step
+  StepKey key_;  // the last step's
   // On CUDA only.
   std::unique_ptr<BatchUploader> uploader_;
   uint32_t uploaded_epoch_ = 0;
   bool planned_ = false;  // a step of this key has run by itself, so that libraries have made their plans
-  Graph graph_;           // of a step of this key
+  Graph graph_;           // a captured step of this key
 };
 
 }  // namespace qfm

@@ -29,7 +29,7 @@ struct LogisticFit {
   std::array<double, 4> beta;
   double residual;             // sum over the pairs of (y(prediction) - label)^2
   double rmse;                 // sqrt(residual / n)
-  std::optional<double> plcc;  // of y(prediction) and label
+  std::optional<double> plcc;  // between y(prediction) and label
   double operator()(double x) const;
 };
 // Least squares (Levenberg-Marquardt) from beta = max label, min label, mean prediction, std prediction / 4.

@@ -23,7 +23,7 @@ struct MatchOptions {
   int64_t batches = 4;  // K: how many batches are remembered
   MatchRule rule;
   double a_max = 0.5;          // strengths are drawn evenly from 0 to this
-  int64_t num_candidates = 0;  // of the adversarial search (strength and sign); 0: one strength, not searched
+  int64_t num_candidates = 0;  // that the adversarial search tries (strength, sign); 0: no search
   uint64_t seed = 0;
 };
 
@@ -104,10 +104,10 @@ class MatchingMemory {
   const int64_t batch_, tokens_, width_;
   const DType compute_;
   Tensor embeddings_, patches_;  // (K B, D) F32, (K B, N, D); on the device
-  Tensor sums_;         // (4) F64 on the device, of match_sums (kernels/matching/matching.h)
-  Tensor self_;         // (B) I32 on the device, 0, 1, ...: partners of drawn noise
+  Tensor sums_;                  // (4) F64 on the device, of match_sums (kernels/matching/matching.h)
+  Tensor self_;                  // (B) I32 on the device, 0, 1, ...: partners of drawn noise
   Tensor score_, image_, reference_, age_;  // (K B), on the CPU
-  Tensor num_enqueued_;                           // (1) I64 on the CPU: batches remembered so far
+  Tensor num_enqueued_;                     // (1) I64 on the CPU: batches remembered so far
 };
 
 }  // namespace qfm

@@ -28,7 +28,7 @@ class Objective {
  public:
   virtual ~Objective() = default;
   virtual std::string name() const = 0;  // in the log
-  double weight = 1;                     // of its loss in the sum
+  double weight = 1;                     // factor of its loss in the sum
 
   // Steps of one phase compute the same terms.
   virtual int64_t phase(uint32_t /*epoch*/) const { return 0; }
@@ -66,7 +66,7 @@ struct ObjectiveContext {
   DType compute = DType::F32;
   int64_t batch = 0;  // rows of every batch
   uint64_t seed = 0;
-  std::vector<int64_t> references = {};  // of the photos that Batch::photos names; negative or absent: unknown
+  std::vector<int64_t> references = {};  // by the numbers in Batch::photos; negative or absent: unknown
 };
 
 // A kind of objective: its flags, and how it is made: null where it is switched off. `made`: those before it.

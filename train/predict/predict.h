@@ -17,14 +17,14 @@ Normalisation normalisation(const ModelInfo& info);
 struct PredictOptions {
   Crops crops;
   std::optional<Resize> resize;  // absent: as in the checkpoint
-  uint64_t seed = 0;             // of random windows
+  uint64_t seed = 0;             // names the random windows
 };
 
 struct Prediction {
   // Mean over the crops, in the model's own output unit (ModelInfo::to_0_100 and to_label_unit convert).
   double score = 0;
   double spread = 0;              // population standard deviation over all queries of all crops, same unit
-  int64_t width = 0, height = 0;  // of the photo as decoded (upright), pixels
+  int64_t width = 0, height = 0;  // the photo as decoded (upright), pixels
   int64_t crops = 0;
 };
 
@@ -45,7 +45,7 @@ class Predictor {
   struct Embedding {
     Tensor cls;                   // (crops, D)
     Tensor patches;               // (crops, N, D)
-    std::vector<Window> windows;  // of the photo after resizing
+    std::vector<Window> windows;  // in the photo after resizing
   };
   Embedding embed(Image photo) const;
 

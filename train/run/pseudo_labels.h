@@ -22,7 +22,7 @@ struct PseudoLabelOptions {
   std::string cache;             // a .jsonl file: what it has is not computed again
   double spread_quantile = 0.8;  // photos whose spread is above this quantile of all are dropped; 1: none
   int workers = 1;
-  Device device = cpu_device;  // of the teacher
+  Device device = cpu_device;  // where the teacher runs
   std::function<void(int64_t done, int64_t photos)> progress = {};
 };
 

@@ -17,7 +17,7 @@ struct TrainProgress {
   int64_t step, steps;    // updates done, updates of the whole run
   int64_t epoch, epochs;  // the running epoch, from 1
   double loss, lr, grad_norm;
-  double images_per_s;  // of this step
+  double images_per_s;  // in this step
   double seconds_left;
 };
 
@@ -46,8 +46,8 @@ struct TrainHooks {
 struct TrainResult {
   int64_t steps = 0;                      // updates done in all
   bool finished = false;                  // false: stopped by should_stop, --resume goes on
-  std::optional<EpochReport> last, best;  // of this call
-  std::string split_sha256;               // of the split whose train part was learnt; empty: none
+  std::optional<EpochReport> last, best;  // in this call
+  std::string split_sha256;               // the split whose train part was learnt; empty: none
 };
 
 // Runs, or goes on with, the run that `config` describes; config.out gets

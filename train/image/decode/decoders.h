@@ -59,7 +59,7 @@ bool looks_like_tga(
 struct JpegHeader {
   int width = 0, height = 0, components = 0;
   int orientation = 1;
-  int adobe_transform = -1;  // of the Adobe marker; -1: there is none
+  int adobe_transform = -1;  // from the Adobe marker; -1: there is none
 };
 JpegHeader read_jpeg_header(const Source& source);
 
