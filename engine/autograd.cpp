@@ -18,7 +18,7 @@ struct Node {
   Backward run;                               // empty: a leaf
   Tensor grad;
   bool is_parameter = false;
-  bool is_second = false;  // of two results: it hands its gradient over to the first one's node by itself
+  bool is_second = false;  // the node of a second result: it hands its gradient to the first one's by itself
   bool used = false;
 
   Node(const char* n, const Tensor& value, DType grad_type);
@@ -38,7 +38,7 @@ Tensor sum(const Tensor& a, const Tensor& b, const Tensor& out) {
   return out;
 }
 
-// A gradient may be shared with another branch, so it is added in place only when nobody else holds it.
+// A gradient may be shared with another branch, so it is added in place only when nothing else holds it.
 void accumulate_grad(Node& node, Tensor grad) {
   if (node.grad.empty()) {
     node.grad = std::move(grad);
@@ -121,7 +121,7 @@ Var record(const char* name, Tensor y, std::vector<Var> inputs, Backward backwar
 }
 
 // The second result's node has the higher id, so it runs first and leaves its gradient for the first one's,
-// which follows even if nobody used the first result.
+// which follows even if the first result was not used.
 std::pair<Var, Var> record_pair(const char* name, Tensor y0, Tensor y1, std::vector<Var> inputs,
                                 PairBackward backward) {
   const auto dy1 = std::make_shared<Tensor>();

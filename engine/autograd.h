@@ -14,7 +14,7 @@ using Grads = std::vector<Tensor>;
 // empty one.
 using Backward = std::function<Grads(const Tensor& dy)>;
 
-// Of an op with two results: both gradients; the one of a result that nobody used is empty.
+// The same for an op with two results; the gradient of a result that was not used is empty.
 using PairBackward = std::function<Grads(const Tensor& dy0, const Tensor& dy1)>;
 
 struct Node;

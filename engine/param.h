@@ -109,10 +109,9 @@ class ParamSet {
   // there are none.
   void set_trainable(std::string_view prefix, bool trainable);
 
-  // Masters (acc type) and, where `compute` differs, the compute copy; gradient buffer and history only if
-  // `training`.
+  // Masters (acc type) and, where `compute` differs, the compute copy; gradient buffer and history only if `training`.
   void allocate(Device device, DType compute, bool training);
-  // Every parameter and buffer as its Init says, each from its own stream (seed, name), so that adding a module
+  // Gives every parameter and buffer its Init's values, each from its own stream (seed, name): adding a module
   // changes no other weight.
   void initialise(uint64_t seed);
   // Copies the masters to the compute copy; what was packed is forgotten.
@@ -124,8 +123,8 @@ class ParamSet {
 
   // Values and buffers of `other`, which has the same saved entries.
   void copy_from(const ParamSet& other);
-  // this = decay this + (1 - decay) other, over the saved entries and the buffers. updated: state of an update on CUDA that may not have
-  // been made (Optimizer::state), else null.
+  // this = decay this + (1 - decay) other, over the saved entries and the buffers. updated: state of an update on
+  // CUDA that may not have been made (Optimizer::state), else null.
   void average(const ParamSet& other, double decay, const StepState* updated = nullptr);
 
   const std::vector<Param>& params() const { return params_; }
@@ -154,8 +153,8 @@ class ParamSet {
   DType compute_ = DType::F32;
 };
 
-// One parameter as `init` says, from the stream (seed, name). Its set's sync() then copies it to where the model
-// computes.
+// Fills one parameter by `init`, from the stream (seed, name). Its set's sync() then copies it to where the model
+// computes with it.
 void fill(const Param& p, const Init& init, uint64_t seed = 0);
 
 }  // namespace qfm

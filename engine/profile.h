@@ -7,8 +7,7 @@
 
 namespace qfm {
 
-// What one call costs by the mathematics: matrix FLOPs (2 per multiply-add) and bytes that must move at least
-// once.
+// What one call costs by the mathematics: matrix FLOPs (2 per multiply-add) and bytes that must move at least once.
 struct Op {
   const char* name;
   double flops = 0, bytes = 0;
@@ -20,7 +19,7 @@ void reset_profile();
 struct ProfileRow {
   std::string name;
   uint64_t calls = 0;
-  double seconds = 0, flops = 0, bytes = 0;  // of all calls
+  double seconds = 0, flops = 0, bytes = 0;  // sums over all calls
 };
 std::vector<ProfileRow> profile_rows();  // by name
 // A table, most time first: op, calls, ms, share, GFLOP/s, GB/s. Empty when nothing was recorded.

@@ -48,8 +48,7 @@ size_t element_size(const std::string& dtype) {
 }
 
 json parse_header(const std::string& path, const std::string& text) {
-  // nlohmann keeps the last of two equal keys; a header with two tensors of one name is a lie, so keys are
-  // counted.
+  // nlohmann keeps the last of two equal keys; a header with two tensors of one name is a lie, so keys are counted.
   std::vector<std::set<std::string>> seen;
   std::string duplicate;
   auto watch = [&](int, json::parse_event_t event, json& parsed) {

@@ -1,5 +1,4 @@
-// The safetensors format: 8 bytes of header length (little endian), a JSON header, then the data of all
-// tensors.
+// The safetensors format: 8 bytes of header length (little endian), a JSON header, then the data of all tensors.
 #pragma once
 #include <map>
 #include <string>

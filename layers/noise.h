@@ -8,8 +8,8 @@ namespace qfm {
 // noise and factor.
 Var perturb(const Var& patches, const Tensor& noise, const Tensor& factor);
 
-// ---- the pieces of it, without history; B values in the accumulation type of the features unless said
-// otherwise
+// ---- the pieces of it, without history ----
+// B values in the accumulation type of the features, unless stated otherwise.
 
 // 1 / (number of partners) where partner (B, I32) is not negative, else 0.
 Tensor match_weights(const Tensor& partner, DType accumulation);

@@ -1,5 +1,5 @@
 // The losses of QFM-IQM (models/METHOD.md 5, 6.2, 8): scalars (shape (1)) in the accumulation type of their
-// input. Weights are constants in that type; 0 leaves a photo out.
+// input. Weights are constants in that type; 0 leaves an image out.
 #pragma once
 #include <utility>
 #include <vector>
@@ -22,7 +22,7 @@ Var selection_loss(const Var& gates, const Tensor& variance);
 // temperature to
 //   ntxent          the row's pair, pair[i]; mean over the rows
 //   score_contrast  evenly all j != i with |score_i - score_j| <= tau; mean over the rows that have such, 0
-//   if none: what contrast_targets says, (n, n) F64 on the CPU; score_contrast takes it there or, in the
+//   if none: the targets of contrast_targets, (n, n) F64 on the CPU; score_contrast takes it there or, in the
 //   accumulation type, on the device of h
 Var ntxent(const Var& h, const std::vector<int64_t>& pair, double temperature);
 Var score_contrast(const Var& h, const Tensor& targets, double temperature);

@@ -94,7 +94,7 @@ Var add_queries(const Var& queries, const Var& cls) {
     add<T>(dev, ptr<T>(y), ptr<const T>(y), ptr<const T>(repeated), y.numel());
   });
   return record("add_queries", y, {queries, cls}, [shape = queries.shape(), j](const Tensor& dy) -> Grads {
-    const Tensor dcls = tokens_mean(dy);  // times j: the sum over the judges
+    const Tensor dcls = tokens_mean(dy);  // times j: the sum over the queries
     dispatch({"add_queries.backward"}, dcls, [&](auto dev, auto t) {
       using T = decltype(t);
       scale<T>(dev, ptr<T>(dcls), ptr<const T>(dcls), static_cast<double>(j), dcls.numel());

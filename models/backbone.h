@@ -15,14 +15,14 @@ namespace qfm {
 struct Features {
   Var pooled;               // (B, D): one vector an image
   Var tokens;               // (B, N, D): one a place of the grid, row by row
-  std::vector<Var> stages;  // of a pyramid, finest first; empty where the backbone has none
+  std::vector<Var> stages;  // levels of a pyramid, finest first; empty where the backbone has none
 };
 
 // What a backbone takes and gives.
 struct FeatureShape {
   int64_t image_height = 0, image_width = 0;  // pixels
   int64_t width = 0;                          // D
-  int64_t rows = 0, cols = 0;                 // of the grid of tokens
+  int64_t rows = 0, cols = 0;                 // the grid of tokens
   int64_t tokens() const { return rows * cols; }
 };
 
@@ -47,9 +47,9 @@ struct TransformerSizes {
 struct BackboneConfig {
   virtual ~BackboneConfig() = default;
   virtual std::string json() const = 0;    // {"type": "vit", ...}, what registry.h reads back
-  virtual std::string prefix() const = 0;  // of its parameters' names in a checkpoint: "vit."
+  virtual std::string prefix() const = 0;  // its parameters' names in a checkpoint begin with it: "vit."
   virtual FeatureShape shape() const = 0;
-  virtual double forward_flops() const = 0;  // of an image
+  virtual double forward_flops() const = 0;  // FLOPs an image
   virtual double backward_flops() const { return 2 * forward_flops(); }
   virtual std::optional<TransformerSizes> transformer() const { return std::nullopt; }
   // scope: the model's outermost. Throws Error for sizes that do not divide.

@@ -14,18 +14,17 @@ namespace qfm {
 struct ModelInfo {
   ModelConfig config;
   int64_t crop = 224;  // side of the square crops, pixels
-  Resize resize;       // of photos, before crops are cut
-  std::array<double, 3> mean{0.485, 0.456, 0.406}, std{0.229, 0.224, 0.225};  // of RGB in 0..1
+  Resize resize;       // what images are brought to before crops are cut
+  std::array<double, 3> mean{0.485, 0.456, 0.406}, std{0.229, 0.224, 0.225};  // RGB in 0..1
   bool labels_scaled = true;               // outputs on 0-100; false: in the labels' own unit
   double label_low = 0, label_high = 100;  // declared range of the labels
   bool higher_is_better = true;
-  std::string name;  // of the folder that it was trained in
+  std::string name;  // the folder that it was trained in
   std::string training_set, command, version;
   uint64_t seed = 0;
   bool truncated_schedule = false;  // its warm-up was longer than the first step of the learning rate's curve
 
-  // An output of the model as a quality from 0 to 100, higher is better; or in the labels' own unit and
-  // direction.
+  // An output of the model as a quality from 0 to 100, higher is better; or in the labels' own unit and direction.
   double to_0_100(double output) const;
   double to_label_unit(double output) const;
   // A standard deviation of outputs on the 0-100 scale, or in the labels' unit.
@@ -46,8 +45,7 @@ struct LoadedModel {
   std::unique_ptr<Model> model;
   ModelInfo info;
 };
-// Strict: every missing, extra or misshapen tensor is named in one Error. Ready for inference when not
-// training.
+// Strict: every missing, extra or misshapen tensor is named in one Error. Ready for inference when not training.
 LoadedModel load_model(const std::string& path, Device device, DType compute, bool training);
 
 }  // namespace qfm

@@ -24,7 +24,7 @@ struct HeadConfig {
   virtual ~HeadConfig() = default;
   virtual std::string json() const = 0;                                        // {"type": "query_decoder", ...}
   virtual int64_t members() const = 0;                                         // M
-  virtual double forward_flops(const FeatureShape& features) const = 0;        // of an image
+  virtual double forward_flops(const FeatureShape& features) const = 0;        // FLOPs an image
   // scope: the model's outermost. Throws Error where the features do not fit.
   virtual std::unique_ptr<Head> make(const Scope& scope, const FeatureShape& features) const = 0;
 };

@@ -1,4 +1,4 @@
-// How photos are brought to size before crops are cut from them.
+// How images are brought to size before crops are cut from them.
 #pragma once
 #include <charconv>
 #include <cstdint>
@@ -9,8 +9,8 @@
 namespace qfm {
 
 struct Resize {
-  int64_t side = 0;               // the shorter side is brought down to this; 0: photos stay as they are
-  int64_t height = 0, width = 0;  // above 0: photos get this size, whatever their shape was; side is then 0
+  int64_t side = 0;               // the shorter side is brought down to this; 0: images stay as they are
+  int64_t height = 0, width = 0;  // above 0: images get this size, whatever their shape was; side is then 0
 
   bool fixed() const { return height > 0; }
   friend bool operator==(const Resize&, const Resize&) = default;

@@ -21,7 +21,7 @@ struct ThreadScope {
   explicit ThreadScope(int n) { set_threads(n); }
   ~ThreadScope() { set_threads(before); }
 };
-// Hears what a user would be told.
+// Collects the notices that a user would get.
 struct Notes {
   std::vector<std::string> texts;
   Notes() {

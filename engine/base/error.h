@@ -1,4 +1,4 @@
-// qfm::Error and QFM_CHECK: the one way the library says that something is wrong.
+// qfm::Error and QFM_CHECK: the one way the library reports that something is wrong.
 // Library code never exits and never prints; the program's main() turns an Error into one line.
 #pragma once
 #include <sstream>

@@ -28,7 +28,7 @@ class FileDescriptor {
   int fd_ = -1;
 };
 
-// All of `text`, however many writes that takes. False: errno says why not.
+// All of `text`, however many writes that takes. False: errno has the reason.
 bool write_all(int fd, std::string_view text);
 // Throws Error "PATH: cannot be written: reason".
 void write_all(const FileDescriptor& file, std::string_view text, const std::string& path);

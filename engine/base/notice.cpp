@@ -13,7 +13,7 @@ struct Told {
   std::set<std::string> texts;
 };
 Told& told() {
-  static auto* all = new Told;  // never destroyed: static objects may have something to say at the end
+  static auto* all = new Told;  // never destroyed: static objects may give a notice at the end
   return *all;
 }
 

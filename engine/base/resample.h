@@ -1,5 +1,4 @@
-// Weights of an antialiased resampling of one axis, in double: of photos (train/image), of position
-// embeddings.
+// Weights of an antialiased resampling of one axis, in double: of images (train/image) and of position embeddings.
 #pragma once
 #include <algorithm>
 #include <cmath>

@@ -1,5 +1,5 @@
 // The one door to CUDA. Three worlds, picked by CMake: QFM_CUDA_DEVICE (nvcc, a GPU), QFM_CUDA_HOST (the same
-// kernels run on the CPU by fibers, see host_cuda.h) or neither (every call throws or returns null).
+// kernels run on the CPU by fibers, see host/language.h) or neither (every call throws or returns null).
 //
 // All tensor operations run on one compute stream, in the order in which they are issued. One thread at a
 // time issues them. A status that is not success is an Error "cuda: CALL: reason".
@@ -14,12 +14,12 @@ namespace qfm::cuda {
 bool available() noexcept;
 // Why not, and what to do ("no GPU: ..."), for a message; empty when available.
 const char* unavailable_reason() noexcept;
-// Which GPU serves; to be said before anything else is asked of it. Throws Error for an index that
+// Which GPU serves; to be called before anything else here. Throws Error for an index that
 // does not exist.
 void select_device(int index);
 std::string device_name();
 std::string driver_version();  // "580.95.05"
-// Whether timed events tell the time: a GPU's do, host-CUDA's do not.
+// Whether timed events measure time: a GPU's do, host-CUDA's do not.
 bool keeps_time() noexcept;
 // Bytes of shared memory that a block may ask for.
 size_t shared_memory_limit();

@@ -46,7 +46,7 @@ std::tuple<Parameters...> parameters_of(void (*)(Parameters...));
 template <auto kernel, class... Arguments>
 void launch(dim3 grid, dim3 block, size_t shared_bytes, void* stream, const Arguments&... arguments) {
   const char* signature = __PRETTY_FUNCTION__;
-  static std::atomic<size_t> allowed{48 << 10};  // of this kernel: asked for once, not by every launch
+  static std::atomic<size_t> allowed{48 << 10};  // this kernel's: asked for once, not by every launch
   if (shared_bytes > allowed.load(std::memory_order_relaxed)) {
     cuda::allow_shared_memory(reinterpret_cast<const void*>(kernel), signature, shared_bytes);
     allowed.store(shared_bytes, std::memory_order_relaxed);

@@ -169,9 +169,8 @@ __device__ void cp_async_wait() {
 #endif
 }
 
-// ldmatrix: 4 matrices of 8 x 8 16-bit elements from shared memory to registers, one register a matrix.
-// Row i of matrix m lies at the `row` of lane 8 m + i, 16 bytes aligned to 16. With g = lane / 4, t = lane %
-// 4:
+// ldmatrix: 4 matrices of 8 x 8 16-bit elements from shared memory to registers, one register a matrix. Row i of matrix
+// m lies at the `row` of lane 8 m + i, 16 bytes aligned to 16. With g = lane / 4, t = lane % 4:
 //   r[m]          holds row g, columns 2t (low half) and 2t + 1 (high half)
 //   r[m], trans   holds column g, rows 2t (low half) and 2t + 1 (high half)
 // The whole warp calls it, in one place. What other lanes wrote is seen only after __syncwarp or a barrier.

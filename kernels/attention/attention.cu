@@ -39,7 +39,7 @@ bool rows_in_packs(const AttentionShape& s, const Views&... views) {
 }
 
 // Which kernels serve: a warp for a row where tiles would be mostly padding or do not take the head
-// size, tensor cores for bf16 that cp.async can copy, FMA tiles for the rest. The batch has no say: a
+// size, tensor cores for bf16 that cp.async can copy, FMA tiles for the rest. The batch does not matter: a
 // row keeps its bits.
 enum class Variant { Rows, TensorCores, Fma };
 template <class T, class... Views>

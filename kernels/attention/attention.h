@@ -35,7 +35,7 @@ void attention_forward(Cpu, AttentionShape shape, Heads<T> o, acc<T>* lse, Heads
 template <class T>
 void attention_forward(Cuda, AttentionShape shape, Heads<T> o, acc<T>* lse, Heads<const T> q,
                        Heads<const T> k, Heads<const T> v);
-// Our own kernels, whatever the table of choices says. T = float, bf16. Throws Error for a head_dim over 2048
+// Our own kernels, whatever the policy table. T = float, bf16. Throws Error for a head_dim over 2048
 // and for batch * heads * max(queries, keys) of 2^31 or more.
 template <class T>
 void attention_forward_own(Cuda, AttentionShape shape, Heads<T> o, acc<T>* lse, Heads<const T> q,

@@ -5,7 +5,7 @@
 // delta stands for sum_j P_ij dP_ij, which the derivative of the softmax subtracts in each row.
 //
 // How one gets there. Five products; P and dS are needed both by rows (dQ sums over keys) and by columns (dK,
-// dV sum over queries). Whoever owns one of the two has to add up the other from all others: generic flash
+// dV sum over queries). The owner of one of the two has to add up the other from all others: generic flash
 // attention does that by float atomics, so its bits change from run to run. Here nothing is split.
 //
 // attention_backward_whole, up to 208 queries and keys: one block owns a head. First a warp owns 16 keys: it

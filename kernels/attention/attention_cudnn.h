@@ -19,7 +19,7 @@ bool attention_backward(Cuda, const AttentionShape&, Heads<T>, Heads<T>, Heads<T
 }
 
 #ifdef QFM_WITH_CUDNN
-// The functions of attention.h, if the table of choices (kernels/vendor/kernel_policy.h) says cuDNN; without a table our
+// The functions of attention.h, if the policy table (kernels/vendor/kernel_policy.h) names cuDNN; without a table our
 // own kernels serve, which need no plan (cuDNN builds one for each shape, about a second). False: our own
 // kernel is to serve, also where the library is absent, too old, or has no deterministic plan for the shape.
 bool attention_forward(Cuda, const AttentionShape& shape, Heads<bf16> o, float* lse, Heads<const bf16> q,
@@ -28,7 +28,7 @@ bool attention_backward(Cuda, const AttentionShape& shape, Heads<bf16> dq, Heads
                         Heads<const bf16> d_o, Heads<const bf16> q, Heads<const bf16> k, Heads<const bf16> v,
                         Heads<const bf16> o, const float* lse);
 
-// Whatever the table says.
+// The same whatever the table.
 bool attention_forward_by(Cuda, const AttentionShape& shape, Heads<bf16> o, float* lse, Heads<const bf16> q,
                           Heads<const bf16> k, Heads<const bf16> v);
 bool attention_backward_by(Cuda, const AttentionShape& shape, Heads<bf16> dq, Heads<bf16> dk, Heads<bf16> dv,
@@ -44,7 +44,7 @@ struct GraphReport {
 GraphReport build_attention_forward(const AttentionShape& shape, bool with_lse,
                                     const std::string& device_json);
 GraphReport build_attention_backward(const AttentionShape& shape, const std::string& device_json);
-// "attention_forward BF16 256x6 197x197 d64", its name in a table of choices: batch x heads, queries x keys,
+// "attention_forward BF16 256x6 197x197 d64", its name in a policy table: batch x heads, queries x keys,
 // size of a head.
 std::string attention_key(const char* direction, const AttentionShape& shape);
 #else

@@ -1,5 +1,5 @@
 // Attention for any sizes, on CUDA: one warp for a query, or for a key in the backward. It serves few queries
-// (the judges of the panel decoder: 6 x 6 and 6 x 196) and head sizes that the tiled kernels do not take.
+// (those of the query decoder: 6 x 6 and 6 x 196) and head sizes that the tiled kernels do not take.
 //
 // A warp keeps its own row and its sums in shared memory and goes through the other rows 32 at a time: first
 // each lane takes one of them and finds its probability (a dot product of length d), then each lane takes

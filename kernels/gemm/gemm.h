@@ -48,7 +48,7 @@ template <class T, class Out>
 void gemm(Cpu, GemmShape shape, Out* c, const T* a, const T* b, const GemmEpilogue<T>& epilogue = {});
 template <class T, class Out>
 void gemm(Cuda, GemmShape shape, Out* c, const T* a, const T* b, const GemmEpilogue<T>& epilogue = {});
-// Our own kernel, whatever the table of choices says. T = float, bf16.
+// Our own kernel, whatever the policy table. T = float, bf16.
 template <class T, class Out>
 void gemm_own(Cuda, GemmShape shape, Out* c, const T* a, const T* b, const GemmEpilogue<T>& epilogue = {});
 

@@ -69,7 +69,7 @@ void check(cublasStatus_t status, const char* what) {
 
 cudaDataType_t cuda_type(DType t) { return t == DType::BF16 ? CUDA_R_16BF : CUDA_R_32F; }
 
-// Sets one attribute of the type that the header says.
+// Sets one attribute of the type that the header gives it.
 template <class Attribute, class Descriptor, class Value>
 void set(cublasStatus_t (*setter)(Descriptor, Attribute, const void*, size_t), Descriptor descriptor,
          Attribute attribute, const Value& value) {

@@ -10,13 +10,13 @@ namespace qfm::cublas {
 inline bool by_rule(const GemmFusion& fusion) { return !fusion.gelu && !fusion.times_gelu_grad; }
 
 #ifdef QFM_WITH_CUBLAS
-// The product of gemm.h, if the table of choices (kernels/vendor/kernel_policy.h) or, without one, the rule
-// says cuBLASLt. False: our own kernel is to serve, also where the library is absent, has no algorithm or has
+// The product of gemm.h, if the policy table (kernels/vendor/kernel_policy.h) or, without one, the rule
+// names cuBLASLt. False: our own kernel is to serve, also where the library is absent, has no algorithm or has
 // failed (kernels/vendor/vendor_case.h). The same bits for the same arguments on the same device and library.
 template <class T, class Out>
 bool gemm(Cuda cuda, const GemmShape& shape, Out* c, const T* a, const T* b, const GemmEpilogue<T>& epilogue);
 
-// Whatever the table says: by the suggestion of that number, 0 the best to cuBLASLt's knowledge. False: there
+// The same whatever the table: by the suggestion of that number, 0 the best to cuBLASLt's knowledge. False: there
 // is none, or it has failed.
 template <class T, class Out>
 bool gemm_by(Cuda cuda, int algorithm, const GemmShape& shape, Out* c, const T* a, const T* b,

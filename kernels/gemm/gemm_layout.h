@@ -54,7 +54,7 @@ struct GemmPlan {
 // residual of another type than the output, an empty product.
 std::optional<GemmPlan> gemm_plan(const GemmShape& shape, DType type, DType out, const GemmFusion& fusion);
 
-// "gemm BF16>F32 384x384x50432 TN sum_a": its name in a table of choices (m x n x k, A and B
+// "gemm BF16>F32 384x384x50432 TN sum_a": its name in a policy table (m x n x k, A and B
 // transposed or not).
 std::string gemm_key(const GemmShape& shape, DType type, DType out, const GemmFusion& fusion);
 

@@ -1,4 +1,4 @@
-// Crops of decoded photos to what a network takes: cut, mirrored or not, normalised, one plane a channel.
+// Crops of decoded images to what a network takes: cut, mirrored or not, normalised, one plane a channel.
 //   out[b, c, y, x] = (pixel / 255 - mean[c]) / std[c]
 #pragma once
 #include <cstdint>
@@ -8,8 +8,8 @@
 
 namespace qfm {
 
-// One crop: pixels (height, width, 3) of a photo, 8-bit RGB rows without padding, in the memory of the
-// kernel's device; photos of a batch may differ in size. The window must lie inside: kernels do not check it.
+// One crop: pixels (height, width, 3) of an image, 8-bit RGB rows without padding, in the memory of the
+// kernel's device; images of a batch may differ in size. The window must lie inside: kernels do not check it.
 struct CropSource {
   const uint8_t* pixels;
   int32_t width, height;

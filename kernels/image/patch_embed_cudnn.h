@@ -9,7 +9,7 @@
 namespace qfm::cudnn {
 
 // y (batch, tokens, width) = images (batch, channels, height, width) * w (width, channels, patch, patch) + b
-// (width), if the table of choices (kernels/vendor/kernel_policy.h) says cuDNN; without a table, and for all types but
+// (width), if the policy table (kernels/vendor/kernel_policy.h) names cuDNN; without a table, and for all types but
 // BF16, it does not. False: patchify and a product are to serve.
 template <class T>
 bool patch_embed(Cuda, const PatchShape&, int64_t, T*, const T*, const T*, const T*) {
@@ -19,7 +19,7 @@ bool patch_embed(Cuda, const PatchShape&, int64_t, T*, const T*, const T*, const
 #ifdef QFM_WITH_CUDNN
 bool patch_embed(Cuda, const PatchShape& shape, int64_t width, bf16* y, const bf16* images, const bf16* w,
                  const bf16* b);
-// Whatever the table says.
+// The same whatever the table.
 bool patch_embed_by(Cuda, const PatchShape& shape, int64_t width, bf16* y, const bf16* images, const bf16* w,
                     const bf16* b);
 

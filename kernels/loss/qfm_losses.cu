@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(kThreads)
   if (lane_id() == 0) part[row] = share == 0 ? 0.0f : share * (1 - cosine);
 }
 
-// A warp for the gates of a photo; part[i] = its share of the loss. Each warp sums v for itself:
+// A warp for the gates of an image; part[i] = its share of the loss. Each warp sums v for itself:
 // dim is short.
 template <class T>
 __global__ void __launch_bounds__(kThreads)

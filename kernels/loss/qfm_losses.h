@@ -1,5 +1,5 @@
 // The losses of QFM-IQM (models/METHOD.md 5, 6.2, 8), each value with its gradient in one pass. Sums run in a
-// fixed order. Weights let photos be left out (0) without another shape.
+// fixed order. Weights let images be left out (0) without another shape.
 #pragma once
 #include <cstdint>
 

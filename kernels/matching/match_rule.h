@@ -1,4 +1,4 @@
-// Which photos may be matched, and which of two candidates is the better one: once for both devices.
+// Which images may be matched, and which of two candidates is the better one: once for both devices.
 #pragma once
 #include "kernels/matching/matching.h"
 

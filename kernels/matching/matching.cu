@@ -1,7 +1,7 @@
 // The matching memory's kernels on CUDA; the contracts are in matching.h, the rule of the
 // search in match_rule.h.
 //
-// Maths:  partner of i = argmin_j z_i . z_j over the j of similar score, another photo and reference;  noise
+// Maths:  partner of i = argmin_j z_i . z_j over the j of similar score, another image and reference;  noise
 // = the partner's tokens, permuted;  P' = P + f noise, f from the lengths sqrt(sum x^2) of both.
 //
 // Cost of the search, for n queries, m entries and descriptors of d numbers (n = 256, m = 1024, d = 384): 2 n
@@ -9,7 +9,7 @@
 // cache, 2 MB from memory: floor 1 us). The others move each element once, of a tensor of 256 x 196 x 384 in
 // bf16 (38.5 MB, 11.5 us at 3.35 TB/s): gather_tokens and put_rows 2 passes, no FLOP (floor 23 us),
 // add_scaled 3 passes, 2 FLOPs an element (35 us), frobenius 1 pass, 2 FLOPs (12 us); match_sums reads three
-// numbers a photo: the launch.
+// numbers an image: the launch.
 #include <limits>
 
 #include "engine/base/error.h"
@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(kThreads)
     store<V>(to + i, load<V>(x + i));
 }
 
-// One warp: each lane looks up one photo, lane 0 adds what they found, photo after photo.
+// One warp: each lane looks up one image, lane 0 adds what they found, image after image.
 __global__ void __launch_bounds__(32)
     match_sums_kernel(double* sums, const int32_t* partner, const float* cosine, const float* score,
                       const float* memory_score, int64_t n) {

@@ -8,17 +8,17 @@
 
 namespace qfm {
 
-// What the search knows of n photos; arrays in the memory of the kernel's device.
+// What the search knows of n images; arrays in the memory of the kernel's device.
 struct MatchKeys {
   const float* z;            // (n, dim) pooled descriptors of length 1
   const float* score;        // (n), 0-1
-  const int64_t* image;      // (n) which photo
+  const int64_t* image;      // (n) which image
   const int64_t* reference;  // (n) which reference it was distorted from; negative: unknown
   const int64_t* age;        // (n) when it was pushed: larger is younger; null for queries
   int64_t n;
 };
 struct MatchRule {
-  float tau_q = 0.05f;  // candidates: |score - score| <= tau_q, another photo, another known reference
+  float tau_q = 0.05f;  // candidates: |score - score| <= tau_q, another image, another known reference
   float tau_s = 0.7f;   // the partner counts only if its cosine is at most this
 };
 
@@ -37,7 +37,7 @@ void put_rows(Cpu, T* y, const T* x, const int64_t* first, int64_t rows, int64_t
 template <class T>
 void put_rows(Cuda, T* y, const T* x, const int64_t* first, int64_t rows, int64_t cols);
 
-// What a search found, added to sums (4) in the order of the photos: how many searched, how many have a
+// What a search found, added to sums (4) in the order of the images: how many searched, how many have a
 // partner (>= 0), and over those |score[i] - memory_score[partner[i]]| and cosine[i]. memory_score is as long
 // as the partners reach, the others (n).
 void match_sums(Cpu, double* sums, const int32_t* partner, const float* cosine, const float* score,

@@ -6,8 +6,8 @@
 // Cost: draw_normal writes each number once (16 x 196 x 192 floats: 2.4 MB, floor 0.7 us at 3.35 TB/s) and
 // takes half a Philox block (about 60 integer operations), a logarithm, a root and a cosine in double for it,
 // some 60 FLOPs (36 MFLOP: 1 us at the 34 TFLOP/s of an H100, far more on chips with few double units).
-// noise_variance reads the noise twice (4.8 MB: 1.4 us), 5 FLOPs an element. The others touch a few numbers a
-// photo: what counts is the launch.
+// noise_variance reads the noise twice (4.8 MB: 1.4 us), 5 FLOPs an element. The others touch a few numbers an
+// image: what counts is the launch.
 #include "kernels/common/cuda_loops.cuh"
 #include "kernels/matching/noise.h"
 

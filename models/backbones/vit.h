@@ -44,8 +44,7 @@ std::unique_ptr<VitConfig> vit_named(const std::string& arch, const std::string&
 // The name of the architecture whose weights a timm file holds, known by width; empty: none of these.
 std::string vit_in_timm_file(const SafeTensors& file, std::string& convention);
 
-// x = x + ls1 attn(norm1(x)); x = x + ls2 mlp(norm2(x)). Tokens travel with the normalisation that reads them
-// next.
+// x = x + ls1 attn(norm1(x)); x = x + ls2 mlp(norm2(x)). Tokens travel with the normalisation that reads them next.
 struct VitBlock {
   VitBlock(const Scope& scope, const VitConfig& config);
   // x: tokens (B, T, D) and norm1 of them; next: what normalises the result.

@@ -16,7 +16,7 @@
 namespace qfm {
 
 struct QueryDecoderConfig : HeadConfig {
-  int64_t width = 0;  // of the decoder; 0: that of the features, rounded down to what the heads divide
+  int64_t width = 0;  // the decoder's; 0: that of the features, rounded down to what the heads divide
   int64_t queries = 6, heads = 6;
   double eps = 1e-5;
   int64_t width_for(const FeatureShape& features) const;

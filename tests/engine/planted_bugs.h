@@ -72,7 +72,7 @@ enum class Found { No, Error, WrongResult };
 class Hunt {
  public:
   Found found() const { return found_; }
-  // launch() runs under all schedules; sound() says whether its results are right.
+  // launch() runs under all schedules; sound(): whether its results are right.
   template <class Launch, class Sound>
   void run(Launch&& launch, Sound&& sound) {
     for_schedules([&] {

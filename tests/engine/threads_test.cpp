@@ -1,5 +1,5 @@
-// The pool of threads, the prefetching of results, photo streams and the loader: this binary also runs under
-// ThreadSanitizer.
+// The pool of threads, the prefetching of results, photo streams and the loader: this binary also runs
+// under ThreadSanitizer.
 #include "engine/base/threads.h"
 
 #include <atomic>

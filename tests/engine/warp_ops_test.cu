@@ -1,4 +1,4 @@
-// The instructions of engine/cuda/warp_ops.h, on a GPU or in host-CUDA, against what their contracts say.
+// The instructions of engine/cuda/warp_ops.h, on a GPU or in host-CUDA, against their contracts.
 #include <cmath>
 #include <vector>
 

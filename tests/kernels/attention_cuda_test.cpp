@@ -92,7 +92,7 @@ const Case kCases[] = {
     {{2, 2, 37, 37, 16}},         // padded to 32
     {{1, 1, 17, 40, 96}},         // wider than the tiled kernels take
     {{1, 2, 33, 29, 5}, 1.5, 1},  // rows that are not whole packs
-    {{2, 2, 6, 6, 64}},           // the judges among themselves
+    {{2, 2, 6, 6, 64}},           // the decoder's queries among themselves
     {{1, 2, 6, 196, 64}},         // and their look at the patches
     {{1, 1, 6, 196, 32}},
     {{1, 1, 100, 7, 64}},          // more queries than keys

@@ -1,4 +1,4 @@
-// kernels/matching/noise.cu and method_loss.cu on a GPU or in host-CUDA against the plain functions.
+// kernels/matching/noise.cu and kernels/loss/qfm_losses.cu on a GPU or in host-CUDA against the plain functions.
 #include <array>
 
 #include "kernels/loss/qfm_losses.h"

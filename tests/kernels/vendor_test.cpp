@@ -166,7 +166,7 @@ TEST_CASE("without a GPU cuBLASLt leaves products to our own kernels") {
 #endif
 
 #ifdef QFM_WITH_CUDNN
-// The backbone's first. Our own kernels serve the judges' look at each other and at the patches by rule.
+// The backbone's first. Our own kernels serve the decoder's queries, among themselves and to the patches, by rule.
 const AttentionShape kShapes[] = {
     {28, 6, 197, 197, 64}, {2, 6, 197, 197, 32}, {2, 3, 6, 6, 64}, {28, 6, 6, 196, 64}};
 bool demanded(const AttentionShape& s) { return s.queries == 197 && s.head_dim == 64; }

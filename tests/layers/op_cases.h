@@ -27,8 +27,7 @@ const std::vector<OpCase>& op_cases();
 
 // The inputs of a case with values of a fixed seed, in `dtype` on `device`: leaves and parameters.
 std::vector<Var> make_inputs(const OpCase& c, DType dtype, Device device);
-// The output and all gradients of sum(y * dy), dy of a fixed seed; on the CPU as F64. Order: y, then one per
-// input.
+// The output and all gradients of sum(y * dy), dy of a fixed seed; on the CPU as F64. Order: y, then one per input.
 std::vector<Tensor> run(const OpCase& c, DType dtype, Device device = cpu_device);
 
 }  // namespace qfm::test

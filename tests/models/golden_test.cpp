@@ -47,8 +47,7 @@ double scaled_error(const Tensor& got, const Tensor& expected) {
   return difference(a, b, [](size_t) { return true; }) / std::max(largest(b.span<double>()), 1e-300);
 }
 
-// ---- single operations
-// -------------------------------------------------------------------------------------------
+// ---- single operations ----
 
 // (B, H, N, d) <-> (B, N, H d): the golden attention is per head, ours reads packed tokens.
 Tensor to_tokens(const Tensor& x) {
@@ -137,8 +136,7 @@ Computed compute(const GoldenCase& c) {
   return {};
 }
 
-// 1e-10 scaled; 1e-9 where the golden description says so; absolute 1e-12 where a gradient is mathematically
-// zero.
+// 1e-10 scaled; 1e-9 where the golden description asks for it; absolute 1e-12 where a gradient is mathematically zero.
 void check_f64(const std::string& what, const Tensor& got, const Tensor& expected) {
   CAPTURE(what);
   const bool loose =
@@ -159,8 +157,7 @@ void check_sdpa(const GoldenCase& c) {
   check_f64(c.name + ".dkv", kv.grad(), join_last(to_tokens(c.get("dk")), to_tokens(c.get("dv"))));
 }
 
-// ---- models
-// ------------------------------------------------------------------------------------------------------
+// ---- models ----
 
 struct Bounds {
   double out, grad;

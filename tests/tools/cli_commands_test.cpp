@@ -234,7 +234,7 @@ const nlohmann::json& plan() {
   return one;
 }
 
-// Of one image, in the matrix products of a step.
+// GFLOP of an image in the matrix products of a step.
 double matrix_gflop(const nlohmann::json& rows) {
   double flops = 0;
   for (const auto& row : rows) {
@@ -245,7 +245,7 @@ double matrix_gflop(const nlohmann::json& rows) {
 }
 
 TEST_CASE("the plan of a step adds up to what the mathematics needs") {
-  // 2.51 and 7.46 for the backbone, 0.036 and its triple for the panel decoder.
+  // 2.51 and 7.46 for the backbone, 0.036 and its triple for the query decoder.
   CHECK(matrix_gflop(plan()["inference"]) == doctest::Approx(2.51 + 0.036).epsilon(0.005));
   CHECK(matrix_gflop(plan()["rows"]) == doctest::Approx(7.46 + 3 * 0.036).epsilon(0.005));
   std::map<std::string, nlohmann::json> method;

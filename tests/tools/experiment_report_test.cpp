@@ -106,7 +106,7 @@ TEST_CASE("protocol and splits are printed; lines of another protocol are refuse
   json paper = plan(2);
   paper["protocol"] = "paper";
   for (auto* l : {&first, &second}) (*l)["protocol"] = "paper", (*l)["crops"] = "grid";
-  const Report two(paper, {first, second, third});  // the third is of before lines said their protocol
+  const Report two(paper, {first, second, third});  // the third is of before lines had their protocol
   CAPTURE(two.outcome.out);
   CHECK(two.says("## photos, protocol paper\n"));
   CHECK(two.says("(difference to plain), protocol paper\n"));

@@ -217,7 +217,7 @@ TEST_CASE("an experiment killed at any moment, with or without its runs, loses n
   int kills = 0;
   std::string finished;
   // SIGKILL goes to the whole group, the experiment and the runs that are its children, or to the experiment
-  // alone: its runs are told so, and may still be saving when the next one begins.
+  // alone: its runs get the signal, and may still be saving when the next one begins.
   for (double seconds = 0.1;; seconds *= 1.25) {
     std::vector<std::string> words{"timeout", "-s", "KILL", std::to_string(seconds), QFM_PROGRAM};
     if (kills % 2 != 0) words.insert(words.begin() + 1, "--foreground");
@@ -298,17 +298,17 @@ TEST_CASE("a run that fails is told of, the others go on") {
   CHECK(outcome.err.find("2 of 4 runs done, 2 failed; the same command goes on") != std::string::npos);
 }
 
-// What the program says to a terminal.
+// What the program writes to a terminal.
 std::string terminal_talk(const std::string& command) {
   const int ours = ::posix_openpt(O_RDWR | O_NOCTTY);
   REQUIRE(ours >= 0);
   REQUIRE(::grantpt(ours) == 0);
   REQUIRE(::unlockpt(ours) == 0);
   const std::string name = ::ptsname(ours);
-  const int theirs = ::open(name.c_str(), O_RDWR | O_NOCTTY);  // held open, so that nothing said is lost
+  const int theirs = ::open(name.c_str(), O_RDWR | O_NOCTTY);  // held open, so that no output is lost
   REQUIRE(theirs >= 0);
   std::string talk;
-  std::thread listener([&] {  // all the while: a terminal that nobody reads stops the program
+  std::thread listener([&] {  // all the while: a terminal that is not read stops the program
     char part[4096];
     while (talk.find("end of talk") == std::string::npos) {
       const ssize_t n = ::read(ours, part, sizeof part);

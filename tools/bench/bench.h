@@ -27,7 +27,7 @@ struct BenchOptions {
   bool select = false;
   double ema = 0, w_contrast = 0, w_distil_feat = 0;
   bool method() const { return select || match != "off" || ema > 0 || w_contrast > 0 || w_distil_feat > 0; }
-  bool plan = false;  // of kernels: costs and floors instead of times
+  bool plan = false;  // bench kernels: costs and floors instead of times
 };
 
 // Milliseconds.
@@ -59,9 +59,8 @@ Timing measure(F&& f) {
   return timing_of(std::move(times));
 }
 
-// One call of run(turn), which issues work to `device`: on a GPU by its own clock, several calls in a row;
-// on the CPU by the host's. In host-CUDA two calls by the host's clock: its timings are not
-// meaningful.
+// One call of run(turn), which issues work to `device`: on a GPU by its own clock, several calls in a row; on the CPU
+// by the host's. In host-CUDA two calls by the host's clock: its timings are not meaningful.
 Timing time_calls(Device device, const std::function<void(size_t turn)>& run);
 
 // One call of f, which is done with its work when it returns, by the host's clock; in host-CUDA as above.
@@ -70,8 +69,7 @@ Timing time_steps(Device device, const std::function<void()>& f);
 std::pair<Timing, Timing> time_in_turn(Device device, const std::function<void()>& f,
                                        const std::function<void()>& g);
 
-// Why f could not be done, in one line; empty where it was. One case that fails is no reason to lose the
-// others.
+// Why f could not be done, in one line; empty where it was. One case that fails is no reason to lose the others.
 template <class F>
 std::string failure_of(F&& f) {
   try {

@@ -93,7 +93,7 @@ struct Tuned {
   Choice choice;
 };
 
-// A suggestion that fails is never chosen, and is told; those after it have their turn.
+// A suggestion that fails is never chosen, and is reported; those after it have their turn.
 Tuned tuned(const std::set<std::string>& keys, const TimedRun& run, Device device) {
   const auto microseconds = [&] { return 1e3 * time_calls(device, run).median; };
   follow({}, keys, run);

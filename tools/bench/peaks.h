@@ -11,8 +11,7 @@ struct Peaks {
   double copy_gbs = 0;  // copying between arrays cold_bytes the caches, bytes read + bytes written
 };
 
-// Threads are pinned and start together; the slowest counts; the best of 9 runs, as others disturb only
-// downwards.
+// Threads are pinned and start together; the slowest counts; the best of 9 runs, as others disturb only downwards.
 Peaks measure_peaks(int threads);
 
 std::string cpu_name();  // from /proc/cpuinfo

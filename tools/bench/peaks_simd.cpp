@@ -1,5 +1,4 @@
-// The fastest that this instruction set multiplies and adds: independent accumulators in registers, nothing
-// else.
+// The fastest that this instruction set multiplies and adds: independent accumulators in registers, nothing else.
 #include "kernels/common/simd.h"
 
 namespace qfm::QFM_ISA {

@@ -40,7 +40,7 @@ auto as_usage(F&& f) {
 
 // Runs a subcommand once its options are parsed; returns the exit code, 0 or 1.
 using Action = std::function<int()>;
-// Adds a subcommand to `parent`; register_action says what runs when it was the one asked for.
+// Adds a subcommand to `parent`; register_action takes what runs when it was the one asked for.
 using RegisterAction = std::function<void(CLI::App*, Action)>;
 void add_score(CLI::App& parent, const RegisterAction& on);
 void add_embed(CLI::App& parent, const RegisterAction& on);
@@ -76,7 +76,7 @@ struct Placement {
   DType dtype;
 };
 Placement apply(const CommonOptions& options);
-// The path of --model, else QFM_MODEL, else the model shipped with the program. Throws Error that says where
+// The path of --model, else QFM_MODEL, else the model shipped with the program. Throws Error that lists where
 // it looked.
 std::string model_path(const CommonOptions& options);
 

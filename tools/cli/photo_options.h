@@ -14,7 +14,7 @@ struct PhotoOptions {
   std::vector<std::string> paths;
   bool recursive = false, no_exif = false;
   int64_t max_pixels = DecodeOptions{}.max_pixels;
-  std::string crops = "grid", resize;  // resize: "" = as the checkpoint says
+  std::string crops = "grid", resize;  // resize: "" = as in the checkpoint
 
   DecodeOptions decode() const { return {.exif = !no_exif, .max_pixels = max_pixels}; }
   // Throws UsageError.

@@ -76,7 +76,7 @@ class WrappedHelp : public CLI::Formatter {
   std::string make_description(const CLI::App* app) const override {
     return wrapped(app->get_description(), 106) + "\n\n";
   }
-  // Of a command's description the first line.
+  // The first line of a command's description.
   std::string make_subcommand(const CLI::App* sub) const override {
     const std::string description = sub->get_description();
     std::stringstream out;

@@ -169,8 +169,7 @@ void add_score(CLI::App& parent, const RegisterAction& on) {
   CLI::App* app = add_subcommand(parent, "score",
                                  "Score photos: 0 (bad) to 100 (excellent), as people would on average.\n"
                                  "Prints SCORE  ±SPREAD  PATH: the mean over crops of the photo, and the "
-                                 "standard deviation of the opinions of "
-                                 "the model's judges over all of them.",
+                                 "standard deviation over the model's queries and all crops.",
                                  "qfm score -r --sort photos/");
   add_photo_options(*app, options->photos);
   app->add_flag("--sort", options->sort, "Best first (default: in the order given)");

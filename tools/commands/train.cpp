@@ -20,7 +20,7 @@ namespace {
 // What was typed for one field.
 struct Typed {
   const ConfigField* field;
-  CLI::Option* option = nullptr;  // its count says whether the flag was given
+  CLI::Option* option = nullptr;  // its count: whether the flag was given
   std::string text = "on";        // what stands after it; of a switch: that it is on
   bool given = false;
 };
@@ -64,8 +64,7 @@ std::string shell_word(const std::string& text) {
   return quoted + "'";
 }
 
-// The config file first (of the run itself, to go on with it), then the flags. Also gives the command to type
-// again.
+// The config file first (of the run itself, to go on with it), then the flags. Also gives the command to type again.
 std::pair<TrainConfig, std::string> configuration(const TrainOptions& options) {
   TrainConfig typed, config;
   std::string command = "qfm train";
@@ -100,7 +99,7 @@ std::string metrics_text(const EpochReport& report) {
   return text;
 }
 
-// What objectives say of the epoch: "  match rate 0.93 cosine 0.41".
+// The objectives' statistics of the epoch: "  match rate 0.93 cosine 0.41".
 std::string objectives_text(const EpochReport& report) {
   std::string text;
   for (const auto& [name, statistics] : report.objectives.items()) {

@@ -34,7 +34,7 @@ struct ExperimentData {
 struct ExperimentVariant {
   std::string name, flags;          // flags: a JSON object with keys of `qfm train`
   TrainConfig config;               // those flags
-  bool truncated_schedule = false;  // by its flags: wherever its figures stand, they say so
+  bool truncated_schedule = false;  // by its flags: marked wherever its figures stand
 };
 
 struct Experiment {
@@ -43,7 +43,7 @@ struct Experiment {
   std::vector<ExperimentVariant> variants;
   std::string baseline;  // the variant that the others are tested against
   std::vector<int64_t> seeds;
-  std::vector<double> label_shares{1.0};  // of the training part that is trained on
+  std::vector<double> label_shares{1.0};  // shares of the training part that are trained on
   std::string protocol = "clean";         // or "paper": the best epoch on the test part, labelled so
   std::string crops = "grid";             // when testing
 };

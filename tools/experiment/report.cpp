@@ -302,7 +302,7 @@ std::string heading(const Experiment& e, size_t finished) {
 }  // namespace
 
 std::vector<Block> experiment_report(const Experiment& e, const std::vector<RunResult>& results) {
-  // Figures of the protocol that looks at the tested photos say so wherever they stand.
+  // Figures of the protocol that looks at the tested photos are marked wherever they stand.
   const std::string protocol = e.protocol == "paper" ? ", protocol paper" : "";
   std::vector<Block> report{{Block::Title, e.name}, {Block::Paragraph, heading(e, results.size())}};
   std::set<std::string> origins;

@@ -12,12 +12,11 @@ namespace qfm {
 struct Block {
   enum Kind { Title, Section, Subsection, Paragraph, Table, List, Charts } kind;
   std::string text = {};  // Charts: HTML, which Markdown leaves out
-  std::vector<std::vector<std::string>> rows =
-      {};  // Table: the first one names the columns; List: a cell each
+  // Table: the first one names the columns; List: a cell each.
+  std::vector<std::vector<std::string>> rows = {};
 };
 
-// Everything computed from `results`, as far as they go: "n of N". What needs labels is left out of runs
-// without.
+// Everything computed from `results`, as far as they go: "n of N". What needs labels is left out of runs without.
 std::vector<Block> experiment_report(const Experiment& experiment, const std::vector<RunResult>& results);
 
 std::string markdown(const std::vector<Block>& report);

@@ -19,11 +19,10 @@ struct RunResult {
   double label_share = 1;
   int64_t seed = 0;
   std::optional<double> srcc, plcc, plcc_mapped, krcc, rmse_mapped;
-  double seconds = 0;          // of training and testing
+  double seconds = 0;          // spent on training and testing
   std::vector<double> losses;  // mean of each epoch
-  std::vector<double> scores;  // of the tested photos, 0-100, in the order of the test part
-  // The same of their labels. Not in the line: labels are the data set's to publish. Empty where it is not at
-  // hand.
+  std::vector<double> scores;  // the tested photos', 0-100, in the order of the test part
+  // The same of their labels. Not in the line: labels are the data set's to publish. Empty where it is not at hand.
   std::vector<double> labels;
 };
 

@@ -75,7 +75,7 @@ std::vector<double> losses_of(const std::string& log) {
   return losses;
 }
 
-// The updates that a log, which may be growing, says were made; 0: none yet. Only its end is read.
+// The updates in a log, which may be growing; 0: none yet. Only its end is read.
 int64_t last_step(const std::string& log) {
   std::ifstream file(log, std::ios::binary | std::ios::ate);
   if (!file) return 0;
@@ -102,8 +102,8 @@ std::string last_line(std::string text) {
   ::_exit(127);
 }
 
-// Starts this program with `arguments`, its output and diagnostics appended to the file `log`. It is told to
-// stop (SIGTERM) when the calling thread ends. Throws Error where it cannot be started.
+// Starts this program with `arguments`, its output and diagnostics appended to the file `log`. It gets
+// SIGTERM when the calling thread ends. Throws Error where it cannot be started.
 pid_t start_self(const std::vector<std::string>& arguments, const std::string& log) {
   std::vector<std::string> words{"qfm"};
   words.insert(words.end(), arguments.begin(), arguments.end());
@@ -172,7 +172,7 @@ int64_t Runner::reuse(const std::vector<RunResult>& others) {
   return reused;
 }
 
-// The line says whose run it is, and what all runs of the experiment share.
+// Completes the line with whose run it is, and what all runs of the experiment share.
 void Runner::add(RunResult r, const ExperimentRun& run) {
   r.id = run.id(), r.data = run.data->name, r.variant = run.variant->name, r.label_share = run.label_share;
   r.seed = run.seed, r.protocol = experiment_.protocol, r.crops = experiment_.crops;
@@ -256,7 +256,7 @@ int64_t Runner::make(const std::vector<ExperimentRun>& runs, int jobs, int threa
   const int64_t begun = made();
   const size_t all = runs_of(experiment_).size();
   Progress progress(options_.quiet, "updates", total, begun);
-  // A run that is begun anew takes back what its log said: never below the start.
+  // A run that is begun anew takes back the updates of its log: never below the start.
   const auto show = [&] {
     progress.update(std::max(begun, made()), format("%zu of %zu runs done", results_.size(), all));
   };

@@ -26,7 +26,7 @@ class Runner {
   // Lines of another experiment serve where all that the figures depend on is equal. How many did.
   int64_t reuse(const std::vector<RunResult>& others);
   // Trains and tests, `jobs` runs at a time on that many threads each; a run's line is written when both are
-  // done. What fails is said on stderr. SIGINT and SIGTERM end it once the children have saved what they
+  // done. What fails is reported on stderr. SIGINT and SIGTERM end it once the children have saved what they
   // have. The number of runs that failed.
   int64_t make(const std::vector<ExperimentRun>& runs, int jobs, int threads);
   // Gives the results the labels of their photos. Throws Error where a data set cannot be read.

@@ -67,7 +67,7 @@ tbreak qfm::attention_backward<float>
 commands
 silent
 printf "\n== attention, backward (kernels/attention/attention.cu): dq, dk, dv from do, with the probabilities recomputed from lse\n"
-printf "   %ld heads, %ld queries, %ld keys: the decoder's judges look at the patches first, being last in the forward\n", s.heads, s.queries, s.keys
+printf "   %ld heads, %ld queries, %ld keys: the decoder's queries look at the patches first, being last in the forward\n", s.heads, s.queries, s.keys
 printf "   log-sum-exp of the first queries: "
 first lse
 printf "   do, first values: "

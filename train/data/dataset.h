@@ -14,11 +14,11 @@ struct Range {
 };
 
 struct Sample {
-  std::string path;  // of the image file, which was there when the set was read
+  std::string path;  // the image file, which was there when the set was read
   // As in the label table; of a set in its own layout: relative to its folder, as on disk.
   std::string name;
   double score = 0;           // as in the label table: finite
-  std::optional<double> std;  // of the opinions about this photo, as in the label table (KonIQ-10k: of 1..5)
+  std::optional<double> std;  // of the opinions, as in the label table (KonIQ-10k: of 1..5)
   std::string reference;      // photos of equal reference show one scene; empty = unknown
   std::string split;          // empty = not given
 };
@@ -28,12 +28,12 @@ struct NativeLayout;
 struct Dataset {
   std::string name;  // as the user gave it
   std::vector<Sample> samples;
-  Range range;                  // of the labels
+  Range range;                  // what the labels lie in
   bool range_observed = false;  // not declared: the least and the largest label of these samples
   bool higher_is_better = true;
   // The published set that this is; null: photos of the user's own.
   const NativeLayout* published = nullptr;
-  std::string split_sha256;  // of the split file that was applied; empty: none was
+  std::string split_sha256;  // the split file that was applied; empty: none was
 
   // Label to 0-100 and back, linearly over `range`; the direction stays, nothing is clipped.
   // Throw Error where range has no width (observed on labels that are all equal).
@@ -57,8 +57,8 @@ struct DatasetOptions {
   std::string fold = {};  // COLUMN=VALUE: only the rows with exactly that text; empty: all rows
   std::optional<Range> scale = {};  // the declared label range
   bool lower_is_better = false;
-  std::string split = {};  // a file of `qfm data split` (train/data/split.h) that says each sample's part
-  std::string part = {};   // of the split: only these samples; empty: all
+  std::string split = {};  // a file of `qfm data split` (train/data/split.h) with each sample's part
+  std::string part = {};   // a part of the split: only these samples; empty: all
   // Where bad rows are put, and left out, instead of refusing the table; null: they refuse it.
   std::vector<RowProblem>* problems = nullptr;
 };
@@ -66,16 +66,16 @@ struct DatasetOptions {
 // `data` is NAME:FOLDER (one of native_layouts) or the path of a table: a manifest or a meta_info table of
 // pyiqa (train/data/manifest.h). Policy: one bad row refuses the table, Error "PATH: row 7 (a.png): score
 // 'abc' is not a number (1 bad row of 300)"; so does a set of fewer than 3 photos. Where the layout of
-// another set is found, the Error says what to type.
+// another set is found, the Error has what to type.
 Dataset load_dataset(const std::string& data, const DatasetOptions& options = {});
 
 // A set of the field in the layout in which its authors publish it.
 struct NativeLayout {
-  std::string_view name;                 // of NAME:FOLDER
+  std::string_view name;                 // NAME of NAME:FOLDER
   std::string_view pyiqa;                // X of pyiqa's meta_info_XDataset.csv
-  std::vector<std::string_view> tables;  // label files, relative to FOLDER: any of them tells this layout
+  std::vector<std::string_view> tables;  // label files, relative to FOLDER: any identifies this layout
   int64_t photos, references;            // as published; 0 references: it has none
-  Range range;                           // of the published scores
+  Range range;                           // what the published scores lie in
   bool higher_is_better;
   // Name, range, direction and split of the result are load_dataset's business.
   Dataset (*read)(const std::string& folder, const DatasetOptions& options);

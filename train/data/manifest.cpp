@@ -12,7 +12,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Where the image of a manifest is (the header says the order).
+// Where the image of a manifest is (the order is in the header).
 FoundImage find_image(const std::string& name, const fs::path& folder, const std::string& root) {
   const auto there = [](const fs::path& path) {
     std::error_code error;

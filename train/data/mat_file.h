@@ -6,7 +6,7 @@
 
 namespace qfm {
 
-// Every Error is "PATH: reason". A build without libmatio (QFM_MAT=OFF) throws on opening and says so.
+// Every Error is "PATH: reason". A build without libmatio (QFM_MAT=OFF) throws on opening, with that reason.
 class MatFile {
  public:
   // Refuses a file that is above 64 MiB, is cut short, or claims more bytes than it has.

@@ -16,8 +16,7 @@ struct PerceptualHash {
 };
 PerceptualHash perceptual_hash(const Image& image);
 
-// The hashes differ in at most 10 of 64 bits and the thumbnails correlate by at least 0.98; never for plain
-// photos.
+// The hashes differ in at most 10 of 64 bits and the thumbnails correlate by at least 0.98; never for plain photos.
 bool near_duplicate(const PerceptualHash& a, const PerceptualHash& b);
 
 }  // namespace qfm

@@ -11,7 +11,7 @@ namespace qfm {
 // A sheet as the records of a table: its header is the first row with a cell `mark` (letter case ignored; the
 // first row that is not empty where there is none), whose first cell is the first column. Later rows are as
 // wide as the header, empty rows are left out. A formula counts by its stored result. Every Error is
-// "PATH: reason". A build without the libraries (QFM_XLSX=OFF) throws on opening and says so.
+// "PATH: reason". A build without the libraries (QFM_XLSX=OFF) throws on opening, with that reason.
 class SheetReader : public RowReader {
  public:
   // sheet: its name; "" = the first one. Refuses workbooks with a part above 256 MiB.

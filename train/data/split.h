@@ -1,4 +1,4 @@
-// Splits of a set in parts, as plain text that anyone can read, keep and diff.
+// Splits of a set in parts, as plain text to read, keep and diff.
 //
 //   # qfm split: koniq10k, 10073 photos, 8058 train, 2015 test; seed 0, test 0.2, no references
 //   train 1024x768/10004473376.jpg

@@ -1,5 +1,4 @@
-// Graded distortions of a photo, for demonstrations and tests: which of two levels is worse is known
-// beforehand.
+// Graded distortions of a photo, for demonstrations and tests: which of two levels is worse is known beforehand.
 #pragma once
 #include <cstdint>
 #include <string>

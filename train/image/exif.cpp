@@ -38,8 +38,7 @@ int exif_orientation(std::span<const uint8_t> bytes) {
 Image upright(Image stored, int orientation) {
   if (orientation <= 1 || orientation > 8) return stored;
   const ptrdiff_t w = stored.width, h = stored.height;
-  // Where the upright picture's first pixel is stored, and how far to go for one step right and one step
-  // down.
+  // Where the upright image's first pixel is stored, and how far to go for one step right and one step down.
   const ptrdiff_t top_left = 0, top_right = w - 1, bottom_left = (h - 1) * w, bottom_right = w * h - 1;
   struct Walk {
     ptrdiff_t start, right, down;

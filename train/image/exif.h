@@ -11,7 +11,7 @@ namespace qfm {
 // makes no sense.
 int exif_orientation(std::span<const uint8_t> tiff);
 
-// The upright picture of one stored with this orientation, 1..8. Sides swap for 5..8.
+// The upright image of one stored with this orientation, 1..8. Sides swap for 5..8.
 Image upright(Image stored, int orientation);
 
 }  // namespace qfm

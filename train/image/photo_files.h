@@ -7,7 +7,7 @@ namespace qfm {
 
 // What was found where photos were looked for.
 struct PhotoEntry {
-  std::string path;   // of a photo, or of what cannot be read
+  std::string path;   // a photo, or what cannot be read
   std::string error;  // why there is no photo to be had; empty: not tried yet
 };
 

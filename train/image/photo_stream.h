@@ -30,8 +30,7 @@ struct PhotoStreamOptions {
   std::function<void(int64_t i, Image& image)> on_image = {};
 };
 
-// At most a few photos and about kMostAhead bytes of pixels wait for next(), and one photo a worker is being
-// decoded.
+// At most a few photos and about kMostAhead bytes of pixels wait for next(), and one photo a worker is being decoded.
 class PhotoStream {
  public:
   static constexpr size_t kMostAhead = size_t{64} << 20;

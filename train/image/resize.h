@@ -8,11 +8,11 @@ namespace qfm {
 
 enum class Resampling { Bilinear, Bicubic };  // triangle; Keys with a = -0.5
 
-// The whole picture brought to width x height. Throws Error for a size below 1 or an empty picture.
+// The whole image brought to width x height. Throws Error for a size below 1 or an empty image.
 Image resize(const Image& image, int width, int height, Resampling how);
 
 // The shorter side brought to `side`, the longer one to int(side * longer / shorter), cut off (as torchvision
-// does). A picture whose shorter side has this length is handed through.
+// does). An image whose shorter side has this length is handed through.
 Image resize_shorter_side(Image image, int side, Resampling how);
 
 }  // namespace qfm

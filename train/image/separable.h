@@ -1,5 +1,4 @@
-// Weighted sums along rows, then along columns, in the fixed-point arithmetic of Pillow: resizing and
-// blurring.
+// Weighted sums along rows, then along columns, in the fixed-point arithmetic of Pillow: resizing and blurring.
 #pragma once
 #include <cstdint>
 #include <functional>

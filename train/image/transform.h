@@ -1,5 +1,4 @@
-// From a photo to what a network takes: windows of 224 x 224, mirrored or not, normalised, one plane a
-// channel.
+// From a photo to what a network takes: windows of 224 x 224, mirrored or not, normalised, one plane a channel.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -16,7 +15,7 @@ namespace qfm {
 
 struct Crops {
   enum class Kind { Grid, Center, Random } kind = Kind::Grid;
-  int count = 10;  // of Random
+  int count = 10;  // Random: how many
 };
 // "grid", "center" or "random:N" with N in 1..1000. Throws Error otherwise.
 Crops parse_crops(const std::string& text);
@@ -49,7 +48,7 @@ struct Normalisation {
 void cut_crops(const Tensor& images, const CropSource* sources, const Normalisation& norm);
 
 // out (3, crop, crop): (v / 255 - mean) / std of the window, its columns in reverse order if `mirror`.
-// Throws Error where the window leaves the picture.
+// Throws Error where the window leaves the image.
 void normalise(float* out, const Image& image, Window window, int crop, bool mirror,
                const Normalisation& norm = {});
 

@@ -44,7 +44,7 @@ void BatchUploader::fit(Slot& slot, const Tensor& pixels, HostInputs inputs) {
   slot.host.reset();  // nothing fits until all is there
   slot.sources = room_for(sources), slot.pixels = room_for(pixels), slot.inputs = room_for(std::move(inputs));
   slot.host = std::make_unique<PinnedBuffer>(bytes);
-  slot.taken.record(cuda::compute_stream());  // whoever had this memory before is done with it
+  slot.taken.record(cuda::compute_stream());  // waits until the previous user of this memory has finished
 }
 
 void BatchUploader::put(const Batch& batch, HostInputs inputs) {

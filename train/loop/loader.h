@@ -55,7 +55,7 @@ class Loader {
   const LoaderOptions options_;
   mutable std::mutex order_mutex_;
   mutable int64_t order_epoch_ = -1;
-  mutable std::shared_ptr<const std::vector<uint32_t>> order_;  // of order_epoch_, drawn once for all its batches
+  mutable std::shared_ptr<const std::vector<uint32_t>> order_;  // that of order_epoch_, drawn once for all its batches
   std::unique_ptr<Prefetch<Batch>> ahead_;  // last: its threads use the rest
 };
 

@@ -31,7 +31,7 @@ class TrainStep {
   void upload(const Batch& batch, uint32_t epoch);
 
   const Objectives& objectives() const { return objectives_; }
-  // By the objectives' names, since the last call; those with nothing to say are left out.
+  // Statistics since the last call, by the objectives' names; those without are left out.
   nlohmann::ordered_json statistics();
   // Tensors that are to be saved, and read back in place; then restored().
   NamedTensors state() const;
@@ -55,12 +55,12 @@ class TrainStep {
   Optimizer& optimizer_;
   const Objectives objectives_;
   Tensor one_;   // (1): the gradient of the loss
-  StepKey key_;  // of the last step
+  StepKey key_;  // the last step's
   // On CUDA only.
   std::unique_ptr<BatchUploader> uploader_;
   uint32_t uploaded_epoch_ = 0;
   bool planned_ = false;  // a step of this key has run by itself, so that libraries have made their plans
-  Graph graph_;           // of a step of this key
+  Graph graph_;           // a captured step of this key
 };
 
 }  // namespace qfm

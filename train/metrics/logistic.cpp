@@ -63,8 +63,7 @@ Normal normal_equations(const Beta& beta, Values x, Values y) {
   return normal;
 }
 
-// Solves (A + damping diag(A)) step = right by Cholesky's method; false where that matrix is not positive
-// definite.
+// Solves (A + damping diag(A)) step = right by Cholesky's method; false where that matrix is not positive definite.
 bool damped_step(const Normal& normal, double damping, Beta& step) {
   std::array<Beta, 4> l{};
   for (size_t i = 0; i < 4; ++i) {
@@ -87,8 +86,7 @@ bool damped_step(const Normal& normal, double damping, Beta& step) {
   return true;
 }
 
-// Levenberg-Marquardt with Marquardt's scaling; stops when twenty accepted steps in a row gain next to
-// nothing.
+// Levenberg-Marquardt with Marquardt's scaling; stops when twenty accepted steps in a row gain next to nothing.
 Beta least_squares(Beta beta, Values x, Values y) {
   double damping = 1e-3, residual = residual_of(beta, x, y);
   for (int iteration = 0, idle = 0; iteration < 2000 && idle < 20 && damping < 1e12; ++iteration) {
@@ -122,8 +120,7 @@ std::optional<LogisticFit> fit_logistic(Values prediction, Values label) {
     return std::nullopt;  // out of range of squares
   const auto x = standardised(prediction, sx), y = standardised(label, sy);
   const auto [least, most] = std::minmax_element(y.begin(), y.end());
-  // A falling relation has beta1 < beta2; from the mirrored start it needs no lucky step through a flat
-  // curve.
+  // A falling relation has beta1 < beta2; from the mirrored start it needs no lucky step through a flat curve.
   const Beta rising = least_squares({*most, *least, 0, 0.25}, x, y);
   const Beta falling = least_squares({*least, *most, 0, 0.25}, x, y);
   const Beta b = residual_of(falling, x, y) < residual_of(rising, x, y) ? falling : rising;

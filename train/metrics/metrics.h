@@ -1,8 +1,7 @@
 // How well predictions agree with opinion scores.
 //
-// Every function takes two lists of equal length n >= 2 and throws Error for lists of other or different
-// lengths, and for a NaN or infinite value (with its index). nullopt means undefined: a constant list has no
-// correlation.
+// Every function takes two lists of equal length n >= 2 and throws Error for lists of other or different lengths, and
+// for a NaN or infinite value (with its index). nullopt means undefined: a constant list has no correlation.
 #pragma once
 #include <array>
 #include <cstdint>
@@ -30,7 +29,7 @@ struct LogisticFit {
   std::array<double, 4> beta;
   double residual;             // sum over the pairs of (y(prediction) - label)^2
   double rmse;                 // sqrt(residual / n)
-  std::optional<double> plcc;  // of y(prediction) and label
+  std::optional<double> plcc;  // between y(prediction) and label
   double operator()(double x) const;
 };
 // Least squares (Levenberg-Marquardt) from beta = max label, min label, mean prediction, std prediction / 4.

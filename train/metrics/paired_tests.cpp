@@ -33,7 +33,7 @@ Ranks average_ranks(const std::vector<double>& values) {
   return ranks;
 }
 
-// Of the 2^n sign patterns of the ranks 1 .. n, the share whose positive ranks sum to at most `sum`.
+// The share of the 2^n sign patterns of the ranks 1 .. n whose positive ranks sum to at most `sum`.
 double share_at_most(int64_t n, double sum) {
   const auto most = static_cast<size_t>(n * (n + 1) / 2);
   std::vector<double> patterns(most + 1, 0.0);  // patterns[s]: share with sum s

@@ -17,7 +17,7 @@ namespace qfm {
 struct Batch {
   Tensor pixels;  // (B, crop, crop, 3) U8 on the CPU: the windows, RGB, as they are in the photos
   std::vector<int32_t> mirrored;  // (B) 1: left and right are to be exchanged
-  Normalisation norm;             // of the pixels
+  Normalisation norm;             // to be applied to the pixels
   Tensor labels;                  // (B) F32 on the CPU
   std::vector<int64_t> photos;    // (B) which photo each row was cut from
   std::vector<uint32_t> samples;  // (B) which (photo, crop) pair of the epoch it is: names its random streams

@@ -60,7 +60,7 @@ Var Consistency::operator()(const Step& step) {
                        {cosine_distance(moved.tokens, step.out.scores.tokens.value, noise_->weight), w_feat_}});
 }
 
-// Of the one strength, or of the candidate that moves the score most.
+// The factor of the one strength, or of the candidate that moves the score most.
 Tensor Consistency::factor_of(const Step& step) const {
   const auto factor = [&](const Tensor& strength) {
     return noise_factor(strength, noise_->norm, noise_->noise_norm);

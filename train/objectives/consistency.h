@@ -1,5 +1,5 @@
-// L_cons (models/METHOD.md 4 and 5, our reconstruction): the score of an image must not follow what another image of
-// equal opinion is about.
+// L_cons (models/METHOD.md 4 and 5, our reconstruction): the score of an image must not follow the semantics of another
+// image of equal score.
 #pragma once
 #include <memory>
 #include <optional>

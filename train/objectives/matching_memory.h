@@ -1,5 +1,5 @@
-// The matching memory and the semantic noise that comes out of it (models/METHOD.md 4, our reconstruction): training
-// only.
+// The matching memory and the semantic noise that comes out of it (models/METHOD.md 4, our reconstruction):
+// training only.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -12,7 +12,7 @@
 
 namespace qfm {
 
-// Where the noise of a photo comes from: the partner of similar score and least similar semantics; a random
+// Where the noise of an image comes from: the partner of similar score and least similar semantics; a random
 // partner; nowhere, it is drawn (normal).
 enum class MatchMode { Matched, Random, Gaussian };
 // "matched", "random" or "gaussian". Throws Error otherwise.
@@ -23,11 +23,11 @@ struct MatchOptions {
   int64_t batches = 4;  // K: how many batches are remembered
   MatchRule rule;
   double a_max = 0.5;          // strengths are drawn evenly from 0 to this
-  int64_t num_candidates = 0;  // of the adversarial search (strength and sign); 0: one strength, not searched
+  int64_t num_candidates = 0;  // that the adversarial search tries (strength, sign); 0: no search
   uint64_t seed = 0;
 };
 
-// What matching knows of the photos of a batch, beside their features.
+// What matching knows of the images of a batch, beside their features.
 struct MatchBatch {
   std::vector<float> score;               // 0-1
   std::vector<int64_t> image, reference;  // which photo; which reference, negative: unknown
@@ -44,7 +44,7 @@ struct SemanticNoise {
 };
 
 struct MatchStatistics {
-  double rate = 0;  // share of the photos searched for that found a partner
+  double rate = 0;  // share of the images searched for that found a partner
   // Means over the pairs, of the distance of scores (0-1) and of the cosine; nullopt where there was no pair,
   // as in mode Gaussian.
   std::optional<double> score_distance, cosine;
@@ -81,7 +81,7 @@ class MatchingMemory {
   // Notes whose features match_and_enqueue() kept.
   void enqueue(const MatchBatch& batch);
 
-  // Of the epoch so far, then starts anew; nullopt where nothing was searched for. In mode Gaussian the rate
+  // Statistics since the last call; resets them. nullopt where nothing was searched for. The rate of mode Gaussian
   // is 1.
   std::optional<MatchStatistics> take_statistics();
 
@@ -104,10 +104,10 @@ class MatchingMemory {
   const int64_t batch_, tokens_, width_;
   const DType compute_;
   Tensor embeddings_, patches_;  // (K B, D) F32, (K B, N, D); on the device
-  Tensor sums_;         // (4) F64 on the device, of match_sums (kernels/matching/matching.h)
-  Tensor self_;         // (B) I32 on the device, 0, 1, ...: partners of drawn noise
+  Tensor sums_;                  // (4) F64 on the device, of match_sums (kernels/matching/matching.h)
+  Tensor self_;                  // (B) I32 on the device, 0, 1, ...: partners of drawn noise
   Tensor score_, image_, reference_, age_;  // (K B), on the CPU
-  Tensor num_enqueued_;                           // (1) I64 on the CPU: batches remembered so far
+  Tensor num_enqueued_;                     // (1) I64 on the CPU: batches remembered so far
 };
 
 }  // namespace qfm

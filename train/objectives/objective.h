@@ -28,7 +28,7 @@ class Objective {
  public:
   virtual ~Objective() = default;
   virtual std::string name() const = 0;  // in the log
-  double weight = 1;                     // of its loss in the sum
+  double weight = 1;                     // factor of its loss in the sum
 
   // Steps of one phase compute the same terms.
   virtual int64_t phase(uint32_t /*epoch*/) const { return 0; }
@@ -42,7 +42,7 @@ class Objective {
   // The losses of the step are there: what was kept for other objectives can go.
   virtual void forget() {}
 
-  // After the model has got its first values; after each update, whose state on CUDA (Optimizer::state) says whether
+  // After the model has got its first values; after each update, whose state on CUDA (Optimizer::state) shows whether
   // it was made; after a step's batch has been used.
   virtual void started() {}
   virtual void updated(const StepState* /*update*/) {}
@@ -51,7 +51,7 @@ class Objective {
   // Tensors that are to be saved and read back in place; then restored().
   virtual NamedTensors state() const { return {}; }
   virtual void restored() {}
-  // Of the time since the last call, for the log; null where there is nothing to say.
+  // Statistics since the last call, for the log; null where there are none.
   virtual nlohmann::ordered_json statistics() { return nullptr; }
 };
 using Objectives = std::vector<std::unique_ptr<Objective>>;
@@ -66,7 +66,7 @@ struct ObjectiveContext {
   DType compute = DType::F32;
   int64_t batch = 0;  // rows of every batch
   uint64_t seed = 0;
-  std::vector<int64_t> references = {};  // of the photos that Batch::photos names; negative or absent: unknown
+  std::vector<int64_t> references = {};  // by the numbers in Batch::photos; negative or absent: unknown
 };
 
 // A kind of objective: its flags, and how it is made: null where it is switched off. `made`: those before it.

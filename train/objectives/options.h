@@ -14,12 +14,12 @@ namespace qfm {
 using OptionValue = std::variant<bool, int64_t, double, std::string>;
 
 struct OptionField {
-  std::string_view key;  // of the flag --key and of the config file
+  std::string_view key;  // the flag --key, and the name in the config file
   OptionValue standard;
   std::string_view help;
-  std::vector<std::string_view> choices = {};  // of a text
+  std::vector<std::string_view> choices = {};  // what a text may be
   double low = std::numeric_limits<double>::lowest(),
-         high = std::numeric_limits<double>::max();  // of a number, inclusive
+         high = std::numeric_limits<double>::max();  // limits of a number, inclusive
   bool or_off = false;                               // a number for which "off" may be typed: 0
 };
 
@@ -40,7 +40,7 @@ class Options {
   std::map<std::string, OptionValue, std::less<>> given_;
 };
 
-// Of all objectives, in the order of registry.cpp.
+// The fields of all objectives, in the order of registry.cpp.
 const std::vector<OptionField>& option_fields();
 
 }  // namespace qfm

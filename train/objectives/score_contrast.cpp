@@ -1,5 +1,5 @@
 // The optional contrast of features by score (models/METHOD.md 8, our reconstruction): pooled features are drawn to
-// those of images of similar opinion.
+// those of images of similar score.
 #include "layers/qfm_losses.h"
 #include "layers/tokens.h"
 #include "train/objectives/objective.h"
@@ -7,7 +7,7 @@
 namespace qfm {
 namespace {
 
-// score_contrast (layers/qfm_losses.h) of mean_n P~_n; similar: opinions at most --tau-q apart.
+// score_contrast (layers/qfm_losses.h) of mean_n P~_n; similar: scores at most --tau-q apart.
 class ScoreContrast : public Objective {
  public:
   explicit ScoreContrast(const ObjectiveContext& context)

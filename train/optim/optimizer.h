@@ -36,7 +36,7 @@ class Optimizer {
 
   int64_t steps = 0;  // updates done
   Tensor m, v;        // moments, laid out as params.gradient
-  // Of the last update, in device memory; null on the CPU.
+  // State of the last update, in device memory; null on the CPU.
   const StepState* state() const;
   const AdamWRule rule;
 

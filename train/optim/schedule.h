@@ -5,8 +5,7 @@
 
 namespace qfm {
 
-// deiqt     the published curve: lr for the first third of the run, lr / 10 for the second, lr / 100 for the
-// last.
+// deiqt     the published curve: lr for the first third of the run, lr / 10 for the second, lr / 100 for the last
 //           (timm's step scheduler of that time decays every 3 epochs of 9, counted from the start of the
 //           run; we take the third, so that a run of another length has the same shape.)
 // cosine    from lr down to 0 at the end of the run, along half a cosine.
@@ -20,7 +19,7 @@ ScheduleKind schedule_named(std::string_view name);
 // Epochs for which a curve holds its highest rate: a third of the run (deiqt), all of it (constant; cosine,
 // which falls from wherever the warm-up ends).
 double first_step_epochs(ScheduleKind kind, int64_t epochs);
-// Whether a warm-up cuts the first step short, so that the run learns at lower rates than its curve says: it
+// Whether a warm-up cuts the first step short, so that the run learns at lower rates than its curve's: it
 // is longer, by more than a hundredth of an epoch (1.67 is a third of 5).
 bool truncates(ScheduleKind kind, int64_t epochs, double warmup_epochs);
 

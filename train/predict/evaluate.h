@@ -24,7 +24,7 @@ struct EvaluateOptions {
   std::function<bool(int64_t done)> progress = {};
 };
 
-// One result a photo, in the order of `paths`; fewer where progress said stop. A photo that cannot be decoded
+// One result a photo, in the order of `paths`; fewer where progress returned false. A photo that cannot be decoded
 // is a result with an error, not an exception.
 std::vector<PhotoResult> predict_photos(const Predictor& predictor, const std::vector<std::string>& paths,
                                         const EvaluateOptions& options = {});

@@ -56,8 +56,7 @@ class CropBatches {
   Tensor there_;  // the photo's pixels on CUDA
 };
 
-// Our own kernels give each crop the same bits in any batch; a vendor's library picks its kernels by the
-// shape.
+// Our own kernels give each crop the same bits in any batch; a vendor's library picks its kernels by the shape.
 std::string about_smaller_batches(size_t crops) {
   return concat("memory ran out: scored in batches of ", crops,
                 " crops; with a vendor's products the last digits may differ (QFM_KERNELS=own: they do not)");

@@ -1,4 +1,4 @@
-// Scores photos: crops in, the opinion of the model's judges out.
+// Scores photos: crops in, the mean and standard deviation over the model's queries out.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -16,21 +16,21 @@ Normalisation normalisation(const ModelInfo& info);
 
 struct PredictOptions {
   Crops crops;
-  std::optional<Resize> resize;  // absent: what the checkpoint says
-  uint64_t seed = 0;             // of random windows
+  std::optional<Resize> resize;  // absent: as in the checkpoint
+  uint64_t seed = 0;             // names the random windows
 };
 
 struct Prediction {
-  double score =
-      0;  // mean over the crops, in the model's own output unit (ModelInfo::quality and raw convert)
-  double spread = 0;              // population standard deviation over all judges of all crops, same unit
-  int64_t width = 0, height = 0;  // of the photo as decoded (upright), pixels
+  // Mean over the crops, in the model's own output unit (ModelInfo::to_0_100 and to_label_unit convert).
+  double score = 0;
+  double spread = 0;              // population standard deviation over all queries of all crops, same unit
+  int64_t width = 0, height = 0;  // the photo as decoded (upright), pixels
   int64_t crops = 0;
 };
 
 // A pure function of model, options and photo: the same bits whatever was scored before or on another thread,
 // and with our own kernels however many crops memory has room for at a time. A vendor's products depend on
-// that number: where it was not enough for the usual one, a notice (engine/base/notice.h) says so.
+// that number: where it was not enough for the usual one, a notice (engine/base/notice.h) is given.
 // Random windows depend on the seed and the photo's size only. Keeps references to model and info.
 class Predictor {
  public:
@@ -45,7 +45,7 @@ class Predictor {
   struct Embedding {
     Tensor cls;                   // (crops, D)
     Tensor patches;               // (crops, N, D)
-    std::vector<Window> windows;  // of the photo after resizing
+    std::vector<Window> windows;  // in the photo after resizing
   };
   Embedding embed(Image photo) const;
 

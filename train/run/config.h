@@ -1,4 +1,4 @@
-// Everything that `qfm train` can be told: one table gives the flags, the keys of the config file, their
+// Every setting of `qfm train`: one table gives the flags, the keys of the config file, their
 // defaults, types and limits.
 #pragma once
 #include <cstdint>
@@ -92,9 +92,9 @@ struct ConfigField {
   // Limits of a number, inclusive.
   double low = std::numeric_limits<double>::lowest(), high = std::numeric_limits<double>::max();
   bool or_off = false;  // a number for which "off" may be typed: 0
-  bool stored = true;   // false: says how to start, not what to compute; not in config.json
-  bool sparse =
-      false;  // in config.json only where it is not the standard: keys of older results have no such field
+  bool stored = true;   // false: how to start, not what to compute; not in config.json
+  // In config.json only where it is not the standard: keys of older results have no such field.
+  bool sparse = false;
   // Throws Error for a text, not empty, that will not do.
   void (*check)(const std::string& text) = nullptr;
 };
@@ -120,8 +120,7 @@ void merge_config_file(TrainConfig& config, const std::string& path);
 // What no single field shows: --data and --out are given, --protocol paper has --val, ... Throws Error.
 void validate(const TrainConfig& config);
 
-// A JSON object with every stored field, in the order of the table. Throws Error for a path that is not
-// UTF-8.
+// A JSON object with every stored field, in the order of the table. Throws Error for a path that is not UTF-8.
 std::string to_json(const TrainConfig& config);
 
 // Epochs of linear warm-up: --warmup, else a third of --epochs (published: 3 of 9).

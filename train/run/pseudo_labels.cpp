@@ -29,7 +29,7 @@ struct Opinion {
   double quality = 0, spread = 0;
 };
 
-// The file of opinions of one teacher: read whole, then appended to by one write a line. Locked meanwhile:
+// The file of one teacher's predictions: read whole, then appended to by one write a line. Locked meanwhile:
 // a second process waits, and then finds what the first one wrote.
 class Cache {
  public:

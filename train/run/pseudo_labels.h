@@ -13,7 +13,7 @@ namespace qfm {
 struct PseudoLabel {
   std::string path;
   double quality = 0;  // mean over the crops, 0-100, higher is better
-  double spread = 0;   // standard deviation over all judges of all crops, same unit
+  double spread = 0;   // standard deviation over all queries of all crops, same unit
 };
 
 struct PseudoLabelOptions {
@@ -22,7 +22,7 @@ struct PseudoLabelOptions {
   std::string cache;             // a .jsonl file: what it has is not computed again
   double spread_quantile = 0.8;  // photos whose spread is above this quantile of all are dropped; 1: none
   int workers = 1;
-  Device device = cpu_device;  // of the teacher
+  Device device = cpu_device;  // where the teacher runs
   std::function<void(int64_t done, int64_t photos)> progress = {};
 };
 

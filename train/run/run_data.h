@@ -1,4 +1,4 @@
-// The photos of a training run and what the model is to say about them.
+// The photos of a training run and their targets.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -17,7 +17,7 @@ struct RunData {
 // Reads and splits what `config` names. Throws Error: a bad table, labels that are all equal.
 RunData load_run_data(const TrainConfig& config);
 
-// SHA-256 of what the labels' tables say of these photos: equal for equal runs.
+// SHA-256 of these photos' rows in the label tables: equal for equal runs.
 std::string digest_of(const RunData& data);
 
 std::vector<std::string> paths_of(const Dataset& set);

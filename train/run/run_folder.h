@@ -24,12 +24,10 @@ struct RunState {
   std::string teacher = {};     // SHA-256 of its --teacher; empty: none, or unknown, of an earlier version
 };
 
-// Waits until no process trains in `folder`, at most so many seconds. Whether that is so; true without a
-// folder.
+// Waits until no process trains in `folder`, at most so many seconds. Whether that is so; true without a folder.
 bool run_folder_is_free(const std::string& folder, double seconds);
 
-// Every file is replaced atomically or, the log, appended to by one write a line. All throw Error "PATH:
-// reason".
+// Every file is replaced atomically or, the log, appended to by one write a line. All throw Error "PATH: reason".
 class RunFolder {
  public:
   // A new run: makes the folder; throws Error where it holds a run already.

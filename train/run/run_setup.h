@@ -19,12 +19,12 @@ ModelInfo starting_info(const TrainConfig& config);
 void describe(ModelInfo& info, const TrainConfig& config, const Dataset& train);
 
 LoaderOptions loader_options(const TrainConfig& config, const ModelInfo& info);
-// Those of the flags, for a model that is not allocated yet. batch: rows of every batch.
+// The objectives of the flags, for a model that is not allocated yet. batch: rows of every batch.
 Objectives objectives_of(const TrainConfig& config, const Dataset& train, int64_t batch, Model& model, const ModelInfo& info,
                          Device device, DType compute);
 
 // The photos of --unlabelled with the teacher's labels; none without it. Makes the folder --out, where the
-// labels are kept unless --label-cache says otherwise.
+// labels are kept unless --label-cache is given.
 PseudoLabels label_unlabelled(const TrainConfig& config,
                               const std::function<void(int64_t, int64_t)>& progress);
 LabelledPhotos labelled_photos(const Dataset& set, bool scaled);

@@ -62,8 +62,8 @@ class Run {
   std::unique_ptr<RunFolder> folder_;
   Clock::time_point start_ = Clock::now(), saved_ = start_;
   double saving_ = 0;          // seconds that the last save took
-  int64_t first_step_ = 0;     // of this call
-  double seconds_before_ = 0;  // of earlier calls
+  int64_t first_step_ = 0;     // this call's
+  double seconds_before_ = 0;  // taken by earlier calls
 };
 
 Run::Run(const TrainConfig& config, const TrainHooks& hooks)

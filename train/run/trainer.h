@@ -17,7 +17,7 @@ struct TrainProgress {
   int64_t step, steps;    // updates done, updates of the whole run
   int64_t epoch, epochs;  // the running epoch, from 1
   double loss, lr, grad_norm;
-  double images_per_s;  // of this step
+  double images_per_s;  // in this step
   double seconds_left;
 };
 
@@ -45,9 +45,9 @@ struct TrainHooks {
 
 struct TrainResult {
   int64_t steps = 0;                      // updates done in all
-  bool finished = false;                  // false: should_stop said so, --resume goes on
-  std::optional<EpochReport> last, best;  // of this call
-  std::string split_sha256;               // of the split whose train part was learnt; empty: none
+  bool finished = false;                  // false: stopped by should_stop, --resume goes on
+  std::optional<EpochReport> last, best;  // in this call
+  std::string split_sha256;               // the split whose train part was learnt; empty: none
 };
 
 // Runs, or goes on with, the run that `config` describes; config.out gets
@@ -58,8 +58,7 @@ struct TrainResult {
 //   best.safetensors   with a validation part: the model of the epoch with the highest SRCC there
 //   ema.safetensors    with --ema: the averaged model
 //   state.safetensors  masters, moments, memory and position: all that config.resume needs
-//   pseudo_labels.jsonl  with --unlabelled: what the teacher said, unless config.label_cache keeps it
-//   elsewhere
+//   pseudo_labels.jsonl  with --unlabelled: the teacher's predictions, unless --label-cache keeps them elsewhere
 // Every file is replaced atomically; a run killed at any moment and resumed ends with the bits of one that
 // was not. The same bits for any number of threads and workers. Starting weights: config.init (ours or
 // timm's), else random.

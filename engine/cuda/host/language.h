@@ -2,7 +2,7 @@
 // them with no GPU, under sanitizers and gdb. Every CUDA thread is a fiber that runs until its next barrier
 // or warp collective; the order of threads is shuffled, shared memory starts as NaN, cp.async lands late on
 // even seeds, and what a GPU would leave undefined is an Error that names kernel, block, threads and source
-// lines. A QFM_RACE build finds races too (host_race.h). Not emulated: speed, overlap, weak memory order.
+// lines. A QFM_RACE build finds races too (race/detector.h). Not emulated: speed, overlap, weak memory order.
 #pragma once
 #include <atomic>
 #include <cmath>

@@ -329,6 +329,6 @@ TEST_CASE("a perceptual hash survives distortion and tells pictures apart") {
     CHECK_FALSE(near_duplicate(look, perceptual_hash(Clinic::picture(i + 100))));
   }
   CHECK_FALSE(near_duplicate(perceptual_hash(Image(300, 300)),
-                             perceptual_hash(Image(300, 300))));  // black says nothing
+                             perceptual_hash(Image(300, 300))));  // black has no features
   CHECK(perceptual_hash(Image(1, 1)).plain);
 }

@@ -46,8 +46,7 @@ Image decode_filled(int byte, const std::string& bytes, const DecodeOptions& opt
   return decode_text(bytes, options);
 }
 
-// OS/2 1.x with all of its palette; run lengths of every kind, without marks after the last pixel; V5 with
-// alpha.
+// OS/2 1.x with all of its palette; run lengths of every kind, without marks after the last pixel; V5 with alpha.
 std::string os2_bmp() {
   std::string palette, rows;
   for (int i = 0; i < 768; ++i) palette += static_cast<char>(i);

@@ -1,5 +1,4 @@
-// One training step against PyTorch, and whole runs: same bits however they were interrupted, threaded or
-// resumed.
+// One training step against PyTorch, and whole runs: same bits however they were interrupted, threaded or resumed.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -56,8 +55,7 @@ bool key_bias(const std::string& name, int64_t i, int64_t width) {
   return (name.ends_with("qkv.bias") || name.ends_with("in_proj_bias")) && i >= width && i < 2 * width;
 }
 
-// Largest difference to the tensors prefix.NAME, over their largest value if `scaled`; worst of all
-// parameters.
+// Largest difference to the tensors prefix.NAME, over their largest value if `scaled`; worst of all parameters.
 double worst(const Model& model, const Tensor& flat, const Golden& golden, const std::string& prefix,
              bool scaled) {
   double result = 0;
@@ -192,8 +190,7 @@ TEST_CASE("a step that is not finite throws and changes no parameter") {
   CHECK(run.optimizer.steps == 0);
 }
 
-// ---- whole runs
-// ---------------------------------------------------------------------------------------------------
+// ---- whole runs ----
 
 namespace {
 

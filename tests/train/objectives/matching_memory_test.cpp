@@ -57,7 +57,7 @@ TEST_CASE(
   // The same photo; the same reference.
   const auto none = pass(memory, second, keys({.5f, .5f}, {1, 3}, {-1, 7}), 1);
   for (float w : none->weight.span<float>()) CHECK(w == 0);
-  // Score .52: row 0 of each batch and row 1 of the second; the least similar is taken. Score .1: nobody.
+  // Score .52: row 0 of each batch and row 1 of the second; the least similar is taken. Score .1: none.
   const auto some = pass(memory, third, keys({.52f, .1f}, {4, 5}, {-1, -1}), 1);
   CHECK(some->weight.span<float>()[0] == 1);
   CHECK(some->weight.span<float>()[1] == 0);

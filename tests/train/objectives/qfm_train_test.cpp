@@ -48,8 +48,7 @@ TEST_CASE("with all switches off, 20 updates have the bits recorded before there
   }
 }
 
-// ---- each switch
-// --------------------------------------------------------------------------------------------------
+// ---- each switch ----
 
 namespace {
 

@@ -22,7 +22,7 @@ inline std::string bytes_of(const std::string& path) {
   return {bytes.begin(), bytes.end()};
 }
 
-// The log without what the clock says.
+// The log without its times.
 inline std::string timeless_log(const TrainConfig& config) {
   std::istringstream lines(bytes_of(config.out + "/log.jsonl"));
   std::string line, kept;

@@ -1,5 +1,4 @@
-// The sets whose labels are MATLAB arrays, which give labels by position: LIVE and LIVE in the Wild
-// Challenge.
+// The sets whose labels are MATLAB arrays, which give labels by position: LIVE and LIVE in the Wild Challenge.
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -29,7 +28,7 @@ int64_t image_number(const std::string& name) {
 }
 
 // The images of LIVE in the order of its labels: folder by folder, by the number in the name (10 after 9).
-// `gap`: the first one that the numbers say is missing.
+// `gap`: the first one missing by the numbers.
 std::vector<std::string> live_images(const std::string& root, std::string& gap) {
   std::vector<std::string> images;
   for (const char* folder : live_folders) {

@@ -1,4 +1,4 @@
-// The eight sets of the field in the layouts in which their authors publish them, and how to tell them apart.
+// The eight sets of the field in the layouts in which their authors publish them, and how they are told apart.
 #pragma once
 #include <string>
 
@@ -17,7 +17,7 @@ Dataset read_flive(const std::string& folder, const DatasetOptions& options);
 Dataset read_spaq(const std::string& folder, const DatasetOptions& options);
 
 // The set at NAME:FOLDER. Throws Error where there is no such folder or no label file of this layout in it;
-// it then says which layout was found there, one folder above or one below.
+// it then names the layout that was found there, one folder above or one below.
 Dataset load_native(const NativeLayout& layout, const std::string& folder, const DatasetOptions& options);
 // "; this is the layout of koniq10k: --data koniq10k:FOLDER" for a path in or at the folder of such a set,
 // else "".

@@ -33,7 +33,7 @@ Dataset read_from(RowReader& rows, const TableFormat& format, const std::string&
   std::vector<std::string> columns;
   QFM_CHECK(rows.next(columns), rows.path(), ": empty");
   const Header header(rows.path(), columns);
-  header.need(format.image), header.need(format.score);  // a wrong table is told before a missing folder
+  header.need(format.image), header.need(format.score);  // a wrong table is reported before a missing folder
   ImageFolder images = image_folder(root, folders);
   return read_rows(
       rows, header, format, "in " + images.where(),
@@ -53,7 +53,7 @@ Dataset read_kadid10k(const std::string& folder, const DatasetOptions& options) 
   return read_from(rows, format, folder, {"images"}, options);
 }
 
-// Of its two scores MOS is on 1..5 and MOS_zscore on 0..100, which the field uses.
+// It has two scores: MOS on 1..5 and MOS_zscore on 0..100, which the field uses.
 Dataset read_koniq10k(const std::string& folder, const DatasetOptions& options) {
   CsvReader rows(join(folder, "koniq10k_scores_and_distributions.csv"));
   return read_from(rows, {{"image_name"}, {"MOS_zscore"}, {"SD"}, {}, {}}, folder, {"1024x768", "512x384"},

@@ -32,7 +32,7 @@ struct Source {
   uint32_t le16(size_t at) const { return u8(at) | u8(at + 1) << 8; }
   uint32_t le32(size_t at) const { return le16(at) | le16(at + 2) << 16; }
 
-  // Throws for an empty picture, one of more than max_pixels, or one that this many bytes cannot hold, one
+  // Throws for an empty image, one of more than max_pixels, or one that this many bytes cannot hold, one
   // byte giving at most `pixels_per_byte`. To be called before any memory is taken for pixels.
   void check_size(int64_t width, int64_t height, int64_t pixels_per_byte) const;
 };
@@ -59,13 +59,12 @@ bool looks_like_tga(
 struct JpegHeader {
   int width = 0, height = 0, components = 0;
   int orientation = 1;
-  int adobe_transform = -1;  // of the Adobe marker; -1: there is none
+  int adobe_transform = -1;  // from the Adobe marker; -1: there is none
 };
 JpegHeader read_jpeg_header(const Source& source);
 
-// Runs stb_image over the source and hands its pixels (rows top to bottom, `channels` bytes a pixel) to
-// `use`. Throws where stb refuses, where it reads past the end, and where its size is not the one that was
-// checked.
+// Runs stb_image over the source and hands its pixels (rows top to bottom, `channels` bytes a pixel) to `use`. Throws
+// where stb refuses, where it reads past the end, and where its size is not the one that was checked.
 void stb_decode(const Source& source, int width, int height, int channels,
                 const std::function<void(const uint8_t* pixels)>& use);
 // For tests: what stb gets from now on, on this thread, is filled with this byte; -1: not filled.

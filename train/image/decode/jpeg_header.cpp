@@ -28,8 +28,7 @@ void read_frame(const Source& source, uint32_t marker, std::span<const uint8_t> 
     source.unsupported(std::to_string(header.components) + "-component");
 }
 
-// Of each Huffman table: class and index, sixteen counts of codes, and so many codes. stb does not check the
-// sum.
+// Each Huffman table is its class and index, sixteen counts of codes, and so many codes. stb does not check the sum.
 void check_huffman_tables(const Source& source, std::span<const uint8_t> payload) {
   while (!payload.empty()) {
     if (payload.size() < 17) source.corrupt("short Huffman table");

@@ -1,5 +1,5 @@
-// JPEG by libjpeg-turbo: slow integer DCT and fancy upsampling, its defaults and the reference for everybody
-// else. libjpeg reports by longjmp: between setjmp and the calls there are only plain values, and what it
+// JPEG by libjpeg-turbo: slow integer DCT and fancy upsampling, its defaults and the reference of other
+// decoders. libjpeg reports by longjmp: between setjmp and the calls there are only plain values, and what it
 // allocates is its own.
 // clang-format off
 #include <cstddef>
@@ -30,7 +30,7 @@ struct Errors : jpeg_error_mgr {
   std::longjmp(errors->jump, 1);
 }
 
-// Warnings say that pixels were invented, so they are errors. The harmless ones: odd metadata, and bytes left
+// Warnings mean that pixels were invented, so they are errors. The harmless ones: odd metadata, and bytes left
 // over between the last pixel and the end marker, which some cameras write.
 void on_message(j_common_ptr codec, int level) {
   if (level >= 0) return;
@@ -78,7 +78,7 @@ void read_rows(jpeg_decompress_struct& codec, Image& image, bool stored_inverted
   }
 }
 
-// False: errors.message says why. No object here has a destructor that longjmp could skip.
+// False: errors.message has the reason. No object here has a destructor that longjmp could skip.
 bool decode_into(const decoders::Source& source, const decoders::JpegHeader& header, Image& image,
                  Errors& errors) {
   jpeg_decompress_struct codec{};

@@ -76,7 +76,7 @@ PngHeader read_png_header(const Source& source) {
 }
 
 // Colours of the palette over white. stb would take what is beyond the end of a short palette from its stack,
-// so it is shown a gray picture instead, and the indices that come back are looked up here.
+// so it is shown a gray image instead, and the indices that come back are looked up here.
 Image decode_palette(const Source& source, const PngHeader& header) {
   const size_t colours = header.palette.size() / 3;
   if (colours == 0 || colours > 256 || header.palette.size() % 3 != 0) source.corrupt("bad palette");

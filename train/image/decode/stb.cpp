@@ -1,6 +1,5 @@
-// The one place that holds stb_image. Its memory comes from an arena and its bytes from callbacks, so that a
-// read past the end, a failed assertion or a file that inflates without end throws from within, and nothing
-// leaks.
+// The one place that holds stb_image. Its memory comes from an arena and its bytes from callbacks, so that a read past
+// the end, a failed assertion or a file that inflates without end throws from within, and nothing leaks.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
