@@ -1,6 +1,6 @@
 #include "models/model.h"
 
-#include "layers/tokens.h"
+#include "layers/activations.h"
 
 namespace qfm {
 

@@ -12,6 +12,7 @@
 #include "tools/cli/command.h"
 #include "tools/cli/console.h"
 #include "tools/cli/photos.h"
+#include "train/image/decode.h"
 #include "train/image/encode.h"
 
 namespace qfm {
