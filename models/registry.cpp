@@ -6,6 +6,7 @@
 #include "models/backbones/vit.h"
 #include "models/heads/linear_head.h"
 #include "models/heads/query_decoder.h"
+#include "models/heads/siamese.h"
 
 namespace qfm {
 namespace {
@@ -41,6 +42,8 @@ const std::vector<HeadType> kHeads = {
      [](const Json& j) { return std::make_shared<const QueryDecoderConfig>(query_decoder_from_json(j)); }},
     {"linear", [] { return std::make_shared<const LinearHeadConfig>(); },
      [](const Json&) { return std::make_shared<const LinearHeadConfig>(); }},
+    {"siamese", [] { return std::make_shared<const SiameseConfig>(); },
+     [](const Json&) { return std::make_shared<const SiameseConfig>(); }},
 };
 
 // ---- looking them up ----

@@ -12,6 +12,7 @@
 #include "layers/qfm_losses.h"
 #include "layers/similarity.h"
 #include "layers/tokens.h"
+#include "models/heads/siamese.h"
 
 namespace qfm::test {
 namespace {
@@ -131,6 +132,7 @@ void add_tokens(std::vector<OpCase>& t) {
   t.push_back(
       {"add_queries", {w({1, 6, 13}), x({3, 13})}, [](const In& v) { return add_queries(v[0], v[1]); }, 6});
   t.push_back({"mean_tokens", {x({3, 196, 7})}, [](const In& v) { return mean_tokens(v[0]); }, 196});
+  t.push_back({"difference_of_halves", {x({6, 7, 13})}, [](const In& v) { return difference_of_halves(v[0]); }, 1});
   t.push_back({"a branch used twice",
                {x({5, 7}), w({7, 7})},
                [](const In& v) { return linear(linear(v[0], v[1]), v[1], {}, v[0]); },

@@ -18,10 +18,11 @@ struct Batch {
   Tensor pixels;  // (B, crop, crop, 3) U8 on the CPU: the windows, RGB, as they are in the photos
   std::vector<int32_t> mirrored;  // (B) 1: left and right are to be exchanged
   Normalisation norm;             // to be applied to the pixels
-  Tensor labels;                  // (B) F32 on the CPU
+  // (B) F32 on the CPU; (B / views) where the head scores views together, or where none are learnt
+  Tensor labels;
   std::vector<int64_t> photos;    // (B) which photo each row was cut from
   std::vector<uint32_t> samples;  // (B) which (photo, crop) pair of the epoch it is: names its random streams
-  int64_t labelled = 0;           // rows in front that people scored; the rest has pseudo-labels
+  int64_t labelled = 0;           // rows in front that are labelled; the rest has pseudo-labels, or none
   int64_t views = 1;
 
   // What the network takes is cut_crops (transform.h) of these; `pixels` lie at `where`.

@@ -11,11 +11,12 @@ ObjectiveKind selection();
 ObjectiveKind score_contrast_objective();
 ObjectiveKind pseudo_regression();
 ObjectiveKind feature_distillation();
+ObjectiveKind two_views();
 
 namespace {
 const std::vector<ObjectiveKind>& kinds() {
   static const std::vector<ObjectiveKind> all = {
-      regression(), consistency(), selection(), score_contrast_objective(), pseudo_regression(), feature_distillation(),
+      regression(), consistency(), selection(), score_contrast_objective(), pseudo_regression(), feature_distillation(), two_views(),
   };
   return all;
 }

@@ -58,6 +58,7 @@ ObjectiveKind pseudo_regression() {
            {"spread-quantile", 0.8, "unlabelled photos with a spread above this quantile are dropped", {}, 0, 1},
            {"w-distil", 1.0, "weight of the distillation loss", {}, 0}},
           [](const ObjectiveContext& context, const Objectives&) -> std::unique_ptr<Objective> {
+            if (context.options.text("unlabelled").empty()) return nullptr;
             return std::make_unique<Regression>(context, true);
           }};
 }

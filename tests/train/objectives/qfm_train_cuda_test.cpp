@@ -65,6 +65,7 @@ Options options_of(const MethodCase& method, const TemporaryFolder& folder) {
   Options o;
   o.set("match", std::string(method.match)).set("memory", 2).set("tau-q", 0.1).set("tau-s", 1);
   o.set("adversarial", method.num_candidates).set("w-contrast", method.w_contrast).set("ema", method.ema);
+  if (method.pseudo) o.set("unlabelled", std::string("drawn"));
   if (method.ema > 0) o.set("w-distil-feat", 1);
   if (!method.wider) return o;
   ModelInfo info = toy_info();
