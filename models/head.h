@@ -23,6 +23,7 @@ class Head {
 struct HeadConfig {
   virtual ~HeadConfig() = default;
   virtual std::string json() const = 0;                                        // {"type": "query_decoder", ...}
+  virtual int64_t views() const { return 1; }  // rows of features that give one score; Batch::views
   virtual int64_t members() const = 0;                                         // M
   virtual double forward_flops(const FeatureShape& features) const = 0;        // FLOPs an image
   // scope: the model's outermost. Throws Error where the features do not fit.

@@ -13,6 +13,7 @@ Var difference_of_halves(const Var& x);
 
 struct SiameseConfig : HeadConfig {
   std::string json() const override { return R"({"type":"siamese"})"; }
+  int64_t views() const override { return 2; }
   int64_t members() const override { return 1; }
   double forward_flops(const FeatureShape& features) const override;  // of an image: half of a pair
   std::unique_ptr<Head> make(const Scope& scope, const FeatureShape& features) const override;

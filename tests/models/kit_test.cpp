@@ -155,7 +155,7 @@ TEST_CASE(
       Model model(info.config, cpu_device, DType::F32, false);
       model.params.initialise(5);
       const auto expected = scores_of(model);
-      CHECK(model(crops(2)).scores.members.shape() == Shape{2, info.config.head->members()});
+      CHECK(model(crops(2)).scores.members.shape() == Shape{2 / info.config.head->views(), info.config.head->members()});
       const std::string path = folder / type + ".safetensors";
       save_model(path, model, info);
       CHECK(scores_of(*load_model(path, cpu_device, DType::F32, false).model) == expected);

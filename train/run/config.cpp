@@ -216,6 +216,7 @@ void validate(const TrainConfig& config) {
   QFM_CHECK(config.protocol != "paper" || config.val->given() || !config.split.empty(),
             "--protocol paper picks the best epoch on --val, or on the test part of --split: give one");
   const Options& o = config.objectives;
+  QFM_CHECK(o.number("w-two-views") == 0, "--w-two-views learns from two views of a photo, qfm train gives one");
   const bool matching = o.text("match") != "off", unlabelled = !o.text("unlabelled").empty();
   const bool features = o.number("w-distil-feat") > 0, teacher = !o.text("teacher").empty();
   const bool method = config.select || matching || o.number("w-contrast") > 0 || unlabelled || features;

@@ -81,7 +81,7 @@ std::vector<ConfigField> fields_of_runs() {
       {.key = "head",
        .member = &C::head,
        .help = "what scores are read with (default: that of --init, else query_decoder)",
-       .choices = {head_types().begin(), head_types().end()},
+       .choices = {"query_decoder", "linear"},
        .sparse = true},
       {.key = "resize",
        .member = &C::resize,

@@ -38,6 +38,8 @@ ModelInfo starting_info(const TrainConfig& config) {
     info.config = timm_config(file);
     info.config.head = standard_head(head_named(config));
   }
+  QFM_CHECK(info.config.head->views() == 1, config.init, ": its head scores ", info.config.head->views(),
+            " views of an image together, qfm train gives one");
   QFM_CHECK(config.head.empty() || type_of(*info.config.head) == config.head, config.init, ": has the head ",
             type_of(*info.config.head), ", not ", config.head);
   info.config.select = info.config.select || config.select;
