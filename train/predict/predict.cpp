@@ -81,6 +81,8 @@ Predictor::Predictor(const Model& model, const ModelInfo& info, PredictOptions o
   const FeatureShape features = model.config.features();
   QFM_CHECK(features.image_height == info.crop && features.image_width == info.crop, "the model takes ",
             features.image_width, " x ", features.image_height, " pixels, its description says crops of ", info.crop);
+  QFM_CHECK(model.config.head->views() == 1, "the model's head scores ", model.config.head->views(),
+            " views of an image together: a photo alone has no score");
   const int64_t least = resize_.fixed() ? std::min(resize_.height, resize_.width) : resize_.side;
   QFM_CHECK(least == 0 || (least >= info.crop && least <= 65536), "resize to ", name_of(resize_),
             ": a side is not from ", info.crop, " (that of a crop) to 65536");

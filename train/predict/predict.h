@@ -35,6 +35,7 @@ struct Prediction {
 class Predictor {
  public:
   // Throws Error unless the model takes square crops of info.crop pixels, and for a resize below that.
+  // Throws Error where the head scores several views together, or crops or sizes do not fit.
   Predictor(const Model& model, const ModelInfo& info, PredictOptions options = {});
 
   // Runs the crops in batches of at most 16, of half as many and so on where memory ends. Throws OutOfMemory

@@ -50,6 +50,14 @@ DType parse_dtype_flag(const std::string& text) {
 
 namespace {
 
+// A run gives one view of an image.
+std::vector<std::string_view> heads_of_one_view() {
+  std::vector<std::string_view> types;
+  for (const std::string& type : head_types())
+    if (standard_head(type)->views() == 1) types.push_back(type);
+  return types;
+}
+
 std::vector<ConfigField> fields_of_runs() {
   return {
       {.key = "data",
@@ -81,7 +89,7 @@ std::vector<ConfigField> fields_of_runs() {
       {.key = "head",
        .member = &C::head,
        .help = "what scores are read with (default: that of --init, else query_decoder)",
-       .choices = {"query_decoder", "linear"},
+       .choices = heads_of_one_view(),
        .sparse = true},
       {.key = "resize",
        .member = &C::resize,
