@@ -34,8 +34,8 @@ struct Prediction {
 // Random windows depend on the seed and the photo's size only. Keeps references to model and info.
 class Predictor {
  public:
-  // Throws Error unless the model takes square crops of info.crop pixels, and for a resize below that.
-  // Throws Error where the head scores several views together, or crops or sizes do not fit.
+  // Throws Error unless the model takes square crops of info.crop pixels, for a resize below that, and for a head that
+  // scores several views together.
   Predictor(const Model& model, const ModelInfo& info, PredictOptions options = {});
 
   // Runs the crops in batches of at most 16, of half as many and so on where memory ends. Throws OutOfMemory
