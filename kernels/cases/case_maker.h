@@ -11,14 +11,14 @@
 
 namespace qfm {
 
-// An array of one call: the pointer that the kernel's parameter asks for, where that is of its type. Bytes
-// are whatever the kernel takes them for.
+// An array of one call: the pointer that the kernel's parameter asks for, where that is of its type. A struct of
+// the kernel's lies in an array of numbers that are aligned as it is.
 struct CaseArgument {
   const CaseArray& array;
   void* data;
   template <class T>
   operator T*() const {
-    bool fits = array.type == DType::U8;
+    bool fits = size_of(array.type) % alignof(T) == 0;
     if constexpr (requires { dtype_traits<std::remove_const_t<T>>::dtype; })
       fits = dtype_of<std::remove_const_t<T>> == array.type;
     QFM_CHECK(fits, "the array ", array.name, " is ", name_of(array.type));
@@ -58,7 +58,9 @@ class CaseMaker {
   CaseArray out(const char* name, int64_t size, Equal equal = Equal::Bits) const {
     return {name, ArrayRole::Out, type_, size, equal};
   }
-  CaseArray acc_in(const char* name, int64_t size) const { return {name, ArrayRole::In, acc_of(type_), size}; }
+  CaseArray acc_in(const char* name, int64_t size) const {
+    return {name, ArrayRole::In, acc_of(type_), size};
+  }
   CaseArray acc_out(const char* name, int64_t size, Equal equal = Equal::Rounding) const {
     return {name, ArrayRole::Out, acc_of(type_), size, equal};
   }

@@ -191,13 +191,14 @@ void add_pixels(CaseMaker& make) {
     }
     return bytes;
   };
-  make.add({"crop_normalise", {b, 3, crop, crop}, 1, 0, static_cast<double>(cropped) + make.bytes(cropped)},
-           {make.out("y", cropped),
-            make.numbers<uint8_t>("pixels", ArrayRole::In, values, [](int64_t i) { return i * i / 7 % 256; }),
-            {"sources", ArrayRole::In, DType::U8, b * int64_t{sizeof(CropSource)}, Equal::Bits, sources}},
-           "crop_normalise", [=]<class T>(auto dev, T, auto y, auto, auto from) {
-             crop_normalise<T>(dev, y, from, {{.5f, .5f, .5f}, {.2f, .2f, .2f}}, b, crop);
-           });
+  make.add(
+      {"crop_normalise", {b, 3, crop, crop}, 1, 0, static_cast<double>(cropped) + make.bytes(cropped)},
+      {make.out("y", cropped),
+       make.numbers<uint8_t>("pixels", ArrayRole::In, values, [](int64_t i) { return i * i / 7 % 256; }),
+       {"sources", ArrayRole::In, DType::I64, b * int64_t{sizeof(CropSource) / 8}, Equal::Bits, sources}},
+      "crop_normalise", [=]<class T>(auto dev, T, auto y, auto, auto from) {
+        crop_normalise<T>(dev, y, from, {{.5f, .5f, .5f}, {.2f, .2f, .2f}}, b, crop);
+      });
 }
 
 }  // namespace

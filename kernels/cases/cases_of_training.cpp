@@ -116,19 +116,19 @@ void add_search(CaseMaker& make) {
            });
   make.add(
       {"match_sums", {b}, b, 0, 16 * static_cast<double>(b)},
-      {make.numbers<double>("sums", ArrayRole::InOut, 4, [](int64_t) { return 0; }), partner, floats("cosine", b),
-       score, memory_score},
+      {make.numbers<double>("sums", ArrayRole::InOut, 4, [](int64_t) { return 0; }), partner,
+       floats("cosine", b), score, memory_score},
       "match_sums", [](auto dev, auto, auto... a) { match_sums(dev, a...); }, b);
   CaseArray memory = make.in("memory", entries * n * d);
   memory.role = ArrayRole::InOut;
   make.add({"put_rows", {b, n * d}, 1, 0, make.bytes(2 * patches)},
            {memory, make.in("x", patches), photos("first", 1, [](int64_t) { return 0; })},
            QFM_KERNEL(put_rows), b, n * d);
-  make.add(
-      {"gather_tokens", {b, n, d}, 1, 0, make.bytes(2 * patches)},
-      {make.out("y", patches), make.in("memory", entries * n * d), partner,
-       make.numbers<int32_t>("order", ArrayRole::In, b * n, [=](int64_t i) { return (i % n * 89 + i / n) % n; })},
-      QFM_KERNEL(gather_tokens), b, n, d);
+  make.add({"gather_tokens", {b, n, d}, 1, 0, make.bytes(2 * patches)},
+           {make.out("y", patches), make.in("memory", entries * n * d), partner,
+            make.numbers<int32_t>("order", ArrayRole::In, b * n,
+                                  [=](int64_t i) { return (i % n * 89 + i / n) % n; })},
+           QFM_KERNEL(gather_tokens), b, n, d);
   make.add({"match_weights", {b}, 1, 0, 8 * static_cast<double>(b)},
            {make.acc_out("weight", b, Equal::Bits), partner}, QFM_KERNEL_AS(match_weights, acc<T>), b);
 }
@@ -138,7 +138,7 @@ void add_noise(CaseMaker& make) {
   const CaseArray factor = make.acc_in("factor", b), noise = make.in("noise", patches);
   make.add({"draw_normal", {b, inner}},
            {make.out("noise", patches, kRounding),
-            make.numbers<uint8_t>("streams", ArrayRole::In, b * int64_t{sizeof(StreamName)},
+            make.numbers<int32_t>("streams", ArrayRole::In, b * int64_t{sizeof(StreamName) / 4},
                                   [](int64_t i) { return i % 251; })},
            QFM_KERNEL(draw_normal), b, inner);
   make.add({"image_norms", {b, inner}, inner}, {make.acc_out("norm", b), make.in("x", patches)},
@@ -164,7 +164,7 @@ CaseArray step_state() {
   std::vector<char> bytes(sizeof state);
   std::memcpy(bytes.data(), &state, sizeof state);
   return {"state",     ArrayRole::Scratch,
-          DType::U8,   int64_t{sizeof state},
+          DType::I64,  int64_t{sizeof state / 8},
           Equal::Bits, [bytes](void* const*) { return bytes; }};
 }
 
