@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "engine/autograd.h"
@@ -93,6 +94,18 @@ class Buffer {
   std::shared_ptr<Entry> entry_;
 };
 
+// Whether a set's modules work as in training, as torch.nn.Module.train() says: batch normalisation asks. A handle;
+// false by itself.
+class Training {
+ public:
+  Training() = default;
+  explicit Training(std::shared_ptr<const bool> on) : on_(std::move(on)) {}
+  explicit operator bool() const { return on_ && *on_; }
+
+ private:
+  std::shared_ptr<const bool> on_;
+};
+
 // All parameters and buffers of a model. Order of use: add (by the modules), set_trainable, allocate, then
 // initialise or load. Flat buffers hold the trainable parameters first, of those the decayed ones, each slice
 // on a 64-byte boundary; the gaps stay zero.
@@ -108,6 +121,10 @@ class ParamSet {
   // Parameters whose name begins with `prefix` get no gradient, no update and no history. Throws Error where
   // there are none.
   void set_trainable(std::string_view prefix, bool trainable);
+
+  // What modules ask, and what a training step turns on for its forward pass; off at first.
+  Training training() const { return Training(training_); }
+  void set_training(bool on) { *training_ = on; }
 
   // Masters (acc type) and, where `compute` differs, the compute copy; gradient buffer and history only if `training`.
   void allocate(Device device, DType compute, bool training);
@@ -149,8 +166,21 @@ class ParamSet {
   std::vector<Param> params_;
   std::vector<Buffer> buffers_;
   std::vector<std::shared_ptr<Param::Entry>> views_;
+  std::shared_ptr<bool> training_ = std::make_shared<bool>(false);
   int64_t size_ = 0, trained_ = 0, decayed_ = 0;
   DType compute_ = DType::F32;
+};
+
+// The set is training while one lives.
+class TrainingScope {
+ public:
+  explicit TrainingScope(ParamSet& set) : set_(set) { set_.set_training(true); }
+  ~TrainingScope() { set_.set_training(false); }
+  TrainingScope(const TrainingScope&) = delete;
+  TrainingScope& operator=(const TrainingScope&) = delete;
+
+ private:
+  ParamSet& set_;
 };
 
 // Fills one parameter by `init`, from the stream (seed, name). Its set's sync() then copies it to where the model

@@ -32,6 +32,8 @@ class Scope {
   Buffer buffer(std::string_view name, Shape shape, double initial) const {
     return set_->add(Buffer::Entry{prefix_ + std::string(name), shape, initial, {}});
   }
+  // Whether the model is training, for modules that then work otherwise.
+  Training training() const { return set_->training(); }
 
  private:
   Scope(ParamSet& set, std::string prefix, bool saved) : set_(&set), prefix_(std::move(prefix)), saved_(saved) {}

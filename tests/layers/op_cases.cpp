@@ -208,6 +208,7 @@ const std::vector<OpCase>& op_cases() {
   static const std::vector<OpCase> table = [] {
     std::vector<OpCase> t;
     add_linear(t), add_norms(t), add_attention(t), add_pointwise(t), add_tokens(t), add_method(t);
+    add_algebra_cases(t), add_conv_cases(t), add_norm_pool_cases(t), add_sampling_cases(t);
     return t;
   }();
   return table;

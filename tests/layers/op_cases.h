@@ -24,6 +24,11 @@ struct OpCase {
 };
 
 const std::vector<OpCase>& op_cases();
+// Its parts that have a file of their own, op_cases_NAME.cpp.
+void add_algebra_cases(std::vector<OpCase>& table);
+void add_conv_cases(std::vector<OpCase>& table);
+void add_norm_pool_cases(std::vector<OpCase>& table);
+void add_sampling_cases(std::vector<OpCase>& table);
 
 // The inputs of a case with values of a fixed seed, in `dtype` on `device`: leaves and parameters.
 std::vector<Var> make_inputs(const OpCase& c, DType dtype, Device device);

@@ -76,7 +76,8 @@ void TrainStep::forward_backward(const Tensor& images, const HostInputs& inputs)
 }
 
 Var TrainStep::loss_of(const Tensor& images, const HostInputs& inputs) {
-  const ParamSet& params = model_.params;
+  ParamSet& params = model_.params;
+  const TrainingScope training(params);
   const Model::Output out = model_(images);
   const Var score = cast(out.scores.score, params.master.dtype());
   const Tensor labels = inputs.at("labels").to(params.master.dtype()).to(params.master.device());

@@ -1,0 +1,8 @@
+// The pointwise function that a convolution or a batch normalisation ends with.
+#pragma once
+
+namespace qfm {
+
+enum class Activation : unsigned char { None, Relu, Relu6, Silu };
+
+}  // namespace qfm

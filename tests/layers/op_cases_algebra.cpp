@@ -1,0 +1,7 @@
+#include "tests/layers/op_cases.h"
+
+namespace qfm::test {
+
+void add_algebra_cases(std::vector<OpCase>& /*table*/) {}
+
+}  // namespace qfm::test
