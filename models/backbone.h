@@ -1,5 +1,6 @@
 // Backbone: images in, features out. A new one is a file in backbones/ and a line in registry.cpp.
 #pragma once
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -43,6 +44,13 @@ struct TransformerSizes {
   int64_t image_height, image_width, patch, tokens, width, depth, heads;
 };
 
+// How pixels (RGB in 0..1) are brought to what a backbone was first trained on: (x - mean) / std.
+struct PixelScale {
+  std::array<double, 3> mean{0.485, 0.456, 0.406}, std{0.229, 0.224, 0.225};  // ImageNet's
+};
+
+using NameTest = bool (*)(const std::string& name);
+
 // How a backbone is made; immutable once it is part of a ModelConfig.
 struct BackboneConfig {
   virtual ~BackboneConfig() = default;
@@ -51,6 +59,9 @@ struct BackboneConfig {
   virtual FeatureShape shape() const = 0;
   virtual double forward_flops() const = 0;  // FLOPs an image
   virtual double backward_flops() const { return 2 * forward_flops(); }
+  virtual PixelScale pixel_scale() const { return {}; }
+  // What files of others hold beside the backbone, by its names there: their classifier.
+  virtual NameTest left_out() const = 0;
   virtual std::optional<TransformerSizes> transformer() const { return std::nullopt; }
   // scope: the model's outermost. Throws Error for sizes that do not divide.
   virtual std::unique_ptr<Backbone> make(const Scope& scope) const = 0;

@@ -87,6 +87,12 @@ void check_sizes(const ModelInfo& info) {
 
 }  // namespace
 
+ModelInfo::ModelInfo(const ModelConfig& c)
+    : config(c),
+      crop(c.features().image_height),
+      mean(c.backbone->pixel_scale().mean),
+      std(c.backbone->pixel_scale().std) {}
+
 double ModelInfo::to_0_100(double output) const {
   const double scaled = labels_scaled ? output : 100 * (output - label_low) / (label_high - label_low);
   return higher_is_better ? scaled : 100 - scaled;

@@ -12,10 +12,14 @@ namespace qfm {
 
 // Everything beside the weights that scoring needs, and where they came from.
 struct ModelInfo {
+  ModelInfo() = default;
+  // Of a model that is new: crops and pixels as its backbone takes them.
+  explicit ModelInfo(const ModelConfig& config);
+
   ModelConfig config;
   int64_t crop = 224;  // side of the square crops, pixels
   Resize resize;       // what images are brought to before crops are cut
-  std::array<double, 3> mean{0.485, 0.456, 0.406}, std{0.229, 0.224, 0.225};  // RGB in 0..1
+  std::array<double, 3> mean = PixelScale().mean, std = PixelScale().std;  // RGB in 0..1
   bool labels_scaled = true;               // outputs on 0-100; false: in the labels' own unit
   double label_low = 0, label_high = 100;  // declared range of the labels
   bool higher_is_better = true;

@@ -16,7 +16,7 @@ void load_pretrained(Model& model, const std::string& path) {
         model.params, file, "", [](const std::string&) { return false; }, instead);
   } else {
     load_params(
-        model.params, file, prefix, [](const std::string& name) { return name.starts_with("head."); },
+        model.params, file, prefix, model.config.backbone->left_out(),
         model.backbone->resampled(file, ""));
   }
 }

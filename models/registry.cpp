@@ -16,6 +16,8 @@ using Json = nlohmann::ordered_json;
 struct BackboneType {
   const char* type;
   std::function<std::shared_ptr<const BackboneConfig>(const Json&)> from_json;
+  // The architecture whose weights a file of others holds, known by names and shapes; empty: none of these.
+  std::string (*in_file)(const SafeTensors& file, std::string& convention);
 };
 struct Architecture {
   const char* name;
@@ -30,7 +32,7 @@ struct HeadType {
 // ---- one line a kind ----
 
 const std::vector<BackboneType> kBackbones = {
-    {"vit", [](const Json& j) { return std::make_shared<const VitConfig>(vit_from_json(j)); }},
+    {"vit", [](const Json& j) { return std::make_shared<const VitConfig>(vit_from_json(j)); }, vit_in_timm_file},
 };
 const std::vector<Architecture> kArchitectures = {
     {"vit-tiny", vit_named},
@@ -110,11 +112,18 @@ std::shared_ptr<const BackboneConfig> backbone_from_json(const std::string& json
 }
 std::shared_ptr<const HeadConfig> head_from_json(const std::string& json) { return from_json_text("head", kHeads, json); }
 
+std::optional<ModelConfig> find_timm_config(const SafeTensors& file) {
+  for (const BackboneType& type : kBackbones) {
+    std::string convention = "deit";
+    if (const std::string arch = type.in_file(file, convention); !arch.empty()) return model_config(arch, convention);
+  }
+  return std::nullopt;
+}
+
 ModelConfig timm_config(const SafeTensors& file) {
-  std::string convention;
-  const std::string arch = vit_in_timm_file(file, convention);
-  QFM_CHECK(!arch.empty(), file.path(), ": no known architecture has these tensors");
-  return model_config(arch, convention);
+  const auto config = find_timm_config(file);
+  QFM_CHECK(config, file.path(), ": no known architecture has these tensors");
+  return *config;
 }
 
 }  // namespace qfm

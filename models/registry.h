@@ -1,6 +1,7 @@
 // Every kind of backbone and head by name: as typed, as described in a checkpoint, as found in files of others.
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,7 +27,9 @@ std::shared_ptr<const HeadConfig> head_from_json(const std::string& json);
 std::shared_ptr<const HeadConfig> standard_head(const std::string& type);
 std::string type_of(const HeadConfig& head);
 
-// The architecture of a timm checkpoint. Throws Error "PATH: reason".
+// The architecture of a timm checkpoint, or none.
+std::optional<ModelConfig> find_timm_config(const SafeTensors& file);
+// Throws Error "PATH: reason" for none.
 ModelConfig timm_config(const SafeTensors& file);
 
 }  // namespace qfm

@@ -32,6 +32,9 @@ struct VitConfig : BackboneConfig {
   FeatureShape shape() const override;
   double forward_flops() const override;
   double backward_flops() const override;  // pixels get no gradient
+  NameTest left_out() const override {
+    return [](const std::string& name) { return name.starts_with("head."); };
+  }
   std::optional<TransformerSizes> transformer() const override;
   std::unique_ptr<Backbone> make(const Scope& scope) const override;
 };

@@ -28,10 +28,9 @@ struct EmbedOptions {
 // One of our checkpoints, or a backbone of timm's: its features need no decoder.
 LoadedModel load_backbone(const std::string& path, Placement where) {
   const SafeTensors file = SafeTensors::open(path);
-  if (file.metadata().count("qfm") || !file.has("cls_token"))
-    return load_model(path, where.device, where.dtype, false);
-  LoadedModel loaded;
-  loaded.info.config = timm_config(file);
+  const auto foreign = file.metadata().count("qfm") ? std::nullopt : find_timm_config(file);
+  if (!foreign) return load_model(path, where.device, where.dtype, false);
+  LoadedModel loaded{nullptr, ModelInfo(*foreign)};
   loaded.model = std::make_unique<Model>(loaded.info.config, where.device, where.dtype, false);
   loaded.model->params.initialise(0);
   load_pretrained(*loaded.model, path);
@@ -116,7 +115,7 @@ void add_embed(CLI::App& parent, const RegisterAction& on) {
                                  "Tensors cls (n, D) and patches (n, N, D) after the final LayerNorm, F32, "
                                  "one row a crop. The metadata names, in "
                                  "JSON, the file of each row (files) and the place of its crop (rows). "
-                                 "--model also takes a timm DeiT checkpoint.",
+                                 "--model also takes a checkpoint of timm.",
                                  "qfm embed photo.jpg --crops center -o features.safetensors");
   add_photo_options(*app, options->photos);
   app->add_option("-o", options->output, "The .safetensors file to write")->type_name("FILE")->required();

@@ -27,7 +27,7 @@ std::string head_named(const TrainConfig& config) { return config.head.empty() ?
 ModelInfo starting_info(const TrainConfig& config) {
   ModelInfo info;
   if (config.init.empty()) {
-    info.config = model_config(config.arch.empty() ? "vit-small" : config.arch, "deit", head_named(config));
+    info = ModelInfo(model_config(config.arch.empty() ? "vit-small" : config.arch, "deit", head_named(config)));
     info.config.select = config.select, info.resize = photo_size(config, {});
     return info;
   }
@@ -35,7 +35,7 @@ ModelInfo starting_info(const TrainConfig& config) {
   if (file.metadata().count("qfm")) {
     info = read_model_info(file);
   } else {
-    info.config = timm_config(file);
+    info = ModelInfo(timm_config(file));
     info.config.head = standard_head(head_named(config));
   }
   QFM_CHECK(info.config.head->views() == 1, config.init, ": its head scores ", info.config.head->views(),
