@@ -18,8 +18,17 @@ struct ConvOptions {
   }
 };
 
-// x (B, C, H, W), w (O, C / groups, kh, kw), b (O) or an empty Var -> (B, O, H', W'). Throws Error for groups that do
-// not divide the channels and for a kernel larger than the padded image.
+// What is fused into a convolution; empty tensors are left out. See kernels/conv/conv2d.h for the order.
+struct ConvFusion {
+  Tensor scale = {}, shift = {};  // (O), in the accumulation type
+  Tensor residual = {};           // like the result
+  Activation activation = Activation::None;
+};
+// x (B, C, H, W), w (O, C / groups, kh, kw) -> (B, O, H', W'), no history. Throws Error for groups that do not divide
+// the channels, for a kernel larger than the padded image and for other shapes that do not fit.
+Tensor conv2d_forward(const Tensor& x, const Tensor& w, const ConvOptions& options, const ConvFusion& fusion = {});
+
+// The same with a bias b (O) or an empty Var.
 Var conv2d(const Var& x, const Var& w, const Var& b, const ConvOptions& options);
 
 // weight (out, in / groups, kernel, kernel), as drawn by `init`, and where with_bias a bias (out) of 0.

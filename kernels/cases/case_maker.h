@@ -136,5 +136,7 @@ class CaseMaker {
 void add_backbone_cases(CaseMaker& make);
 // The losses, the matching memory and the optimiser.
 void add_training_cases(CaseMaker& make);
+// The three directions of each convolution of the sizes.
+void add_conv_cases(CaseMaker& make);
 
 }  // namespace qfm

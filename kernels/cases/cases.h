@@ -9,8 +9,14 @@
 
 #include "engine/base/dtype.h"
 #include "engine/memory/device.h"
+#include "kernels/conv/conv2d.h"
 
 namespace qfm {
+
+struct NamedConv {
+  std::string name;
+  ConvShape shape;
+};
 
 // What the kernels of one training step work on.
 struct CaseSizes {
@@ -18,6 +24,7 @@ struct CaseSizes {
   int64_t width, heads = 1, queries = 1, depth = 1;
   int64_t patch = 1, height = 1, image_width = 1;
   int64_t entries = 1;  // of the matching memory
+  std::vector<NamedConv> convolutions = {};
 };
 
 // InOut: read and written. Scratch: what it holds afterwards does not matter.

@@ -14,6 +14,16 @@ namespace qfm::test {
 using Bytes = std::vector<char>;
 using Values = std::vector<Bytes>;  // one for each array of a case
 
+// Convolutions of a few channels and places, one of each kind that has code of its own.
+inline std::vector<NamedConv> small_convolutions(int64_t batch, int64_t rows, int64_t width) {
+  const int64_t c = 1 + width % 19, h = 3 + rows % 9, w = 2 + width % 23;
+  return {{"conv1x1", {batch, c, h, w, 7, 1, {}, {}}},
+          {"conv3x3", {batch, c, h, w, c + 3, 1, {3, 1, 1, 1}, {3, 1, 1, 1}}},
+          {"conv3x2", {batch, 2 * c, h, w, 2, 2, {3, 2, 1, 0}, {2, 3, 2, 1, 2}}},
+          {"depthwise3x3", {batch, c, h, w, c, c, {3, 1, 1, 1}, {3, 1, 1, 1}}},
+          {"depthwise5x5", {batch, c, h, w, c, c, {5, 2, 2, 1}, {5, 2, 1, 2}}}};
+}
+
 // Without products and attention, which have tests of their own with more shapes and strides. rows: of an
 // image; gates and descriptors are those of all rows but the first, where there are several.
 inline std::vector<KernelCase> small_cases(int64_t batch, int64_t rows, int64_t width, DType type) {
@@ -26,7 +36,8 @@ inline std::vector<KernelCase> small_cases(int64_t batch, int64_t rows, int64_t 
                              .patch = 4,
                              .height = 8,
                              .image_width = 12,
-                             .entries = 7},
+                             .entries = 7,
+                             .convolutions = small_convolutions(batch, rows, width)},
                             type);
   std::erase_if(cases, [](const KernelCase& c) { return c.group == "gemm" || c.group == "attention"; });
   return cases;
