@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "engine/base/error.h"
 #include "engine/base/threads.h"
@@ -55,12 +56,13 @@ void attention_forward_head(const AttentionForward<T>& h) {
   const auto factor = static_cast<acc<T>>(s.scale());
   acc<T>*p = h.workspace, *sum_pv = p + s.keys;
   for (int64_t i = h.first; i < h.last; ++i) {
-    for (int64_t j = 0; j < s.keys; ++j) p[j] = dot(h.q[i], h.k[j], s.head_dim) * factor;
-    const acc<T> top = *std::max_element(p, p + s.keys);
-    acc<T> sum = 0;
-    for (int64_t j = 0; j < s.keys; ++j) sum += p[j] = std::exp(p[j] - top);
+    const int64_t seen = h.visible.of(i);
+    acc<T> top = -std::numeric_limits<acc<T>>::infinity();
+    for (int64_t j = 0; j < seen; ++j) top = std::max(top, p[j] = dot(h.q[i], h.k[j], s.head_dim) * factor);
+    acc<T> sum = seen > 0 ? 0 : 1;  // the zeros of a query that sees nothing are divided by it
+    for (int64_t j = 0; j < seen; ++j) sum += p[j] = std::exp(p[j] - top);
     std::fill_n(sum_pv, s.head_dim, acc<T>{0});
-    for (int64_t j = 0; j < s.keys; ++j) add_scaled(sum_pv, p[j], h.v[j], s.head_dim);
+    for (int64_t j = 0; j < seen; ++j) add_scaled(sum_pv, p[j], h.v[j], s.head_dim);
     write(h.o[i], sum_pv, 1 / sum, s.head_dim);
     if (h.lse) h.lse[i] = top + std::log(sum);
   }
@@ -83,7 +85,7 @@ void attention_backward_head(const AttentionBackward<T>& h) {
   for (int64_t i = 0; i < s.queries; ++i) {
     const acc<T> delta = dot<T>(h.d_o[i], h.o[i], d);
     std::fill_n(sum_dq, d, acc<T>{0});
-    for (int64_t j = 0; j < s.keys; ++j) {
+    for (int64_t j = 0; j < h.visible.of(i); ++j) {
       const acc<T> p = std::exp(dot(h.q[i], h.k[j], d) * factor - h.lse[i]);
       const acc<T> ds = p * (dot(h.d_o[i], h.v[j], d) - delta);
       add_scaled(sum_dv + j * d, p, h.d_o[i], d);
@@ -101,6 +103,11 @@ void attention_backward_head(const AttentionBackward<T>& h) {
 }  // namespace plain
 
 double AttentionShape::scale() const { return 1.0 / std::sqrt(static_cast<double>(head_dim)); }
+double AttentionShape::forward_flops() const {
+  const auto q = static_cast<double>(queries), k = static_cast<double>(keys), corner = std::min(q, k);
+  const double seen = mask.causal ? corner * (corner + 1) / 2 + (q - corner) * k : q * k;
+  return 4.0 * static_cast<double>(batch * heads * head_dim) * seen;
+}
 
 // Few heads (a batch of one) are cut in blocks of queries as well, though each block packs the keys and
 // values again.
@@ -116,9 +123,10 @@ void attention_forward(Cpu, AttentionShape s, Heads<T> o, acc<T>* lse, Heads<con
   parallel_for(heads * blocks, [&](int64_t task) {
     const Scratch workspace(bytes);
     const int64_t head = task / blocks, block = task % blocks;
-    run_head({s, rows_of(o, s, s.queries, head), lse ? lse + head * s.queries : nullptr,
-              rows_of(q, s, s.queries, head), rows_of(k, s, s.keys, head), rows_of(v, s, s.keys, head),
-              s.queries * block / blocks, s.queries * (block + 1) / blocks, workspace.as<acc<T>>()});
+    run_head({s, visible_keys<int64_t>(s, head / s.heads), rows_of(o, s, s.queries, head),
+              lse ? lse + head * s.queries : nullptr, rows_of(q, s, s.queries, head),
+              rows_of(k, s, s.keys, head), rows_of(v, s, s.keys, head), s.queries * block / blocks,
+              s.queries * (block + 1) / blocks, workspace.as<acc<T>>()});
   });
 }
 
@@ -133,8 +141,9 @@ void attention_backward(Cpu, AttentionShape s, Heads<T> dq, Heads<T> dk, Heads<T
     const Scratch workspace(bytes);
     const auto of_queries = [&](auto x) { return rows_of(x, s, s.queries, head); };
     const auto of_keys = [&](auto x) { return rows_of(x, s, s.keys, head); };
-    run_head({s, of_queries(dq), of_keys(dk), of_keys(dv), of_queries(d_o), of_queries(q), of_keys(k),
-              of_keys(v), of_queries(o), lse + head * s.queries, workspace.as<acc<T>>()});
+    run_head({s, visible_keys<int64_t>(s, head / s.heads), of_queries(dq), of_keys(dk), of_keys(dv),
+              of_queries(d_o), of_queries(q), of_keys(k), of_keys(v), of_queries(o), lse + head * s.queries,
+              workspace.as<acc<T>>()});
   });
 }
 

@@ -69,7 +69,7 @@ void forward_on_tensor_cores(Cuda cuda, const AttentionShape& s, float scale, He
   constexpr int64_t kFull = 3 * 132;  // blocks that an H100 runs at once
   const int64_t heads = s.batch * s.heads, query_blocks = ceil_div(s.queries, 16);
   const int64_t most_parts = ceil_div(query_blocks, kForwardWarps);
-  if (s.keys > 16 * (kWholeBlocks - kWholeMaskedBlocks) && s.keys <= 16 * kWholeBlocks) {
+  if (!s.mask.any() && s.keys > 16 * (kWholeBlocks - kWholeMaskedBlocks) && s.keys <= 16 * kWholeBlocks) {
     const int64_t parts = std::min(most_parts, ceil_div(kFull, heads));
     launch<attention_forward_whole<D>>(heads * parts, 32 * kForwardWarps, forward_whole_bytes(D), cuda.stream,
                                        s, o, lse, q, k, v, scale, static_cast<int>(parts),
@@ -86,7 +86,7 @@ void backward_on_tensor_cores(Cuda cuda, const AttentionShape& s, float scale, H
                               Heads<const bf16> v, Heads<const bf16> o, const float* lse) {
   const int64_t heads = s.batch * s.heads, longest = ceil_div(std::max(s.queries, s.keys), 16);
   const size_t whole_bytes = backward_whole_bytes(D, s.queries, s.keys);
-  if (longest <= kBackwardBlocks && whole_bytes <= cuda::shared_memory_limit()) {
+  if (!s.mask.any() && longest <= kBackwardBlocks && whole_bytes <= cuda::shared_memory_limit()) {
     launch<attention_backward_whole<D>>(heads, 32 * longest, whole_bytes, cuda.stream, s, dq, dk, dv, d_o, q,
                                         k, v, o, lse, scale);
   } else {

@@ -13,8 +13,9 @@
 // of the tensor cores in the layout in which the next product takes them. dS^T, in bf16, also goes to shared
 // memory, so that after one barrier each warp can own 16 queries and take dQ = dS K from it.
 //
-// attention_dkv_tiled and attention_dq_tiled, any number: the same two halves as kernels of their own. Each
-// recomputes P and dP: seven products instead of five.
+// attention_dkv_tiled and attention_dq_tiled, any number, and masks: the same two halves as kernels of their own. Each
+// recomputes P and dP: seven products instead of five. Blocks of 16 x 16 scores without a query that sees a key are
+// left out.
 //
 // Cost of a head, S = 197, d = 64: reads q, k, v, o, dO, writes dq, dk, dv: 8 S d 2 bytes = 202 kB (dO comes
 // twice, the second time from a cache); 10 S^2 d = 24.8 MFLOP. B = 256, 6 heads: 310 MB and 38.1 GFLOP. At an
@@ -58,6 +59,16 @@ constexpr size_t backward_tiled_bytes(int head_size) {
 // must not become infinite before their products with rows of zeros.
 __device__ inline float probability(float c, float sum) { return fast_exp2(fminf(c * sum, 0.0f)); }
 
+// The starts p of a block of 16 x 16 scores on the diagonal of a causal mask become -infinity, which makes P = 0, where
+// the key comes after the query. transposed: rows are keys.
+__device__ inline void hide_triangle(float (&p)[2][4], bool transposed) {
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const int row = lane_id() / 4 + 8 * (i % 4 / 2), column = 8 * (i / 4) + lane_id() % 4 * 2 + i % 2;
+    if (transposed ? column < row : row < column) p[i / 4][i % 4] = -INFINITY;
+  }
+}
+
 // The starts of `rows` queries of a head. D / 8 lanes share a row.
 template <int D>
 __device__ void find_starts(QueryStarts* starts, int rows, Heads<const bf16> d_o, Heads<const bf16> o,
@@ -87,22 +98,26 @@ struct KeyRows {
     load_operand<D>(k, k_rows);
     load_operand<D>(v, v_rows);
   }
-  __device__ void write(Heads<bf16> to_dk, Heads<bf16> to_dv, int first, int keys, int d, float scale) const {
-    store_result<D>(to_dk, first, keys, d, dk, {scale, scale});
-    store_result<D>(to_dv, first, keys, d, dv, {1, 1});
+  // seen: 1, or 0 for padding.
+  __device__ void write(Heads<bf16> to_dk, Heads<bf16> to_dv, int first, int keys, int d, float scale,
+                        const float (&seen)[2]) const {
+    store_result<D>(to_dk, first, keys, d, dk, {scale * seen[0], scale * seen[1]});
+    store_result<D>(to_dv, first, keys, d, dv, seen);
   }
 };
 
-// Adds 16 queries to dk and dv. ds (keys x queries) is dS^T.
+// Adds 16 queries to dk and dv. ds (keys x queries) is dS^T. triangle: query i of the 16 sees keys 0 .. i
+// of the warp's 16.
 template <int D>
 __device__ void add_queries(KeyRows<D>& rows, float (&ds)[2][4], const bf16* q, const bf16* d_o,
-                            const QueryStarts* starts, float c) {
+                            const QueryStarts* starts, float c, bool triangle) {
   float p[2][4];
 #pragma unroll
   for (int i = 0; i < 8; ++i) {
     const QueryStarts start = starts[8 * (i / 4) + lane_id() % 4 * 2 + i % 2];
     p[i / 4][i % 4] = start.score, ds[i / 4][i % 4] = start.dp;
   }
+  if (triangle) hide_triangle(p, true);
   multiply_transposed<D>(p, rows.k, q);
   multiply_transposed<D>(ds, rows.v, d_o);
 #pragma unroll
@@ -149,7 +164,7 @@ __global__ void __launch_bounds__(32 * kBackwardBlocks, 1)
     for (int query = 0; query < queries; query += 16) {
       float ds[2][4];
       add_queries<D>(rows, ds, q_tile + query * kTileRow<D>, do_tile + query * kTileRow<D>, starts + query,
-                     scale * kLog2e);
+                     scale * kLog2e, false);
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int key = first + lane_id() / 4 + 8 * (i % 2), column = query + 8 * (i / 2) + lane_id() % 4 * 2;
@@ -157,7 +172,7 @@ __global__ void __launch_bounds__(32 * kBackwardBlocks, 1)
             pack_bf16(ds[i / 2][2 * (i % 2)], ds[i / 2][2 * (i % 2) + 1]);
       }
     }
-    rows.write(of_keys(dk), of_keys(dv), first, keys, d, scale);
+    rows.write(of_keys(dk), of_keys(dv), first, keys, d, scale, {1, 1});
   }
   __syncthreads();
   if (first < queries) {
@@ -187,18 +202,21 @@ __global__ void __launch_bounds__(32 * kTiledWarps, 3)
   dk = head_of(dk, s, keys, head), k = head_of(k, s, keys, head);
   dv = head_of(dv, s, keys, head), v = head_of(v, s, keys, head);
   lse += head * s.queries;
+  const VisibleKeys<int> visible = visible_of(s, head);
+  const int from = visible.first_query(first + own, queries);  // a multiple of 16, or all
 
   DYN_SHARED(QueryStarts, starts);
   bf16 *q_tile = reinterpret_cast<bf16*>(starts + kRows), *do_tile = q_tile + kRows * kTileRow<D>;
   // K and V pass through the tiles of Q and dO on their way to registers.
-  stage_rows<D>(whole_block(), q_tile, kRows, k, first, keys, d);
-  stage_rows<D>(whole_block(), do_tile, kRows, v, first, keys, d);
+  stage_rows<D>(whole_block(), q_tile, kRows, k, first, visible.keys, d);
+  stage_rows<D>(whole_block(), do_tile, kRows, v, first, visible.keys, d);
   cp_async_commit();
   cp_async_wait<0>();
   __syncthreads();
   KeyRows<D> rows;
   rows.read(q_tile + own * kTileRow<D>, do_tile + own * kTileRow<D>);
-  for (int query = 0; query < queries; query += kRows) {
+  // A multiple of kRows, or all queries.
+  for (int query = visible.first_query(first, queries); query < queries; query += kRows) {
     __syncthreads();  // the tiles have been read
     stage_rows<D>(whole_block(), q_tile, kRows, q, query, queries, d);
     stage_rows<D>(whole_block(), do_tile, kRows, d_o, query, queries, d);
@@ -207,12 +225,15 @@ __global__ void __launch_bounds__(32 * kTiledWarps, 3)
     cp_async_wait<0>();
     __syncthreads();
     for (int row = 0; row < kRows && query + row < queries; row += 16) {
+      if (query + row < from) continue;
       float ds[2][4];
       add_queries<D>(rows, ds, q_tile + row * kTileRow<D>, do_tile + row * kTileRow<D>, starts + row,
-                     scale * kLog2e);
+                     scale * kLog2e, visible.causal && query + row == first + own);
     }
   }
-  rows.write(dk, dv, first + own, keys, d, scale);
+  const int key = first + own + lane_id() / 4;
+  rows.write(dk, dv, first + own, keys, d, scale,
+             {key < visible.keys ? 1.0f : 0.0f, key + 8 < visible.keys ? 1.0f : 0.0f});
 }
 
 // dq of 64 queries: block i takes queries 64 (i % parts) ... of head i / parts.
@@ -229,6 +250,8 @@ __global__ void __launch_bounds__(32 * kTiledWarps, 3)
   q = head_of(q, s, queries, head), o = head_of(o, s, queries, head), d_o = head_of(d_o, s, queries, head);
   dq = head_of(dq, s, queries, head), k = head_of(k, s, keys, head), v = head_of(v, s, keys, head);
   lse += head * s.queries;
+  const VisibleKeys<int> visible = visible_of(s, head);
+  const int seen_by_block = visible.of(first + kRows - 1), seen_by_warp = visible.of(first + own + 15);
 
   DYN_SHARED(QueryStarts, starts);
   bf16 *k_tile = reinterpret_cast<bf16*>(starts + kRows), *v_tile = k_tile + kRows * kTileRow<D>;
@@ -245,18 +268,19 @@ __global__ void __launch_bounds__(32 * kTiledWarps, 3)
   const int row = own + lane_id() / 4;
   const QueryStarts start[2] = {starts[row], starts[row + 8]};
   float sum_dq[D / 8][4] = {};
-  for (int tile = 0; tile < keys; tile += kRows) {
+  for (int tile = 0; tile < seen_by_block; tile += kRows) {
     __syncthreads();  // the tiles have been read
-    stage_rows<D>(whole_block(), k_tile, kRows, k, tile, keys, d);
-    stage_rows<D>(whole_block(), v_tile, kRows, v, tile, keys, d);
+    stage_rows<D>(whole_block(), k_tile, kRows, k, tile, seen_by_block, d);
+    stage_rows<D>(whole_block(), v_tile, kRows, v, tile, seen_by_block, d);
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();
-    for (int key = 0; key < kRows && tile + key < keys; key += 16) {
+    for (int key = 0; key < kRows && tile + key < seen_by_warp; key += 16) {
       float p[2][4], ds[2][4];
 #pragma unroll
       for (int i = 0; i < 8; ++i)
         p[i / 4][i % 4] = start[i % 4 / 2].score, ds[i / 4][i % 4] = start[i % 4 / 2].dp;
+      if (visible.causal && tile + key == first + own) hide_triangle(p, false);
       multiply_transposed<D>(p, own_q, k_tile + key * kTileRow<D>);
       multiply_transposed<D>(ds, own_do, v_tile + key * kTileRow<D>);
 #pragma unroll

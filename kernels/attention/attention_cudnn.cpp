@@ -108,8 +108,8 @@ Key key_of(const AttentionShape& s, const Strides& ld, bool with_lse) {
 bool covers(const AttentionShape& s, const Strides& ld) {
   for (const int64_t row : {ld.q, ld.k, ld.v, ld.o, ld.dq, ld.dk, ld.dv, ld.d_o})
     if (row % 8 != 0) return false;
-  return s.batch > 0 && s.heads > 0 && s.queries > 0 && s.keys > 0 && s.head_dim > 0 && s.head_dim <= 128 &&
-         s.head_dim % 8 == 0 && handle();
+  return !s.mask.any() && s.batch > 0 && s.heads > 0 && s.queries > 0 && s.keys > 0 && s.head_dim > 0 &&
+         s.head_dim <= 128 && s.head_dim % 8 == 0 && handle();
 }
 
 bool chosen(const char* direction, const AttentionShape& s) {

@@ -21,7 +21,8 @@ bool attention_backward(Cuda, const AttentionShape&, Heads<T>, Heads<T>, Heads<T
 #ifdef QFM_WITH_CUDNN
 // The functions of attention.h, if the policy table (kernels/vendor/kernel_policy.h) names cuDNN; without a table our
 // own kernels serve, which need no plan (cuDNN builds one for each shape, about a second). False: our own
-// kernel is to serve, also where the library is absent, too old, or has no deterministic plan for the shape.
+// kernel is to serve, also for masks, and where the library is absent, too old, or has no deterministic plan for the
+// shape.
 bool attention_forward(Cuda, const AttentionShape& shape, Heads<bf16> o, float* lse, Heads<const bf16> q,
                        Heads<const bf16> k, Heads<const bf16> v);
 bool attention_backward(Cuda, const AttentionShape& shape, Heads<bf16> dq, Heads<bf16> dk, Heads<bf16> dv,

@@ -122,18 +122,20 @@ __global__ void __launch_bounds__(kFmaThreads)
   const int first = kFmaRows * static_cast<int>(blockIdx.x % parts);
   k = head_of(k, s, keys, head), v = head_of(v, s, keys, head);
   load_tile<D>(q_tile, head_of(q, s, queries, head), first, queries, d);
+  const VisibleKeys<int> visible = visible_of(s, head);
+  const int seen_by_block = visible.of(first + kFmaRows - 1);
 
   float sum_pv[4][D / 16] = {}, sum[4] = {}, top[4] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
-  for (int key = 0; key < keys; key += kFmaRows) {
-    load_tile<D>(k_tile, k, key, keys, d);
-    load_tile<D>(v_tile, v, key, keys, d);
+  for (int key = 0; key < seen_by_block; key += kFmaRows) {
+    load_tile<D>(k_tile, k, key, seen_by_block, d);
+    load_tile<D>(v_tile, v, key, seen_by_block, d);
     __syncthreads();
     float p[4][4];
     dot_rows<D>(p, q_tile, k_tile);
     for (int i = 0; i < 4; ++i) {
       float new_top = top[i];
       for (int j = 0; j < 4; ++j) {
-        if (key + fma_column(j) >= keys) p[i][j] = -INFINITY;
+        if (key + fma_column(j) >= visible.of(first + fma_row(i))) p[i][j] = -INFINITY;
         new_top = fmaxf(new_top, p[i][j]);
       }
       new_top = half_warp_max(new_top);
@@ -147,7 +149,7 @@ __global__ void __launch_bounds__(kFmaThreads)
   }
   float inverse[4];
   for (int i = 0; i < 4; ++i) {
-    const float total = half_warp_sum(sum[i]);
+    const float total = visible.keys > 0 ? half_warp_sum(sum[i]) : 1.0f;  // which divides zeros
     inverse[i] = 1 / total;
     if (const int row = first + fma_row(i); lse && row < queries && fma_column(0) == 0)
       lse[head * s.queries + row] = fmaf(top[i], scale, logf(total));
@@ -182,11 +184,12 @@ __global__ void __launch_bounds__(kFmaThreads)
             d = static_cast<int>(s.head_dim);
   const int first = kFmaRows * static_cast<int>(blockIdx.x % parts);
   q = head_of(q, s, queries, head), o = head_of(o, s, queries, head), d_o = head_of(d_o, s, queries, head);
-  load_tile<D>(k_tile, head_of(k, s, keys, head), first, keys, d);
-  load_tile<D>(v_tile, head_of(v, s, keys, head), first, keys, d);
+  const VisibleKeys<int> visible = visible_of(s, head);
+  load_tile<D>(k_tile, head_of(k, s, keys, head), first, visible.keys, d);
+  load_tile<D>(v_tile, head_of(v, s, keys, head), first, visible.keys, d);
 
   float sum_dk[4][D / 16] = {}, sum_dv[4][D / 16] = {};
-  for (int query = 0; query < queries; query += kFmaRows) {
+  for (int query = visible.first_query(first, queries); query < queries; query += kFmaRows) {
     load_tile<D>(q_tile, q, query, queries, d);
     load_tile<D>(do_tile, d_o, query, queries, d);
     load_statistics(lse2, delta, d_o, o, lse + head * s.queries, query, queries, d);
@@ -196,7 +199,9 @@ __global__ void __launch_bounds__(kFmaThreads)
     dot_rows<D>(ds, v_tile, do_tile);
     for (int e = 0; e < 16; ++e) {
       const int i = e / 4, j = e % 4;
-      p[i][j] = exp2f(fmaf(p[i][j], scale * kLog2e, -lse2[fma_column(j)]));
+      p[i][j] = query + fma_column(j) >= visible.first_query(first + fma_row(i), queries)
+                    ? exp2f(fmaf(p[i][j], scale * kLog2e, -lse2[fma_column(j)]))
+                    : 0.0f;
       ds[i][j] = p[i][j] * (ds[i][j] - delta[fma_column(j)]);
     }
     add_weighted<D>(sum_dv, p, weights, do_tile);
@@ -224,10 +229,13 @@ __global__ void __launch_bounds__(kFmaThreads)
   load_tile<D>(do_tile, d_o, first, queries, d);
   load_statistics(lse2, delta, d_o, head_of(o, s, queries, head), lse + head * s.queries, first, queries, d);
 
+  const VisibleKeys<int> visible = visible_of(s, head);
+  const int seen_by_block = visible.of(first + kFmaRows - 1);
+
   float sum_dq[4][D / 16] = {};
-  for (int key = 0; key < keys; key += kFmaRows) {
-    load_tile<D>(k_tile, k, key, keys, d);
-    load_tile<D>(v_tile, v, key, keys, d);
+  for (int key = 0; key < seen_by_block; key += kFmaRows) {
+    load_tile<D>(k_tile, k, key, seen_by_block, d);
+    load_tile<D>(v_tile, v, key, seen_by_block, d);
     __syncthreads();
     float p[4][4], ds[4][4];
     dot_rows<D>(p, q_tile, k_tile);
@@ -235,7 +243,7 @@ __global__ void __launch_bounds__(kFmaThreads)
     for (int e = 0; e < 16; ++e) {
       const int i = e / 4, j = e % 4;
       p[i][j] = exp2f(fmaf(p[i][j], scale * kLog2e, -lse2[fma_row(i)]));
-      ds[i][j] = key + fma_column(j) < keys ? p[i][j] * (ds[i][j] - delta[fma_row(i)]) : 0.0f;
+      ds[i][j] = key + fma_column(j) < visible.of(first + fma_row(i)) ? p[i][j] * (ds[i][j] - delta[fma_row(i)]) : 0.0f;
     }
     add_weighted<D>(sum_dq, ds, weights, k_tile);
     __syncthreads();  // the tiles have been read

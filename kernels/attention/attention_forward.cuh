@@ -19,8 +19,9 @@
 // warp's exponentials (208 x 208 a head, 16 a clock) run beside another's products. With 13 blocks the warps
 // go round 4, 3, 3 and 3 times; few heads are cut in parts instead.
 //
-// attention_forward_tiled, any number of keys: tiles of 64 keys, the next one on its way while the warps work
-// on this one; the softmax is online: sums so far fade by 2^(c (old m - new m)).
+// attention_forward_tiled, any number of keys, and masks: tiles of 64 keys, the next one on its way while the warps
+// work on this one; the softmax is online: sums so far fade by 2^(c (old m - new m)). Tiles that no query of the block
+// sees are not read. The first tile holds a key that each query sees, unless the image has none.
 #pragma once
 #include "kernels/attention/attention_tile.cuh"
 
@@ -46,10 +47,11 @@ struct QueryRows {
   float top[2] = {-INFINITY, -INFINITY}, sum[2] = {};  // sum: this lane's part
 };
 
-// scores = q k^T for 16 kBlocks keys, of which only the last kMasked blocks may lack some: -infinity there.
+// scores = q k^T for 16 kBlocks keys, of which row g sees the first seen[0], row g + 8 seen[1]: -infinity for the
+// others. Only the last kMasked blocks may lack some.
 template <int kMasked, int D, int kBlocks>
 __device__ void multiply_keys(float (&scores)[kBlocks][2][4], const QueryRows<D>& rows, const bf16* k,
-                              int keys) {
+                              const int (&seen)[2]) {
 #pragma unroll
   for (int j = 0; j < kBlocks; ++j) {
 #pragma unroll
@@ -58,7 +60,8 @@ __device__ void multiply_keys(float (&scores)[kBlocks][2][4], const QueryRows<D>
     if (j < kBlocks - kMasked) continue;
 #pragma unroll
     for (int i = 0; i < 8; ++i)
-      if (16 * j + 8 * (i / 4) + lane_id() % 4 * 2 + i % 2 >= keys) scores[j][i / 4][i % 4] = -INFINITY;
+      if (16 * j + 8 * (i / 4) + lane_id() % 4 * 2 + i % 2 >= seen[i % 4 / 2])
+        scores[j][i / 4][i % 4] = -INFINITY;
   }
 }
 
@@ -92,9 +95,10 @@ __device__ void softmax_rows(float (&scores)[kBlocks][2][4], QueryRows<D>& rows,
 }
 
 template <bool kOnline, int kMasked, int kBlocks, int D>
-__device__ void attend(QueryRows<D>& rows, const bf16* k, const bf16* v, int keys, float c) {
+__device__ void attend(QueryRows<D>& rows, const bf16* k, const bf16* v, const int (&seen)[2],
+                       float c) {
   float scores[kBlocks][2][4];
-  multiply_keys<kMasked>(scores, rows, k, keys);
+  multiply_keys<kMasked>(scores, rows, k, seen);
   softmax_rows<kOnline>(scores, rows, c);
 #pragma unroll
   for (int j = 0; j < kBlocks; ++j) {
@@ -148,7 +152,7 @@ __global__ void __launch_bounds__(32 * kForwardWarps, 3)
     __syncwarp();  // all lanes have read it
     stage_rows<D>(whole_warp(), q_tile, 16, q, first + 16 * kForwardWarps, end, d);
     cp_async_commit();
-    attend<false, kWholeMaskedBlocks, kWholeBlocks>(rows, k_tile, v_tile, keys, scale * kLog2e);
+    attend<false, kWholeMaskedBlocks, kWholeBlocks>(rows, k_tile, v_tile, {keys, keys}, scale * kLog2e);
     write_rows(o, lse, first, end, d, rows, scale);
     cp_async_wait<0>();
     __syncwarp();
@@ -171,27 +175,33 @@ __global__ void __launch_bounds__(32 * kForwardWarps, 3)
   o = head_of(o, s, queries, head), q = head_of(q, s, queries, head);
   k = head_of(k, s, keys, head), v = head_of(v, s, keys, head);
   if (lse) lse += head * s.queries;
+  const VisibleKeys<int> visible = visible_of(s, head);
+  const int seen_by_block = visible.of(first + 16 * (kForwardWarps - warp_id()) - 1),
+            seen_by_warp = visible.of(first + 15);
+  const int seen[2] = {visible.of(first + lane_id() / 4), visible.of(first + lane_id() / 4 + 8)};
 
   const auto tile_of = [&](int key) { return tiles + key / kRows % 2 * 2 * kTile; };
   const auto stage_keys = [&](int key) {
-    if (key < keys) {
-      stage_rows<D>(whole_block(), tile_of(key), kRows, k, key, keys, d);
-      stage_rows<D>(whole_block(), tile_of(key) + kTile, kRows, v, key, keys, d);
+    if (key < seen_by_block) {
+      stage_rows<D>(whole_block(), tile_of(key), kRows, k, key, seen_by_block, d);
+      stage_rows<D>(whole_block(), tile_of(key) + kTile, kRows, v, key, seen_by_block, d);
     }
     cp_async_commit();
   };
   stage_rows<D>(whole_warp(), q_tile, 16, q, first, queries, d);
   stage_keys(0);
   QueryRows<D> rows;
-  for (int key = 0; key < keys; key += kRows) {
+  for (int key = 0; key < seen_by_block; key += kRows) {
     stage_keys(key + kRows);
     cp_async_wait<1>();  // all but what was staged just now
     __syncthreads();
     if (key == 0) load_operand<D>(rows.q, q_tile);
-    attend<true, kTiledBlocks, kTiledBlocks>(rows, tile_of(key), tile_of(key) + kTile, keys - key,
-                                             scale * kLog2e);
+    if (key < seen_by_warp)
+      attend<true, kTiledBlocks, kTiledBlocks>(rows, tile_of(key), tile_of(key) + kTile,
+                                               {seen[0] - key, seen[1] - key}, scale * kLog2e);
     __syncthreads();  // the tile that is staged next has been read
   }
+  if (visible.keys == 0) rows.sum[0] = rows.sum[1] = 1;  // which divides zeros; lse is -infinity
   if (first < queries) write_rows(o, lse, first, queries, d, rows, scale);
   cp_async_wait<0>();
 }

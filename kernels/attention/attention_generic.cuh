@@ -80,6 +80,7 @@ __global__ void __launch_bounds__(32 * kGenericWarps, 4)
   const OwnRow own = own_row(queries);
   if (own.head >= s.batch * s.heads) return;  // a whole warp; there is no block barrier
   k = head_of(k, s, keys, own.head), v = head_of(v, s, keys, own.head);
+  const int seen = visible_of(s, own.head).of(own.row);
   float* own_q = shared + warp_id() * generic_forward_floats(d);
   float *sum_pv = own_q + d, *p = sum_pv + d;
 
@@ -87,9 +88,9 @@ __global__ void __launch_bounds__(32 * kGenericWarps, 4)
   clear_row(sum_pv, d);
   __syncwarp();
   const float to_log2 = scale * kLog2e;  // e^(scale x) = 2^(to_log2 x)
-  float top = -INFINITY, sum = 0;
-  for (int first = 0; first < keys; first += 32) {
-    const int count = up_to_32(keys, first);
+  float top = -INFINITY, sum = seen > 0 ? 0.0f : 1.0f;  // which divides the zeros of a query that sees nothing
+  for (int first = 0; first < seen; first += 32) {
+    const int count = up_to_32(seen, first);
     const float score = lane < count ? dot<V>(own_q, k.data + (first + lane) * k.ld, d) : -INFINITY;
     const float new_top = fmaxf(top, warp_max(score));
     const float fade = exp2f((top - new_top) * to_log2), own_p = exp2f((score - new_top) * to_log2);
@@ -116,6 +117,7 @@ __global__ void __launch_bounds__(32 * kGenericWarps, 4)
   const OwnRow own = own_row(queries);
   if (own.head >= s.batch * s.heads) return;
   k = head_of(k, s, keys, own.head), v = head_of(v, s, keys, own.head);
+  const int seen = visible_of(s, own.head).of(own.row);
   float* own_q = shared + warp_id() * generic_dq_floats(d);
   float *own_do = own_q + d, *sum_dq = own_do + d, *ds = sum_dq + d;
 
@@ -128,8 +130,8 @@ __global__ void __launch_bounds__(32 * kGenericWarps, 4)
   const float own_delta = warp_sum(products), lse2 = lse[own.of_all] * kLog2e;
   if (lane == 0) delta[own.of_all] = own_delta;
   __syncwarp();
-  for (int first = 0; first < keys; first += 32) {
-    const int count = up_to_32(keys, first);
+  for (int first = 0; first < seen; first += 32) {
+    const int count = up_to_32(seen, first);
     if (lane < count) {
       const float score = dot<V>(own_q, k.data + (first + lane) * k.ld, d);
       const float dp = dot<V>(own_do, v.data + (first + lane) * v.ld, d);
@@ -163,7 +165,7 @@ __global__ void __launch_bounds__(32 * kGenericWarps, 4)
   clear_row(sum_dk, d);
   clear_row(sum_dv, d);
   __syncwarp();
-  for (int first = 0; first < queries; first += 32) {
+  for (int first = visible_of(s, own.head).first_query(own.row, queries); first < queries; first += 32) {
     const int count = up_to_32(queries, first);
     if (lane < count) {
       const float score = dot<V>(own_k, q.data + (first + lane) * q.ld, d);

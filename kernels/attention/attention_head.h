@@ -16,6 +16,7 @@ struct HeadRows {
 template <class T>
 struct AttentionForward {
   AttentionShape shape;
+  VisibleKeys<int64_t> visible;
   HeadRows<T> o;
   acc<T>* lse;
   HeadRows<const T> q, k, v;
@@ -26,6 +27,7 @@ struct AttentionForward {
 template <class T>
 struct AttentionBackward {
   AttentionShape shape;
+  VisibleKeys<int64_t> visible;
   HeadRows<T> dq, dk, dv;
   HeadRows<const T> d_o, q, k, v, o;
   const acc<T>* lse;

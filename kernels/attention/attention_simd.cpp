@@ -44,6 +44,9 @@ Panels transposed_panels(HeadRows<const T> x, int64_t rows, int64_t d, float* me
   return {memory, d * kPanel, kPanel};
 }
 
+// The panels from row i on.
+Panels rows_from(Panels b, int64_t i) { return {b.data + i * b.ld, b.step, b.ld}; }
+
 // Rows [i, i + rows) as floats: in place, or converted to `copy`.
 template <class T>
 Strided floats(HeadRows<const T> x, int64_t i, int rows, int64_t d, float* copy) {
@@ -79,7 +82,13 @@ void for_tiles(int64_t begin, int64_t end, F&& f) {
   }
 }
 
-// A row of scores x becomes exp(factor (x - max x)). Returns the sum; log_sum = log sum exp(factor x).
+// n zeros, none where n < 0.
+void clear(float* x, int64_t n) {
+  for_vectors(n, [&](int64_t j, auto lanes) { store(x + j, zero(), lanes); });
+}
+
+// A row of scores x becomes exp(factor (x - max x)). Returns the sum, 1 for no scores, whose products are zeros;
+// log_sum = log sum exp(factor x).
 float exponentials(float* x, int64_t n, float factor, float* log_sum) {
   vf top = broadcast(-INFINITY);
   for_vectors(n, [&](int64_t j, auto lanes) { top = max(top, kept(load(x + j), lanes, -INFINITY)); });
@@ -90,7 +99,7 @@ float exponentials(float* x, int64_t n, float factor, float* log_sum) {
     store(x + j, p);
     sum = sum + kept(p, lanes);
   });
-  const float total = reduce_add(sum);
+  const float total = n > 0 ? reduce_add(sum) : 1.0f;
   if (log_sum) *log_sum = shift + logf(total);
   return total;
 }
@@ -146,17 +155,21 @@ int64_t attention_forward_workspace(const AttentionShape& s) {
 template <class T>
 void attention_forward_head(const AttentionForward<T>& h) {
   const AttentionShape& s = h.shape;
-  const int64_t d = s.head_dim, ld = padded(s.keys), ld_out = padded(d);
+  const int64_t d = s.head_dim, n = h.visible.keys, ld = padded(s.keys), ld_out = padded(d);
   const float factor = static_cast<float>(s.scale());
   const ForwardMemory m(s, h.workspace);
-  const Panels keys_t = transposed_panels(h.k, s.keys, d, m.keys),
-               values = panels_of(h.v, s.keys, d, m.values);
+  const Panels keys_t = transposed_panels(h.k, n, d, m.keys), values = panels_of(h.v, n, d, m.values);
   for_tiles(h.first, h.last, [&](int64_t i, int rows) {
-    multiply(m.scores, ld, rows, s.keys, d, floats(h.q, i, rows, d, m.q), keys_t);
+    const int64_t most = h.visible.of(i + rows - 1);
+    multiply(m.scores, ld, rows, most, d, floats(h.q, i, rows, d, m.q), keys_t);
     float inverse[kTileRows];
-    for (int r = 0; r < rows; ++r)
-      inverse[r] = 1.0f / exponentials(m.scores + r * ld, s.keys, factor, h.lse ? h.lse + i + r : nullptr);
-    multiply(m.out, ld_out, rows, d, s.keys, {m.scores, ld, 1}, values);
+    for (int r = 0; r < rows; ++r) {
+      float* scores = m.scores + r * ld;
+      const int64_t seen = h.visible.of(i + r);
+      inverse[r] = 1.0f / exponentials(scores, seen, factor, h.lse ? h.lse + i + r : nullptr);
+      clear(scores + seen, most - seen);
+    }
+    multiply(m.out, ld_out, rows, d, most, {m.scores, ld, 1}, values);
     write_rows(h.o, i, rows, d, m.out, ld_out, inverse, true);
   });
 }
@@ -166,39 +179,50 @@ int64_t attention_backward_workspace(const AttentionShape& s) {
   return BackwardMemory(s, nullptr).size;
 }
 
-// The products are those of the plain code, over tiles of queries and then over tiles of keys. Columns past
-// the last key hold numbers that nothing reads.
+// The products are those of the plain code, over tiles of queries and then over tiles of keys. A row of P and dS has
+// zeros in the columns behind the last key that its query sees, as far as a tile reaches; further ones hold numbers
+// that nothing reads.
 template <class T>
 void attention_backward_head(const AttentionBackward<T>& h) {
   const AttentionShape& s = h.shape;
-  const int64_t d = s.head_dim, ld = padded(s.keys), ld_out = padded(d);
+  const int64_t d = s.head_dim, n = h.visible.keys, ld = padded(s.keys), ld_out = padded(d);
   const float factor = static_cast<float>(s.scale()), one = 1.0f;
   const BackwardMemory m(s, h.workspace);
-  const Panels keys_t = transposed_panels(h.k, s.keys, d, m.keys_t), keys = panels_of(h.k, s.keys, d, m.keys);
-  const Panels values_t = transposed_panels(h.v, s.keys, d, m.values_t);
+  const Panels keys_t = transposed_panels(h.k, n, d, m.keys_t), keys = panels_of(h.k, n, d, m.keys);
+  const Panels values_t = transposed_panels(h.v, n, d, m.values_t);
   const Panels queries = panels_of(h.q, s.queries, d, m.queries);
   const Panels d_out = panels_of(h.d_o, s.queries, d, m.d_out);
   for_tiles(0, s.queries, [&](int64_t i, int rows) {
     float *p = m.p + i * ld, *ds = m.ds + i * ld;
-    multiply(p, ld, rows, s.keys, d, floats(h.q, i, rows, d, m.q), keys_t);
-    multiply(ds, ld, rows, s.keys, d, floats(h.d_o, i, rows, d, m.d_o), values_t);
+    const int64_t most = h.visible.of(i + rows - 1);
+    multiply(p, ld, rows, most, d, floats(h.q, i, rows, d, m.q), keys_t);
+    multiply(ds, ld, rows, most, d, floats(h.d_o, i, rows, d, m.d_o), values_t);
     for (int r = 0; r < rows; ++r) {
+      const int64_t seen = h.visible.of(i + r), unseen = smaller(n - seen, kTileRows);
       const vf lse = broadcast(h.lse[i + r]), delta = broadcast(dot<T>(h.d_o[i + r], h.o[i + r], d));
-      for (int64_t j = r * ld; j < r * ld + s.keys; j += vf::width) {
+      for (int64_t j = r * ld; j < r * ld + seen; j += vf::width) {
         const vf probability = exp(fma(load(p + j), broadcast(factor), zero() - lse));
         store(p + j, probability);
         store(ds + j, probability * (load(ds + j) - delta));
       }
+      clear(p + r * ld + seen, unseen);
+      clear(ds + r * ld + seen, unseen);
     }
-    multiply(m.out, ld_out, rows, d, s.keys, {ds, ld, 1}, keys);
+    multiply(m.out, ld_out, rows, d, most, {ds, ld, 1}, keys);
     write_rows(h.dq, i, rows, d, m.out, ld_out, &factor, false);
   });
-  for_tiles(0, s.keys, [&](int64_t j, int rows) {
-    multiply(m.out, ld_out, rows, d, s.queries, {m.p + j, 1, ld}, d_out);
+  for_tiles(0, n, [&](int64_t j, int rows) {
+    const int64_t i = h.visible.first_query(j, s.queries), count = s.queries - i;
+    multiply(m.out, ld_out, rows, d, count, {m.p + i * ld + j, 1, ld}, rows_from(d_out, i));
     write_rows(h.dv, j, rows, d, m.out, ld_out, &one, false);
-    multiply(m.out, ld_out, rows, d, s.queries, {m.ds + j, 1, ld}, queries);
+    multiply(m.out, ld_out, rows, d, count, {m.ds + i * ld + j, 1, ld}, rows_from(queries, i));
     write_rows(h.dk, j, rows, d, m.out, ld_out, &factor, false);
   });
+  clear(m.out, ld_out);
+  for (int64_t j = n; j < s.keys; ++j) {
+    write_rows(h.dv, j, 1, d, m.out, ld_out, &one, false);
+    write_rows(h.dk, j, 1, d, m.out, ld_out, &one, false);
+  }
 }
 
 #define QFM_INSTANTIATE(T)                                                 \

@@ -30,6 +30,10 @@ template <class T>
 __device__ T* row_of(Heads<T> x, const AttentionShape& s, int64_t tokens, uint32_t head, int64_t token) {
   return head_of(x, s, tokens, head).data + token * x.ld;
 }
+// What the mask leaves of a head's keys.
+__device__ inline VisibleKeys<int> visible_of(const AttentionShape& s, uint32_t head) {
+  return visible_keys<int>(s, head / static_cast<uint32_t>(s.heads));
+}
 
 template <int D>
 constexpr int kTileRow = D + 8;  // elements from a row of a tile to the next

@@ -186,7 +186,7 @@ __global__ void __launch_bounds__(32 * kForwardWarps)
     copy_rows<D>(k_tile, k, key, keys, d);
     copy_rows<D>(v_tile, v, key, keys, d);
     __syncthreads();
-    attend<true, kTiledBlocks, kTiledBlocks>(rows, k_tile, v_tile, keys - key, scale * kLog2e);
+    attend<true, kTiledBlocks, kTiledBlocks>(rows, k_tile, v_tile, {keys - key, keys - key}, scale * kLog2e);
   }
   write_rows(head_of(o, s, queries, head), nullptr, first + own, queries, d, rows, scale);
 }
