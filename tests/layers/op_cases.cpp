@@ -100,6 +100,41 @@ void add_attention(std::vector<OpCase>& t) {
                  {x({b, q, h * d}), x({b, n, 2 * h * d})},
                  [h = h](const In& v) { return cross_attention(v[0], v[1], h); },
                  2 * std::max(n, d)});
+  // 77 queries as CLIP's text; lengths of none, one, a few, the most that there are.
+  const auto mask = [](const Var& x, bool causal, std::vector<int32_t> lengths) {
+    return Mask{causal, Tensor::from(lengths, {x.dim(0)}).to(x.value.device())};
+  };
+  for (auto [b, s, h, d] :
+       {std::array<int64_t, 4>{1, 1, 1, 1}, {2, 7, 3, 5}, {1, 77, 2, 64}, {2, 37, 2, 16}, {1, 23, 1, 72}})
+    t.push_back({concat("self_attention causal ", b, "x", s, "x", h, "x", d),
+                 {x({b, s, 3 * h * d})},
+                 [h = h](const In& v) { return self_attention(v[0], h, {.causal = true}); },
+                 2 * std::max(s, d)});
+  t.push_back({"self_attention of padded keys",
+               {x({4, 19, 3 * 16})},
+               [=](const In& v) {
+                 return self_attention(v[0], 2, mask(v[0], false, {0, 1, 13, 19}));
+               },
+               2 * 19});
+  t.push_back({"self_attention causal, of padded keys",
+               {x({4, 19, 3 * 16})},
+               [=](const In& v) {
+                 return self_attention(v[0], 2, mask(v[0], true, {0, 1, 13, 19}));
+               },
+               2 * 19});
+  for (auto [q, n] : {std::array<int64_t, 2>{13, 80}, {31, 5}, {3, 9}})
+    t.push_back({concat("cross_attention causal, ", q, " queries, ", n, " padded keys"),
+                 {x({2, q, 16}), x({2, n, 2 * 16})},
+                 [=, n = n](const In& v) {
+                   return cross_attention(v[0], v[1], 2, mask(v[0], true, {static_cast<int32_t>(n), 4}));
+                 },
+                 2 * std::max(n, q)});
+  t.push_back({"cross_attention of padded keys",
+               {x({2, 6, 64}), x({2, 196, 2 * 64})},
+               [=](const In& v) {
+                 return cross_attention(v[0], v[1], 2, mask(v[0], false, {101, 33}));
+               },
+               2 * 196});
 }
 
 void add_pointwise(std::vector<OpCase>& t) {
