@@ -6,13 +6,14 @@
 
 namespace qfm {
 
-// weight, bias (C); running_mean, running_var (C), buffers. Where its set is training (ParamSet::training) and its weight is
-// trainable it uses the batch's statistics and moves the running ones; else it uses the running ones.
+// weight, bias (C); running_mean, running_var (C), buffers. Where its set is training (ParamSet::training) and its
+// weight is trainable it uses the batch's statistics and moves the running ones; else it uses the running ones.
 struct BatchNorm {
   BatchNorm() = default;
   BatchNorm(const Scope& scope, int64_t channels, double eps = 1e-5, double momentum = 0.1);
-  // x (B, C, H, W). Throws Error for another number of channels, and in training for one element a channel.
-  Var operator()(const Var& x, Activation activation = Activation::None) const;
+  // activation(norm(x) + residual), x (B, C, H, W), residual like it or empty. Throws Error for another number of
+  // channels, and in training for one element a channel.
+  Var operator()(const Var& x, Activation activation = Activation::None, const Var& residual = {}) const;
   bool uses_batch() const;
 
   Param weight, bias;
@@ -23,6 +24,16 @@ struct BatchNorm {
 
 // activation(norm(conv(x)) + residual). Where the running statistics serve and no gradient is wanted, all of it is one
 // convolution: the normalisation is its scale and shift.
-Var conv_norm(const Conv2d& conv, const BatchNorm& norm, const Var& x, Activation activation, const Var& residual = {});
+Var conv_norm(const Conv2d& conv, const BatchNorm& norm, const Var& x, Activation activation,
+              const Var& residual = {});
+
+// The differentiable functions behind it. By the batch's statistics (running_mean, running_var: F32, moved in place;
+// empty: left alone), and by fixed ones.
+Var batchnorm(const Var& x, const Var& weight, const Var& bias, const Tensor& running_mean,
+              const Tensor& running_var, double eps, double momentum,
+              Activation activation = Activation::None, const Var& residual = {});
+Var batchnorm_fixed(const Var& x, const Var& weight, const Var& bias, const Tensor& running_mean,
+                    const Tensor& running_var, double eps, Activation activation = Activation::None,
+                    const Var& residual = {});
 
 }  // namespace qfm

@@ -5,9 +5,11 @@
 
 namespace qfm {
 
-// Throw Error for a window larger than the padded image, and for padding of more than half a window.
-Var max_pool2d(const Var& x, const Window& y, const Window& w);
-Var mean_pool2d(const Var& x, const Window& y, const Window& w, bool count_padding = true);
+// `down` slides along the height, `along` along the width. Throw Error for a window larger than the padded image, for
+// padding of more than half a window, and where dilation makes a window see padding only.
+Var max_pool2d(const Var& x, const Window& down, const Window& along);
+Var mean_pool2d(const Var& x, const Window& down, const Window& along, bool count_padding = true);
+// Output (i, j) is the mean of rows [floor(i H / out_height), ceil((i + 1) H / out_height)) and columns likewise.
 Var adaptive_mean_pool2d(const Var& x, int64_t out_height, int64_t out_width);
 
 }  // namespace qfm

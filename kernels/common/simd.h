@@ -46,6 +46,10 @@ inline vf round(vf a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_
 inline vf scale_by_power(vf a, vf n) { return {_mm512_scalef_ps(a.v, n.v)}; }
 // Elements below n from a, the others from b.
 inline vf select_first(int n, vf a, vf b) { return {_mm512_mask_mov_ps(b.v, first(n), a.v)}; }
+// a where x > 0, else b: also where x is NaN.
+inline vf where_positive(vf x, vf a, vf b) {
+  return {_mm512_mask_mov_ps(b.v, _mm512_cmp_ps_mask(x.v, _mm512_setzero_ps(), _CMP_GT_OQ), a.v)};
+}
 
 inline vf from_bf16(__m256i h) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16))};
@@ -108,6 +112,10 @@ inline vf scale_by_power(vf a, vf n) {
 inline vf select_first(int n, vf a, vf b) {
   return {_mm256_blendv_ps(b.v, a.v, _mm256_castsi256_ps(first(n)))};
 }
+// a where x > 0, else b: also where x is NaN.
+inline vf where_positive(vf x, vf a, vf b) {
+  return {_mm256_blendv_ps(b.v, a.v, _mm256_cmp_ps(x.v, _mm256_setzero_ps(), _CMP_GT_OQ))};
+}
 
 inline vf from_bf16(__m128i h) {
   return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16))};
@@ -154,6 +162,7 @@ inline float reduce_max(__m256 a) {
 }
 
 inline vf zero() { return broadcast(0.0f); }
+inline vf number(vf, double value) { return broadcast(static_cast<float>(value)); }
 
 // exp within 2 units in the last place; 0 below -104, infinity above 88.8, NaN for NaN.
 // exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln 2 / 2; the polynomial is a minimax fit of relative
