@@ -176,7 +176,7 @@ int bench_decode(const BenchOptions& options) {
   const auto crops = [](Image image) {
     const auto windows = crop_windows({}, image.width, image.height, 224, Rng(0, "bench crops"));
     std::vector<float> out(static_cast<size_t>(3 * 224 * 224));
-    for (const Window& window : windows) normalise(out.data(), image, window, 224, false);
+    for (const CropWindow& window : windows) normalise(out.data(), image, window, 224, false);
   };
   const auto add = [&](const std::string& name, const std::vector<uint8_t>& bytes) {
     const Json more = {{"kilobytes", bytes.size() / 1000}};

@@ -75,7 +75,7 @@ int embed(const EmbedOptions& options) {
       DecodeResult next = stream.next();
       QFM_CHECK(next.error.empty(), next.error);
       auto embedding = predictor.embed(std::move(next.image));
-      for (const Window& w : embedding.windows)
+      for (const CropWindow& w : embedding.windows)
         rows.push_back({{"path", photo.path}, {"left", w.left}, {"top", w.top}});
       cls.push_back(std::move(embedding.cls)), patches.push_back(std::move(embedding.patches));
     } catch (const Error& e) {

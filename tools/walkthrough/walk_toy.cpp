@@ -28,7 +28,7 @@ Tensor crop_of(const std::string& path) {
   constexpr int kSide = 64;
   const Image photo = decode_image(path);
   const Crops center{Crops::Kind::Center};
-  const Window window = crop_windows(center, photo.width, photo.height, kSide, Rng(0, "walk"))[0];
+  const CropWindow window = crop_windows(center, photo.width, photo.height, kSide, Rng(0, "walk"))[0];
   Tensor pixels({1, 3, kSide, kSide});
   normalise(pixels.data<float>(), photo, window, kSide, false, {});
   return pixels;

@@ -18,10 +18,10 @@ int grid_count(int length, int crop) { return std::clamp((length + crop - 1) / c
 // round(k * room / (n - 1)), halves up, in integers.
 int grid_offset(int k, int n, int room) { return n == 1 ? 0 : (2 * k * room + n - 1) / (2 * (n - 1)); }
 
-std::vector<Window> grid(int width, int height, int crop) {
+std::vector<CropWindow> grid(int width, int height, int crop) {
   int columns = grid_count(width, crop), rows = grid_count(height, crop);
   while (columns * rows > most_windows) --(columns > rows ? columns : rows);
-  std::vector<Window> windows;
+  std::vector<CropWindow> windows;
   for (int r = 0; r < rows; ++r)
     for (int c = 0; c < columns; ++c)
       windows.push_back({grid_offset(c, columns, width - crop), grid_offset(r, rows, height - crop)});
@@ -63,12 +63,12 @@ Image fit_for_crops(Image image, const Resize& size, int crop, Resampling how) {
   return image;
 }
 
-std::vector<Window> crop_windows(const Crops& crops, int width, int height, int crop, Rng rng) {
+std::vector<CropWindow> crop_windows(const Crops& crops, int width, int height, int crop, Rng rng) {
   QFM_CHECK(crop > 0 && width >= crop && height >= crop, "no window of ", crop, "x", crop, " fits into ",
             width, "x", height, " pixels");
   if (crops.kind == Crops::Kind::Grid) return grid(width, height, crop);
   if (crops.kind == Crops::Kind::Center) return {{(width - crop) / 2, (height - crop) / 2}};
-  std::vector<Window> windows;
+  std::vector<CropWindow> windows;
   for (int i = 0; i < crops.count; ++i) {
     const auto top = static_cast<int>(rng.below(static_cast<uint32_t>(height - crop + 1)));
     const auto left = static_cast<int>(rng.below(static_cast<uint32_t>(width - crop + 1)));
@@ -92,7 +92,7 @@ void cut_crops(const Tensor& images, const CropSource* sources, const Normalisat
   });
 }
 
-void normalise(float* out, const Image& image, Window window, int crop, bool mirror,
+void normalise(float* out, const Image& image, CropWindow window, int crop, bool mirror,
                const Normalisation& norm) {
   QFM_CHECK(window.left >= 0 && window.top >= 0 && window.left <= image.width - crop &&
                 window.top <= image.height - crop,

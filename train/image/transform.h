@@ -21,9 +21,9 @@ struct Crops {
 Crops parse_crops(const std::string& text);
 std::string name_of(const Crops& crops);
 
-struct Window {
+struct CropWindow {
   int left, top;
-  friend bool operator==(const Window&, const Window&) = default;
+  friend bool operator==(const CropWindow&, const CropWindow&) = default;
 };
 
 // Brings a photo to `size`; a shorter side below `crop` is brought up to it. Throws Error for a strip so
@@ -37,7 +37,7 @@ Image fit_for_crops(Image image, const Resize& size, int crop, Resampling how = 
 //           offset k is round(k * (L - crop) / (n - 1)), halves up, 0 for n = 1; row by row
 //   Random  drawn from `rng`, top before left
 // Throws Error where no window fits.
-std::vector<Window> crop_windows(const Crops& crops, int width, int height, int crop, Rng rng);
+std::vector<CropWindow> crop_windows(const Crops& crops, int width, int height, int crop, Rng rng);
 
 struct Normalisation {
   float mean[3] = {0.485f, 0.456f, 0.406f}, std[3] = {0.229f, 0.224f, 0.225f};  // ImageNet
@@ -49,7 +49,7 @@ void cut_crops(const Tensor& images, const CropSource* sources, const Normalisat
 
 // out (3, crop, crop): (v / 255 - mean) / std of the window, its columns in reverse order if `mirror`.
 // Throws Error where the window leaves the image.
-void normalise(float* out, const Image& image, Window window, int crop, bool mirror,
+void normalise(float* out, const Image& image, CropWindow window, int crop, bool mirror,
                const Normalisation& norm = {});
 
 }  // namespace qfm

@@ -46,7 +46,7 @@ std::shared_ptr<const std::vector<uint32_t>> Loader::order(int64_t epoch) const 
 namespace {
 
 // The window of a photo, to (crop, crop, 3).
-void copy_window(uint8_t* to, const Image& photo, Window window, int crop) {
+void copy_window(uint8_t* to, const Image& photo, CropWindow window, int crop) {
   const size_t bytes = size_t{3} * static_cast<size_t>(crop);
   for (int y = 0; y < crop; ++y, to += bytes)
     std::memcpy(to, photo.row(window.top + y) + size_t{3} * static_cast<size_t>(window.left), bytes);

@@ -17,7 +17,7 @@ constexpr size_t kMostCrops = 16;  // in one batch: bounds the memory of scoring
 // once, as it is, and a kernel cuts the crops from it.
 class CropBatches {
  public:
-  CropBatches(const Image& photo, const std::vector<Window>& windows, int crop, const Normalisation& norm,
+  CropBatches(const Image& photo, const std::vector<CropWindow>& windows, int crop, const Normalisation& norm,
               const ParamSet& params)
       : photo_(photo), windows_(windows), crop_(crop), norm_(norm), params_(params) {
     if (device() != cpu_device) there_ = bytes_on_cuda(photo.rgb.data(), photo.rgb.size());
@@ -49,7 +49,7 @@ class CropBatches {
   }
 
   const Image& photo_;
-  const std::vector<Window>& windows_;
+  const std::vector<CropWindow>& windows_;
   const int crop_;
   const Normalisation norm_;
   const ParamSet& params_;
@@ -90,7 +90,7 @@ Predictor::Predictor(const Model& model, const ModelInfo& info, PredictOptions o
 
 // run(images) for batches of the photo's crops, in order; returns the windows.
 template <class Run>
-std::vector<Window> Predictor::each_batch(Image photo, Run&& run) const {
+std::vector<CropWindow> Predictor::each_batch(Image photo, Run&& run) const {
   const NoGrad inference;
   const int crop = static_cast<int>(info_.crop);
   photo = fit_for_crops(std::move(photo), resize_, crop);

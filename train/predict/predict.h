@@ -46,7 +46,7 @@ class Predictor {
   struct Embedding {
     Tensor cls;                   // (crops, D)
     Tensor patches;               // (crops, N, D)
-    std::vector<Window> windows;  // in the photo after resizing
+    std::vector<CropWindow> windows;  // in the photo after resizing
   };
   Embedding embed(Image photo) const;
 
@@ -54,7 +54,7 @@ class Predictor {
 
  private:
   template <class Run>
-  std::vector<Window> each_batch(Image photo, Run&& run) const;
+  std::vector<CropWindow> each_batch(Image photo, Run&& run) const;
 
   const Model& model_;
   const ModelInfo& info_;

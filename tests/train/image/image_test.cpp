@@ -224,18 +224,18 @@ TEST_CASE("crop geometry") {
   const auto windows = [&](const char* crops, int w, int h) {
     return crop_windows(parse_crops(crops), w, h, 224, rng);
   };
-  CHECK(windows("center", 227, 226) == std::vector<Window>{{1, 1}});
-  CHECK(windows("grid", 224, 224) == std::vector<Window>{{0, 0}});
-  CHECK(windows("grid", 225, 224) == std::vector<Window>{{0, 0}, {1, 0}});
-  CHECK(windows("grid", 449, 224) == std::vector<Window>{{0, 0}, {113, 0}, {225, 0}});  // 112.5: halves up
+  CHECK(windows("center", 227, 226) == std::vector<CropWindow>{{1, 1}});
+  CHECK(windows("grid", 224, 224) == std::vector<CropWindow>{{0, 0}});
+  CHECK(windows("grid", 225, 224) == std::vector<CropWindow>{{0, 0}, {1, 0}});
+  CHECK(windows("grid", 449, 224) == std::vector<CropWindow>{{0, 0}, {113, 0}, {225, 0}});  // 112.5: halves up
   CHECK(windows("grid", 4000, 3000).size() == 9);                                       // 4x4 -> 3x3
   CHECK(windows("grid", 4000, 448).size() == 8);
   CHECK(windows("grid", 4000, 600).size() == 9);  // 4x3 -> 3x3
-  CHECK(windows("grid", 300, 5000).back() == Window{76, 4776});
+  CHECK(windows("grid", 300, 5000).back() == CropWindow{76, 4776});
   const auto some = windows("random:50", 500, 300);
   CHECK(some == windows("random:50", 500, 300));
   CHECK(some.size() == 50);
-  for (const Window& w : some) CHECK((w.left >= 0 && w.left <= 276 && w.top >= 0 && w.top <= 76));
+  for (const CropWindow& w : some) CHECK((w.left >= 0 && w.left <= 276 && w.top >= 0 && w.top <= 76));
   CHECK_FALSE(some == crop_windows(parse_crops("random:50"), 500, 300, 224, Rng(8, "crop", 0, 3)));
   CHECK_THROWS_AS(windows("grid", 223, 500), Error);
   for (const char* bad :

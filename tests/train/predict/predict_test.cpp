@@ -22,7 +22,7 @@ TEST_CASE("a prediction is the mean over crops, its spread that of all queries")
 
   double mean = 0, square = 0, n = 0, score = 0;
   std::vector<float> members;
-  for (const Window& window : windows) {
+  for (const CropWindow& window : windows) {
     Tensor image({1, 3, kToyCrop, kToyCrop});
     normalise(image.data<float>(), photo, window, kToyCrop, false);
     const NoGrad inference;
