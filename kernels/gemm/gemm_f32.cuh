@@ -1,4 +1,4 @@
-// F32 matrix product in true F32, without tensor cores. Included by gemm.cu.
+// F32 matrix product in true F32, without tensor cores. Included by products and convolutions.
 //
 // A thread holds kOwn x kOwn sums, in groups of 4 x 4: 4 neighbouring rows and columns, the next group half a
 // tile further on. For 4 steps of k it reads kOwn packs of A and as many of B from the slot
@@ -68,6 +68,16 @@ __device__ void multiply_slot(float (&sum)[own][own], const float* slot_a, const
   }
 }
 
+template <class Tile, class SlotA, class SlotB, int own>
+__device__ void store_sums(float* tile, const float (&sum)[own][own], int down, int across) {
+#pragma unroll
+  for (int i = 0; i < own; ++i)
+#pragma unroll
+    for (int j = 0; j < own; j += 4)
+      store_shared<4>(tile + SlotA::owned(down, i) * Tile::kSumStride + SlotB::owned(across, j),
+                      Pack<float, 4>{{sum[i][j], sum[i][j + 1], sum[i][j + 2], sum[i][j + 3]}});
+}
+
 // Part y of k goes to the y-th C and the y-th sum_a.
 template <class Tile, bool a_along_k, bool b_along_k, bool in_packs>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSm)
@@ -81,20 +91,17 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSm)
   const int across = threadIdx.x % Tile::kAcross, down = threadIdx.x / Tile::kAcross;
   const bool sums_a = !(in_packs && a_along_k) && sum_a && at.column == 0 && threadIdx.x < Tile::kM;
 
+  Fetcher<SlotA, Tile::kThreads, in_packs, float> next_a(a, at.row, at.depth, at.depth_end);
+  Fetcher<SlotB, Tile::kThreads, in_packs, float> next_b(b, at.column, at.depth, at.depth_end);
   float sum[kOwn][kOwn] = {}, of_a = 0;
-  for_steps<Tile, SlotA, SlotB, in_packs>(slots, a, b, at, [&](const float* slot_a, const float* slot_b) {
+  for_steps<Tile, SlotA, SlotB>(slots, next_a, next_b, at.steps, [&](const float* slot_a, const float* slot_b) {
     multiply_slot<SlotA, SlotB>(sum, slot_a, slot_b, down, across);
     if (sums_a)
       for (int p = 0; p < Tile::kDepth; ++p) of_a += slot_a[SlotA::place(threadIdx.x, p)];
   });
 
   if (sums_a && at.row + threadIdx.x < to.m) sum_a[blockIdx.y * to.m + at.row + threadIdx.x] = of_a;
-#pragma unroll
-  for (int i = 0; i < kOwn; ++i)
-#pragma unroll
-    for (int j = 0; j < kOwn; j += 4)
-      store_shared<4>(slots + SlotA::owned(down, i) * Tile::kSumStride + SlotB::owned(across, j),
-                      Pack<float, 4>{{sum[i][j], sum[i][j + 1], sum[i][j + 2], sum[i][j + 3]}});
+  store_sums<Tile, SlotA, SlotB>(slots, sum, down, across);
   __syncthreads();
   finish_tile<Tile, in_packs>(to, slots, at.row, at.column);
 }

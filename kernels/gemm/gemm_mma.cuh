@@ -1,4 +1,5 @@
-// BF16 matrix product on the tensor cores, mma.sync m16n8k16 with sums in float. Included by gemm.cu.
+// BF16 matrix product on the tensor cores, mma.sync m16n8k16 with sums in float. Included by products and
+// convolutions.
 //
 // Slots of shared memory (gemm_pipeline.cuh) hold A and B as they are stored, whichever way round; ldmatrix
 // turns a 16 x 16 piece into a fragment, its transposing form where k does not run along the rows.
@@ -96,6 +97,17 @@ __device__ void store_sums(float* tile, const MmaSums<Tile>& sums, int warp_row,
     }
 }
 
+// The sums of A's rows from `row` on, where they lie before `end`.
+template <class Tile>
+__device__ void store_sums_of_a(float* sum_a, const MmaSums<Tile>& sums, int64_t row, int64_t end) {
+  if (lane_id() % 4 != 0) return;
+  for (int i = 0; i < MmaSums<Tile>::kRows; ++i)
+    for (int half = 0; half < 2; ++half) {
+      const int64_t at = row + 16 * i + 8 * half + lane_id() / 4;
+      if (at < end) sum_a[at] = sums.of_a[i][2 * half];
+    }
+}
+
 // Part y of k goes to the y-th C and the y-th sum_a.
 template <class Tile, bool a_along_k, bool b_along_k, bool in_packs>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSm)
@@ -110,17 +122,14 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSm)
   // A kernel for whole packs meets A along k only where no sums of it are wanted.
   const bool sums_a = !(in_packs && a_along_k) && sum_a && at.column == 0 && warp_column == 0;
 
+  Fetcher<SlotA, Tile::kThreads, in_packs, bf16> next_a(a, at.row, at.depth, at.depth_end);
+  Fetcher<SlotB, Tile::kThreads, in_packs, bf16> next_b(b, at.column, at.depth, at.depth_end);
   MmaSums<Tile> sums;
-  for_steps<Tile, SlotA, SlotB, in_packs>(slots, a, b, at, [&](const bf16* slot_a, const bf16* slot_b) {
+  for_steps<Tile, SlotA, SlotB>(slots, next_a, next_b, at.steps, [&](const bf16* slot_a, const bf16* slot_b) {
     multiply_slot<SlotA, SlotB>(sums, slot_a, slot_b, warp_row, warp_column, sums_a);
   });
 
-  if (sums_a && lane_id() % 4 == 0)
-    for (int i = 0; i < MmaSums<Tile>::kRows; ++i)
-      for (int half = 0; half < 2; ++half) {
-        const int64_t row = at.row + warp_row + 16 * i + 8 * half + lane_id() / 4;
-        if (row < to.m) sum_a[blockIdx.y * to.m + row] = sums.of_a[i][2 * half];
-      }
+  if (sums_a) store_sums_of_a(sum_a + blockIdx.y * to.m, sums, at.row + warp_row, to.m);
   float* tile = reinterpret_cast<float*>(slots);
   store_sums(tile, sums, warp_row, warp_column);
   __syncthreads();

@@ -1,5 +1,5 @@
 // How a block's part of A and B comes into shared memory while the part before it is multiplied. Included by
-// the products only.
+// products and convolutions.
 //
 // A block holds Tile::kStages slots, each one step of k (Tile::kDepth) of its rows of A and columns of B;
 // while one slot is multiplied, the others are on their way. One barrier a step: past it the slot of the step
@@ -42,6 +42,7 @@ class PackFetcher {
     }
     source_ += step_, depths_ -= Slot::kDepth;
   }
+  __device__ void done() {}
 
  private:
   static constexpr int kLines = Slot::along_k ? Slot::kSide : Slot::kDepth;
@@ -70,39 +71,43 @@ class ElementFetcher {
     }
     p_ += Slot::kDepth;
   }
+  __device__ void done() {}
 
  private:
   GemmOperand<T> from_;
   int64_t i_, p_, end_;
 };
 
-// multiply(slot of A, slot of B) for every step of k, in order. When it returns all have left the slots.
-template <class Tile, class SlotA, class SlotB, bool in_packs, class T, class Multiply>
-__device__ void for_steps(T* slots, const GemmOperand<T>& a, const GemmOperand<T>& b, const GemmPlace& at,
-                          Multiply&& multiply) {
-  constexpr int kAhead = Tile::kStages - 1, kThreads = Tile::kThreads;
-  using FetcherA =
-      std::conditional_t<in_packs, PackFetcher<SlotA, kThreads, T>, ElementFetcher<SlotA, kThreads, T>>;
-  using FetcherB =
-      std::conditional_t<in_packs, PackFetcher<SlotB, kThreads, T>, ElementFetcher<SlotB, kThreads, T>>;
-  FetcherA next_a(a, at.row, at.depth, at.depth_end);
-  FetcherB next_b(b, at.column, at.depth, at.depth_end);
+// How a product's operands come: in packs, or element by element.
+template <class Slot, int kThreads, bool in_packs, class T>
+using Fetcher = std::conditional_t<in_packs, PackFetcher<Slot, kThreads, T>, ElementFetcher<Slot, kThreads, T>>;
+
+// multiply(slot of A, slot of B) for every step of k, in order. When it returns all have left the slots. A
+// fetcher's next(slot) begins to fill the slot of the next step, by copies or by loads to registers; done() is called
+// after a multiplication and puts those into the slot.
+template <class Tile, class SlotA, class SlotB, class T, class FetcherA, class FetcherB, class Multiply>
+__device__ void for_steps(T* slots, FetcherA& next_a, FetcherB& next_b, int steps, Multiply&& multiply) {
+  constexpr int kAhead = Tile::kStages - 1;
   const auto slot = [&](int step) {
     return slots + step % Tile::kStages * (SlotA::kElements + SlotB::kElements);
   };
   const auto fetch = [&](int step) {
-    if (step < at.steps) {
+    if (step < steps) {
       next_a.next(slot(step));
       next_b.next(slot(step) + SlotA::kElements);
     }
     cp_async_commit();  // past the end an empty one, so that the count of groups below holds
   };
-  for (int step = 0; step < kAhead; ++step) fetch(step);
-  for (int step = 0; step < at.steps; ++step) {
+  const auto done = [&](int step) {
+    if (step < steps) next_a.done(), next_b.done();
+  };
+  for (int step = 0; step < kAhead; ++step) fetch(step), done(step);
+  for (int step = 0; step < steps; ++step) {
     cp_async_wait<kAhead - 1>();
     __syncthreads();
     fetch(step + kAhead);
     multiply(slot(step), slot(step) + SlotA::kElements);
+    done(step + kAhead);
   }
   cp_async_wait<0>();
   __syncthreads();
