@@ -34,7 +34,7 @@ Op cost(const char* name, const ConvShape& s, const Tensor& like) {
 
 Tensor forward(const ConvShape& s, const Tensor& x, const Tensor& w, const ConvFusion& fusion) {
   const Tensor y = like(x, {s.batch, s.out_channels, s.out_height(), s.out_width()});
-  dispatch_cpu(cost("conv2d", s, x), x, [&](auto dev, auto t) {
+  dispatch(cost("conv2d", s, x), x, [&](auto dev, auto t) {
     using T = decltype(t);
     const ConvEpilogue<T> e{ptr_or_null<const acc<T>>(fusion.scale), ptr_or_null<const acc<T>>(fusion.shift),
                             ptr_or_null<const T>(fusion.residual), fusion.activation};
@@ -45,7 +45,7 @@ Tensor forward(const ConvShape& s, const Tensor& x, const Tensor& w, const ConvF
 
 Tensor input_gradient(const ConvShape& s, const Tensor& dy, const Tensor& w) {
   const Tensor dx = like(dy, {s.batch, s.in_channels, s.height, s.width});
-  dispatch_cpu(cost("conv2d.dx", s, dy), dy, [&](auto dev, auto t) {
+  dispatch(cost("conv2d.dx", s, dy), dy, [&](auto dev, auto t) {
     using T = decltype(t);
     conv2d_dx<T>(dev, s, ptr<T>(dx), ptr<const T>(dy), ptr<const T>(w));
   });
@@ -58,7 +58,7 @@ struct ConvGrads {
 ConvGrads weight_gradients(const ConvShape& s, const Tensor& dy, const Tensor& x, const Shape& w,
                            bool with_bias) {
   const Tensor dw = acc_like(x, w), db = with_bias ? acc_like(x, {s.out_channels}) : Tensor();
-  dispatch_cpu(cost("conv2d.dw", s, x), x, [&](auto dev, auto t) {
+  dispatch(cost("conv2d.dw", s, x), x, [&](auto dev, auto t) {
     using T = decltype(t);
     conv2d_dw<T>(dev, s, ptr<acc<T>>(dw), ptr_or_null<acc<T>>(db), ptr<const T>(dy), ptr<const T>(x));
   });
