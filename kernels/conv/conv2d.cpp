@@ -1,6 +1,11 @@
 #include "kernels/conv/conv2d.h"
 
+#include <algorithm>
+#include <type_traits>
+#include <vector>
+
 #include "kernels/common/parallel_loops.h"
+#include "kernels/conv/conv_sum.h"
 
 namespace qfm {
 
@@ -110,8 +115,143 @@ acc<T> db(const ConvShape& s, const T* dy, int64_t o) {
 }  // namespace
 }  // namespace plain
 
+namespace {
+
+// A path of products of panels of `columns` places.
+template <class T>
+struct ConvCode {
+  int64_t columns;
+  size_t (*workspace)(const ConvSum&, int64_t, int64_t);
+  void (*block)(const ConvBlock<T>&);
+  size_t (*dw_workspace)(const ConvSum&, int64_t, int64_t);
+  void (*dw_block)(const ConvDwBlock<T>&);
+};
+#define QFM_CONV_CODE_OF(isa, T)                                                                      \
+  ConvCode<T> {                                                                                       \
+    isa::conv_panel_columns(), isa::conv_workspace<T>, isa::conv_block<T>, isa::conv_dw_workspace<T>, \
+        isa::conv_dw_block<T>                                                                         \
+  }
+template <class T>
+ConvCode<T> conv_code() {
+  return cpu_path() == CpuIsa::Avx512 ? QFM_CONV_CODE_OF(avx512, T) : QFM_CONV_CODE_OF(avx2, T);
+}
+
+// Work in blocks of at most kMostRows rows times kMostPanels panels, which stay in the second level of cache. A few
+// tasks for each thread, none too small to be worth handing over: rather fewer rows, as the panels of a block are
+// gathered anew for each. The cut changes no bit of the result.
+struct Cut {
+  static constexpr int64_t kMostRows = 512, kMostPanels = 8, kFewRows = 56, kMinProducts = 1 << 18;
+  int64_t rows, panels, groups, row_blocks, panel_blocks;
+  Cut(int64_t rows, int64_t panels, int64_t groups, double products)
+      : rows(rows),
+        panels(panels),
+        groups(groups),
+        row_blocks((rows + kMostRows - 1) / kMostRows),
+        panel_blocks((panels + kMostPanels - 1) / kMostPanels) {
+    const auto wanted =
+        std::min<int64_t>(static_cast<int64_t>(products / static_cast<double>(kMinProducts)), 2 * threads());
+    while (tasks() < wanted && rows / (row_blocks + 1) >= kFewRows) ++row_blocks;
+    while (tasks() < wanted && panel_blocks < panels) ++panel_blocks;
+  }
+  int64_t tasks() const { return groups * row_blocks * panel_blocks; }
+  // f(group, row, rows, panel, panels) for each block.
+  template <class F>
+  void run(F&& f) const {
+    if (rows == 0 || panels == 0) return;
+    parallel_for(tasks(), [&](int64_t task) {
+      const int64_t r = task % row_blocks, p = task / row_blocks % panel_blocks;
+      const int64_t row = rows * r / row_blocks, panel = panels * p / panel_blocks;
+      f(task / row_blocks / panel_blocks, row, rows * (r + 1) / row_blocks - row, panel,
+        panels * (p + 1) / panel_blocks - panel);
+    });
+  }
+};
+
+template <class T>
+void run_sum(const ConvSum& s, T* result, const T* source, const T* w, const ConvEpilogue<T>& epilogue) {
+  const ConvCode<T> code = conv_code<T>();
+  const int64_t places = s.batch * s.places();
+  const Cut cut(
+      s.rows, (places + code.columns - 1) / code.columns, s.groups,
+      static_cast<double>(places * s.groups * s.rows) * static_cast<double>(s.channels * s.tap_count));
+  cut.run([&](int64_t group, int64_t row, int64_t rows, int64_t panel, int64_t panels) {
+    const Scratch workspace(code.workspace(s, rows, panels));
+    code.block({s, result, source, w, epilogue, group, row, rows, panel, panels, workspace.as<void>()});
+  });
+}
+
+struct Forward {
+  std::vector<SumTap> taps;
+  ConvSum sum;
+  explicit Forward(const ConvShape& s) {
+    for (int64_t u = 0; u < s.y.size; ++u)
+      for (int64_t v = 0; v < s.x.size; ++v) taps.push_back({s.y.at(0, u), s.x.at(0, v), u * s.x.size + v});
+    sum = {s.batch,
+           s.groups,
+           s.group_out(),
+           s.group_in(),
+           {s.height, s.y.stride, s.out_height(), s.out_height(), 0, 1},
+           {s.width, s.x.stride, s.out_width(), s.out_width(), 0, 1},
+           taps.data(),
+           s.taps(),
+           s.taps(),
+           false};
+  }
+};
+
+// Elements first, first + stride, ... of an image's axis, each seen by positions q + offset(tap) of the window through
+// the taps of one residue.
+struct Phase {
+  SumAxis axis;
+  std::vector<std::pair<int64_t, int64_t>> taps;  // tap, offset
+  Phase(const Window& window, int64_t size, int64_t first)
+      : axis{window.positions(size), 1, (size - first + window.stride - 1) / window.stride, size, first,
+             window.stride} {
+    for (int64_t tap = 0; tap < window.size; ++tap) {
+      const int64_t at = first + window.pad_begin - tap * window.dilation;
+      if (at % window.stride == 0) taps.emplace_back(tap, at / window.stride);
+    }
+  }
+};
+
+template <class T>
+void run_dx(const ConvShape& s, T* dx, const T* dy, const T* w) {
+  for (int64_t i = 0; i < std::min(s.y.stride, s.height); ++i)
+    for (int64_t j = 0; j < std::min(s.x.stride, s.width); ++j) {
+      const Phase y(s.y, s.height, i), x(s.x, s.width, j);
+      std::vector<SumTap> taps;
+      for (const auto& [u, row] : y.taps)
+        for (const auto& [v, column] : x.taps) taps.push_back({row, column, u * s.x.size + v});
+      const ConvSum sum{s.batch,  s.groups, s.group_in(), s.group_out(),
+                        y.axis,   x.axis,   taps.data(),  static_cast<int64_t>(taps.size()),
+                        s.taps(), true};
+      run_sum<T>(sum, dx, dy, w, {});
+    }
+}
+
+template <class T>
+void run_dw(const ConvShape& s, acc<T>* dw, acc<T>* db, const T* dy, const T* x) {
+  const ConvCode<T> code = conv_code<T>();
+  const Forward forward(s);
+  const int64_t columns = s.group_in() * s.taps();
+  if (s.batch == 0) {
+    std::fill(dw, dw + s.out_channels * columns, acc<T>{0});
+    if (db) std::fill(db, db + s.out_channels, acc<T>{0});
+    return;
+  }
+  const Cut cut(s.group_out(), (columns + code.columns - 1) / code.columns, s.groups, s.flops() / 2);
+  cut.run([&](int64_t group, int64_t row, int64_t rows, int64_t panel, int64_t panels) {
+    const Scratch workspace(code.dw_workspace(forward.sum, rows, panels));
+    code.dw_block({forward.sum, dw, db, dy, x, group, row, rows, panel, panels, workspace.as<void>()});
+  });
+}
+
+}  // namespace
+
 template <class T>
 void conv2d_forward(Cpu, const ConvShape& s, T* y, const T* x, const T* w, const ConvEpilogue<T>& epilogue) {
+  if constexpr (!std::is_same_v<T, double>)
+    if (cpu_path() != CpuIsa::Plain) return run_sum<T>(Forward(s).sum, y, x, w, epilogue);
   parallel_for(s.batch * s.out_channels, [&](int64_t i) {
     plain::forward(s, y, x, w, epilogue, i / s.out_channels, i % s.out_channels);
   });
@@ -119,12 +259,16 @@ void conv2d_forward(Cpu, const ConvShape& s, T* y, const T* x, const T* w, const
 
 template <class T>
 void conv2d_dx(Cpu, const ConvShape& s, T* dx, const T* dy, const T* w) {
+  if constexpr (!std::is_same_v<T, double>)
+    if (cpu_path() != CpuIsa::Plain) return run_dx<T>(s, dx, dy, w);
   parallel_for(s.batch * s.in_channels,
                [&](int64_t i) { plain::dx(s, dx, dy, w, i / s.in_channels, i % s.in_channels); });
 }
 
 template <class T>
 void conv2d_dw(Cpu, const ConvShape& s, acc<T>* dw, acc<T>* db, const T* dy, const T* x) {
+  if constexpr (!std::is_same_v<T, double>)
+    if (cpu_path() != CpuIsa::Plain) return run_dw<T>(s, dw, db, dy, x);
   if (db) parallel_for(s.out_channels, [&](int64_t o) { db[o] = plain::db(s, dy, o); });
   parallel_for(s.out_channels * s.group_in(),
                [&](int64_t i) { plain::dw(s, dw, dy, x, i / s.group_in(), i % s.group_in()); });

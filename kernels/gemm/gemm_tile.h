@@ -16,6 +16,14 @@ struct Strided {
   const float* data;
   int64_t row, step;
 };
+inline int64_t step_after(const Strided& a, int64_t) { return a.step; }
+// The same where steps differ: deltas[p] from depth p to the next.
+struct Stepped {
+  const float* data;
+  int64_t row;
+  const int64_t* deltas;
+};
+inline int64_t step_after(const Stepped& a, int64_t p) { return a.deltas[p]; }
 
 // kPanel columns of B: in a panel (ld = kPanel), or in place in a matrix that is not transposed.
 struct Columns {
@@ -24,8 +32,8 @@ struct Columns {
 };
 
 // C (R, V vectors), its rows ldc apart: = A B, or += A B with `add`, one FMA chain over p for each element.
-template <int R, int V>
-void multiply_tile(int64_t k, Strided a, Columns columns, float* c, int64_t ldc, bool add) {
+template <int R, int V, class Rows>
+void multiply_tile(int64_t k, Rows a, Columns columns, float* c, int64_t ldc, bool add) {
   vf sum[R][V];
 #pragma GCC unroll 16
   for (int i = 0; i < R; ++i)
@@ -42,8 +50,9 @@ void multiply_tile(int64_t k, Strided a, Columns columns, float* c, int64_t ldc,
       const vf x = broadcast(at[i / 3][i % 3 * a.row]);
       for (int j = 0; j < V; ++j) sum[i][j] = fma(x, row[j], sum[i][j]);
     }
+    const int64_t step = step_after(a, p);
 #pragma GCC unroll 16
-    for (int g = 0; 3 * g < R; ++g) at[g] += a.step;
+    for (int g = 0; 3 * g < R; ++g) at[g] += step;
   }
   asm("" : "+r"(c));  // or GCC computes and spills the addresses of all rows before the loop
 #pragma GCC unroll 16
@@ -53,12 +62,13 @@ void multiply_tile(int64_t k, Strided a, Columns columns, float* c, int64_t ldc,
 
 // multiply_tile for a number of rows known at run time, 1 .. kTileRows. A panel of which at most one vector
 // of columns is wanted is multiplied by half.
-template <int V, int R = kTileRows>
-inline void multiply_rows_of(int rows, int64_t k, Strided a, Columns b, float* c, int64_t ldc, bool add) {
+template <int V, int R = kTileRows, class Rows>
+inline void multiply_rows_of(int rows, int64_t k, Rows a, Columns b, float* c, int64_t ldc, bool add) {
   if (rows == R) return multiply_tile<R, V>(k, a, b, c, ldc, add);
   if constexpr (R > 1) multiply_rows_of<V, R - 1>(rows, k, a, b, c, ldc, add);
 }
-inline void multiply_rows(int rows, int64_t columns, int64_t k, Strided a, Columns b, float* c, int64_t ldc,
+template <class Rows>
+inline void multiply_rows(int rows, int64_t columns, int64_t k, Rows a, Columns b, float* c, int64_t ldc,
                           bool add) {
   if (columns > vf::width) multiply_rows_of<2>(rows, k, a, b, c, ldc, add);
   else multiply_rows_of<1>(rows, k, a, b, c, ldc, add);

@@ -1,0 +1,166 @@
+// What a panel of places sees of the source through each tap, for files compiled per instruction set: masked loads,
+// found once and used for every channel.
+#pragma once
+#include "kernels/conv/conv_sum.h"
+#include "kernels/gemm/gemm_tile.h"
+
+namespace qfm::QFM_ISA {
+
+inline constexpr int kVectors = kPanel / vf::width;
+
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// Cuts a workspace into arrays on boundaries of 64 bytes; of a null one it only counts the bytes.
+struct WorkspaceParts {
+  void* begin;
+  size_t bytes = 0;
+  template <class E>
+  void take(E*& array, int64_t size) {
+    array = begin ? reinterpret_cast<E*>(static_cast<char*>(begin) + bytes) : nullptr;
+    bytes += (static_cast<size_t>(size) * sizeof(E) + 63) / 64 * 64;
+  }
+};
+
+// An even cut of rows into tiles of at most kTileRows.
+struct Tiles {
+  int64_t rows, count;
+  explicit Tiles(int64_t rows) : rows(rows), count((rows + kTileRows - 1) / kTileRows) {}
+  int64_t begin(int64_t t) const { return rows * t / count; }
+  int height(int64_t t) const { return static_cast<int>(begin(t + 1) - begin(t)); }
+};
+
+// Some lanes of a vector: lane l is source[offset + l * step].
+struct Piece {
+  int64_t offset;
+  uint32_t lanes;
+  uint32_t last;  // of its vector: the next one begins another
+};
+
+#ifdef __AVX512F__
+inline vf masked(const float* p, uint32_t lanes) {
+  return {_mm512_maskz_loadu_ps(static_cast<__mmask16>(lanes), p)};
+}
+inline vf masked(const bf16* p, uint32_t lanes) {
+  return from_bf16(_mm256_maskz_loadu_epi16(static_cast<__mmask16>(lanes), p));
+}
+inline vf even(vf low, vf high) {
+  const __m512i index = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  return {_mm512_permutex2var_ps(low.v, index, high.v)};
+}
+// Both have zeros where the other has not.
+inline vf either(vf a, vf b) { return {_mm512_or_ps(a.v, b.v)}; }
+#else
+inline vf masked(const float* p, uint32_t lanes) {
+  const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  const __m256i set = _mm256_and_si256(_mm256_set1_epi32(static_cast<int>(lanes)), bits);
+  return {_mm256_maskload_ps(p, _mm256_cmpeq_epi32(set, bits))};
+}
+inline vf masked(const bf16* p, uint32_t lanes) {
+  bf16 some[vf::width];
+  for (int i = 0; i < vf::width; ++i) some[i].bits = lanes >> i & 1 ? p[i].bits : uint16_t{0};
+  return load(some);
+}
+inline vf even(vf low, vf high) {
+  const __m256 pairs = _mm256_shuffle_ps(low.v, high.v, 0x88);
+  return {_mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(pairs), 0xd8))};
+}
+inline vf either(vf a, vf b) { return {_mm256_or_ps(a.v, b.v)}; }
+#endif
+
+// Bits 0 .. 15 to the even ones of 32.
+inline uint32_t spread(uint32_t x) {
+  x = (x | x << 8) & 0x00ff00ffu;
+  x = (x | x << 4) & 0x0f0f0f0fu;
+  x = (x | x << 2) & 0x33333333u;
+  return (x | x << 1) & 0x55555555u;
+}
+
+template <class T>
+inline vf load_piece(const T* p, uint32_t lanes, int64_t step) {
+  if (step == 1) return masked(p, lanes);
+  if (step == 2) {
+    const uint32_t wide = spread(lanes);
+    constexpr uint32_t all = (1ull << vf::width) - 1;
+    return even(masked(p, wide & all), masked(p + vf::width, wide >> vf::width & all));
+  }
+  float some[vf::width];
+  for (int i = 0; i < vf::width; ++i) some[i] = lanes >> i & 1 ? static_cast<float>(p[i * step]) : 0.0f;
+  return load(some);
+}
+// The vector whose first piece this is; `piece` moves on to the next vector's.
+template <class T>
+inline vf load_pieces(const T* source, const Piece*& piece, int64_t step) {
+  vf x = load_piece(source + piece->offset, piece->lanes, step);
+  while (!(piece++)->last) x = either(x, load_piece(source + piece->offset, piece->lanes, step));
+  return x;
+}
+
+// Consecutive lanes of a panel whose places lie in one row of one image.
+struct Run {
+  int64_t image, y, x;  // of the first
+  int lane, count;
+};
+// The runs of the `count` places from `place` on, of all images; how many.
+inline int runs_of(const ConvSum& s, int64_t place, int count, Run* runs) {
+  int n = 0;
+  int64_t image = place / s.places(), y = place % s.places() / s.x.positions, x = place % s.x.positions;
+  for (int lane = 0; lane < count; ++n) {
+    const int64_t left = s.x.positions - x;
+    const int some = left < count - lane ? static_cast<int>(left) : count - lane;
+    runs[n] = {image, y, x, lane, some};
+    lane += some, x = 0;
+    if (++y == s.y.positions) y = 0, ++image;
+  }
+  return n;
+}
+// No more runs than this in a panel, pieces in it for one tap.
+inline int64_t most_runs(const ConvSum& s) {
+  const int64_t rows = kPanel / s.x.positions + 2;
+  return rows < kPanel ? rows : kPanel;
+}
+inline int64_t most_pieces(const ConvSum& s) { return most_runs(s) + 2 * kVectors; }
+
+// Lanes of the run whose column lies in the source, as bits of the panel.
+inline uint32_t lanes_inside(const Run& run, int64_t column, const SumAxis& x) {
+  int64_t begin = 0, end = run.count;
+  if (x.source_step == 1) {
+    if (column < 0) begin = -column;
+    if (column + end > x.source) end = x.source - column;
+  } else {
+    while (begin < end && column + begin * x.source_step < 0) ++begin;
+    while (end > begin && column + (end - 1) * x.source_step >= x.source) --end;
+  }
+  if (begin >= end) return 0;
+  return static_cast<uint32_t>(((1ull << (end - begin)) - 1) << (run.lane + begin));
+}
+
+// The pieces of every tap and vector of a panel, in this order, from the images' first channels of a group on;
+// source_channels: of an image. starts, unless null: where those of each vector begin. Returns their end.
+inline Piece* pieces_of(const ConvSum& s, int64_t source_channels, const Run* runs, int run_count, Piece* to,
+                        int32_t* starts = nullptr) {
+  const Piece* const first_piece = to;
+  constexpr uint32_t all = (1ull << vf::width) - 1;
+  for (int64_t t = 0; t < s.tap_count; ++t) {
+    const SumTap& tap = s.taps[t];
+    for (int v = 0; v < kVectors; ++v) {
+      Piece* const begin = to;
+      for (int i = 0; i < run_count; ++i) {
+        const Run& run = runs[i];
+        if (run.lane + run.count <= v * vf::width || run.lane >= (v + 1) * vf::width) continue;
+        const int64_t row = run.y * s.y.source_step + tap.row, column = run.x * s.x.source_step + tap.column;
+        if (row < 0 || row >= s.y.source) continue;
+        const uint32_t lanes = lanes_inside(run, column, s.x) >> (v * vf::width) & all;
+        if (lanes == 0) continue;
+        const int64_t at = run.image * source_channels * s.source_area() + row * s.x.source + column;
+        *to++ = {at + (v * vf::width - run.lane) * s.x.source_step, lanes, 0};
+      }
+      if (to == begin) *to++ = {0, 0, 0};
+      to[-1].last = 1;
+      if (starts) *starts++ = static_cast<int32_t>(begin - first_piece);
+    }
+  }
+  return to;
+}
+
+}  // namespace qfm::QFM_ISA
