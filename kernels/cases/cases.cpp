@@ -14,4 +14,10 @@ std::vector<KernelCase> kernel_cases(const CaseSizes& sizes, DType type) {
   return make.take();
 }
 
+std::vector<KernelCase> conv_cases(const std::vector<NamedConv>& convolutions, DType type) {
+  CaseMaker make({.batch = 0, .tokens = 0, .patches = 0, .width = 0, .convolutions = convolutions}, type);
+  add_conv_cases(make);
+  return make.take();
+}
+
 }  // namespace qfm

@@ -60,5 +60,7 @@ struct KernelCase {
 
 // Every function of kernels/*.h at least once, in F32, BF16 or, for the CPU alone, F64.
 std::vector<KernelCase> kernel_cases(const CaseSizes& sizes, DType type);
+// Those of the convolutions alone.
+std::vector<KernelCase> conv_cases(const std::vector<NamedConv>& convolutions, DType type);
 
 }  // namespace qfm

@@ -223,7 +223,9 @@ void add_bench(CLI::App& parent, const RegisterAction& on) {
   add("train", "Whole training steps, per image: forward, backward, clipping, AdamW", bench_train);
   add("decode", "From the bytes of a 1024 x 768 photo to crops, on one thread",
       [](const BenchOptions& options, Placement) { return bench_decode(options); });
-  const auto [kernels, kernel_options] = add("kernels", "Each kernel of a transformer alone", bench_kernels);
+  const auto [kernels, kernel_options] = add(
+      "kernels", "Each kernel of a transformer alone; with --only conv the convolutions of ResNet-50 and EfficientNet-Lite0",
+      bench_kernels);
   kernels->add_flag("--plan", kernel_options->plan,
                     "Instead of times: FLOPs, bytes and floors of every op of a step and of every kernel, "
                     "for an H100 and an H200");

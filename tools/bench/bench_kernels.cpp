@@ -4,6 +4,7 @@
 #include "kernels/vendor/kernel_policy.h"
 #include "kernels/vendor/vendor_case.h"
 #include "tools/bench/bench.h"
+#include "tools/bench/image_cases.h"
 #include "tools/bench/ladders.h"
 #include "tools/bench/model_cases.h"
 #include "tools/cli/console.h"
@@ -102,6 +103,9 @@ int bench_kernels(const BenchOptions& options, Placement where) {
   KernelReport report(options, where, arch, batch);
   for (const KernelCase& c : model_cases(config, batch, where.dtype))
     if (c.name.find(options.only) != std::string::npos) report.measure(c, where.device);
+  if (!options.only.empty())  // a hundred rows, of other networks
+    for (const KernelCase& c : image_cases(batch, where.dtype))
+      if (c.name.find(options.only) != std::string::npos) report.measure(c, where.device);
   if (!on_cpu) {
     const Placement bf16{where.device, DType::BF16};
     const Peaks peaks = where.dtype == DType::BF16 ? report.peaks() : peaks_of(bf16);

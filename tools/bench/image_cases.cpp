@@ -1,0 +1,46 @@
+#include "tools/bench/image_cases.h"
+
+namespace qfm {
+namespace {
+
+struct Layer {
+  int64_t in, size, out, kernel, stride;  // size: height and width of the image that it reads
+};
+// Each shape once, in the order of the network.
+constexpr Layer kResNet50[] = {
+    {3, 224, 64, 7, 2},     {64, 56, 64, 1, 1},    {64, 56, 64, 3, 1},    {64, 56, 256, 1, 1},
+    {256, 56, 64, 1, 1},    {256, 56, 128, 1, 1},  {128, 56, 128, 3, 2},  {128, 28, 512, 1, 1},
+    {256, 56, 512, 1, 2},   {512, 28, 128, 1, 1},  {128, 28, 128, 3, 1},  {512, 28, 256, 1, 1},
+    {256, 28, 256, 3, 2},   {256, 14, 1024, 1, 1}, {512, 28, 1024, 1, 2}, {1024, 14, 256, 1, 1},
+    {256, 14, 256, 3, 1},   {1024, 14, 512, 1, 1}, {512, 14, 512, 3, 2},  {512, 7, 2048, 1, 1},
+    {1024, 14, 2048, 1, 2}, {2048, 7, 512, 1, 1},  {512, 7, 512, 3, 1}};
+struct Depthwise {
+  int64_t channels, size, kernel, stride;
+};
+constexpr Depthwise kEfficientNetLite0[] = {
+    {32, 112, 3, 1}, {96, 112, 3, 2}, {144, 56, 3, 1}, {144, 56, 5, 2}, {240, 28, 5, 1}, {240, 28, 3, 2},
+    {480, 14, 3, 1}, {480, 14, 5, 1}, {672, 14, 5, 1}, {672, 14, 5, 2}, {1152, 7, 5, 1}, {1152, 7, 3, 1}};
+
+std::string window_name(int64_t kernel, int64_t stride) {
+  const std::string size = std::to_string(kernel);
+  return size + "x" + size + (stride > 1 ? "/" + std::to_string(stride) : "");
+}
+Window window(int64_t kernel, int64_t stride) { return {kernel, stride, kernel / 2, kernel / 2}; }
+
+}  // namespace
+
+std::vector<KernelCase> image_cases(int64_t batch, DType dtype) {
+  std::vector<NamedConv> all;
+  for (const auto& [in, size, out, kernel, stride] : kResNet50) {
+    const Window w = window(kernel, stride);
+    all.push_back({"conv" + window_name(kernel, stride), {batch, in, size, size, out, 1, w, w}});
+  }
+  for (const auto& [channels, size, kernel, stride] : kEfficientNetLite0) {
+    const Window w = window(kernel, stride);
+    all.push_back(
+        {"dwconv" + window_name(kernel, stride), {batch, channels, size, size, channels, channels, w, w}});
+  }
+  return conv_cases(all, dtype);
+}
+
+}  // namespace qfm
