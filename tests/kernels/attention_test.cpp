@@ -1,4 +1,5 @@
-// Attention: the plain code against finite differences, every path against the plain code, equal bits.
+// Attention: the plain code against finite differences, every path against the plain code, equal bits, masks against
+// attention over the keys that they leave.
 #include "kernels/attention/attention.h"
 
 #include "engine/base/error.h"
@@ -67,15 +68,44 @@ Result run(const Problem<T>& p) {
   return {part(o), converted<double>(lse), part(dq), part(dk), part(dv)};
 }
 
+constexpr int32_t kLengths[] = {13, 0, 30};
+constexpr AttentionMask kCausal{.causal = true}, kPadded{.key_lengths = kLengths}, kBoth{true, kLengths};
+
 const Shape kShapes[] = {{1, 1, 1, 1, 1},    {2, 3, 197, 197, 64}, {1, 2, 6, 6, 32},  {2, 1, 6, 196, 64},
                          {3, 2, 5, 13, 7},   {1, 1, 15, 33, 17},   {1, 2, 31, 1, 48}, {1, 1, 1, 97, 80},
                          {1, 3, 197, 8, 16}, {0, 2, 5, 5, 8},      {2, 2, 0, 3, 8}};
+const Shape kMasked[] = {{1, 1, 1, 1, 1, kCausal},   {1, 2, 77, 77, 64, kCausal}, {2, 1, 31, 31, 17, kCausal},
+                         {2, 1, 45, 9, 32, kCausal}, {2, 1, 9, 45, 32, kCausal},  {3, 2, 31, 31, 16, kPadded},
+                         {3, 1, 6, 40, 9, kPadded},  {3, 2, 33, 33, 32, kBoth},   {3, 1, 31, 21, 7, kBoth},
+                         {3, 1, 11, 31, 48, kBoth}};
 
 std::vector<CpuIsa> fast_paths() {
   std::vector<CpuIsa> paths;
   for (CpuIsa p : {CpuIsa::Avx2, CpuIsa::Avx512})
     if (available(p)) paths.push_back(p);
   return paths;
+}
+
+std::vector<CpuIsa> all_paths() {
+  std::vector<CpuIsa> paths = fast_paths();
+  paths.push_back(CpuIsa::Plain);
+  return paths;
+}
+
+// `queries` of one image from the first on, and its first keys, as a problem of its own without a mask.
+template <class T>
+Problem<T> part_of(const Problem<T>& p, int64_t image, int64_t first, int64_t queries, int64_t keys) {
+  Problem<T> part({1, p.s.heads, queries, keys, p.s.head_dim});
+  const auto rows = [&](const std::vector<T>& x, int64_t from, int64_t count) {
+    return std::vector<T>(x.begin() + from * p.ld, x.begin() + (from + count) * p.ld);
+  };
+  part.q = rows(p.q, image * p.s.queries + first, queries);
+  part.d_o = rows(p.d_o, image * p.s.queries + first, queries);
+  part.k = rows(p.k, image * p.s.keys, keys), part.v = rows(p.v, image * p.s.keys, keys);
+  return part;
+}
+Doubles slice(const Doubles& x, int64_t from, int64_t count) {
+  return Doubles(x.begin() + from, x.begin() + from + count);
 }
 
 double loss(const Problem<double>& p) {
@@ -154,7 +184,13 @@ TEST_CASE("attention: the plain forward is softmax(q k^T / sqrt(d)) v") {
 
 TEST_CASE("attention: the plain backward equals central differences") {
   PathScope plain(CpuIsa::Plain);
-  for (const Shape& s : {Shape{2, 2, 3, 4, 5}, {1, 1, 1, 1, 3}, {1, 2, 6, 2, 1}}) {
+  constexpr int32_t lengths[] = {2, 0, 4};
+  for (const Shape& s : {Shape{2, 2, 3, 4, 5},
+                         {1, 1, 1, 1, 3},
+                         {1, 2, 6, 2, 1},
+                         {1, 1, 5, 5, 2, kCausal},
+                         {3, 1, 3, 4, 2, {false, lengths}},
+                         {3, 1, 5, 4, 3, {true, lengths}}}) {
     const Problem<double> p(s);
     const Result found = run(p);
     check_gradient(p, &Problem<double>::q, found.dq);
@@ -168,6 +204,81 @@ TEST_CASE("attention: every path agrees with the plain code") {
     compare_with_plain<float>(s);
     compare_with_plain<bf16>(s);
   }
+  for (const Shape& s : kMasked) {
+    compare_with_plain<float>(s);
+    compare_with_plain<bf16>(s);
+  }
+}
+
+TEST_CASE_TEMPLATE("attention: padded keys count as little as absent ones", T, float, bf16, double) {
+  for (CpuIsa path : all_paths()) {
+    PathScope scope(path);
+    CAPTURE(name_of(path));
+    Problem<T> p({3, 2, 31, 31, 16, kPadded});
+    for (int64_t b = 0; b < p.s.batch; ++b)
+      for (int64_t j = kLengths[b]; j < p.s.keys; ++j)
+        for (int64_t c = 0; c < p.dim; ++c)
+          p.k[(b * p.s.keys + j) * p.ld + c] = p.v[(b * p.s.keys + j) * p.ld + c] = unwritten<T>(1)[0];
+    const Result found = run(p);
+    for (int64_t b = 0; b < p.s.batch; ++b) {
+      CAPTURE(kLengths[b]);
+      const int64_t there = kLengths[b] * p.dim, rest = (p.s.keys - kLengths[b]) * p.dim,
+                    of_queries = p.s.queries * p.dim, of_keys = p.s.keys * p.dim,
+                    rows = p.s.heads * p.s.queries;
+      Result alone{Doubles(of_queries), Doubles(rows, -INFINITY), Doubles(of_queries), {}, {}};
+      if (kLengths[b] > 0) alone = run(part_of(p, b, 0, p.s.queries, kLengths[b]));
+      CHECK(slice(found.o, b * of_queries, of_queries) == alone.o);
+      CHECK(slice(found.lse, b * rows, rows) == alone.lse);
+      CHECK(slice(found.dq, b * of_queries, of_queries) == alone.dq);
+      CHECK(slice(found.dk, b * of_keys, there) == alone.dk);
+      CHECK(slice(found.dv, b * of_keys, there) == alone.dv);
+      CHECK(slice(found.dk, b * of_keys + there, rest) == Doubles(rest));
+      CHECK(slice(found.dv, b * of_keys + there, rest) == Doubles(rest));
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("attention: a causal query equals one with the keys up to its own", T, float, bf16,
+                   double) {
+  for (CpuIsa path : all_paths()) {
+    PathScope scope(path);
+    CAPTURE(name_of(path));
+    for (const Shape& s :
+         {Shape{1, 1, 21, 21, 16, kCausal}, {1, 1, 19, 5, 9, kCausal}, {1, 1, 5, 19, 9, kCausal}}) {
+      const Problem<T> p(s);
+      const Result found = run(p);
+      Doubles dk(found.dk.size()), dv = dk;
+      for (int64_t i = 0; i < s.queries; ++i) {
+        CAPTURE(i);
+        const Result alone = run(part_of(p, 0, i, 1, std::min(i + 1, s.keys)));
+        CHECK(slice(found.o, i * p.dim, p.dim) == alone.o);
+        CHECK(found.lse[i] == alone.lse[0]);
+        CHECK(slice(found.dq, i * p.dim, p.dim) == alone.dq);
+        for (size_t e = 0; e < alone.dk.size(); ++e) dk[e] += alone.dk[e], dv[e] += alone.dv[e];
+      }
+      CHECK(within<T>(found.dk, dk, s.queries + s.keys));
+      CHECK(within<T>(found.dv, dv, s.queries + s.keys));
+    }
+  }
+}
+
+TEST_CASE("attention: lengths beyond the keys are all of them, below 0 none") {
+  constexpr int32_t wild[] = {40, -3, 7}, tame[] = {31, 0, 7};
+  for (CpuIsa path : all_paths()) {
+    PathScope scope(path);
+    CHECK(run(Problem<float>({3, 1, 5, 31, 8, {false, wild}})) ==
+          run(Problem<float>({3, 1, 5, 31, 8, {false, tame}})));
+  }
+}
+
+TEST_CASE("attention: the FLOPs of a mask are those of the keys that queries see") {
+  const auto pairs = [](int64_t queries, int64_t keys) {
+    return Shape{1, 1, queries, keys, 1, kCausal}.forward_flops() / 4;
+  };
+  CHECK(pairs(4, 4) == 10);
+  CHECK(pairs(2, 9) == 3);
+  CHECK(pairs(5, 3) == 1 + 2 + 3 + 3 + 3);
+  CHECK(Shape{2, 3, 5, 3, 7}.forward_flops() == 4 * 2 * 3 * 5 * 3 * 7);
 }
 
 TEST_CASE("attention: large scores neither overflow nor lose the sum") {
@@ -183,30 +294,29 @@ TEST_CASE("attention: large scores neither overflow nor lose the sum") {
 }
 
 TEST_CASE("attention: any number of threads, and an image alone or in a batch, give the same bits") {
-  auto paths = fast_paths();
-  paths.push_back(CpuIsa::Plain);
-  for (CpuIsa path : paths) {
-    PathScope scope(path);
-    CAPTURE(name_of(path));
-    const Problem<float> p({3, 2, 61, 77, 32});
-    ThreadScope one(1);
-    const Result expected = run(p);
-    for (int n : {2, 3}) {
-      ThreadScope several(n);
-      CHECK(run(p) == expected);
+  for (CpuIsa path : all_paths())
+    for (const AttentionMask& mask : {AttentionMask{}, kBoth}) {
+      PathScope scope(path);
+      CAPTURE(name_of(path));
+      const Problem<float> p({3, 2, 61, 77, 32, mask});
+      ThreadScope one(1);
+      const Result expected = run(p);
+      for (int n : {2, 3}) {
+        ThreadScope several(n);
+        CHECK(run(p) == expected);
+      }
+      Problem<float> alone = p;
+      alone.s.batch = 1;
+      const Result first = run(alone);
+      const auto begins_with = [](const Doubles& all, const Doubles& part) {
+        return std::equal(part.begin(), part.end(), all.begin());
+      };
+      CHECK(begins_with(expected.o, first.o));
+      CHECK(begins_with(expected.lse, first.lse));
+      CHECK(begins_with(expected.dq, first.dq));
+      CHECK(begins_with(expected.dk, first.dk));
+      CHECK(begins_with(expected.dv, first.dv));
     }
-    Problem<float> alone = p;
-    alone.s.batch = 1;
-    const Result first = run(alone);
-    const auto begins_with = [](const Doubles& all, const Doubles& part) {
-      return std::equal(part.begin(), part.end(), all.begin());
-    };
-    CHECK(begins_with(expected.o, first.o));
-    CHECK(begins_with(expected.lse, first.lse));
-    CHECK(begins_with(expected.dq, first.dq));
-    CHECK(begins_with(expected.dk, first.dk));
-    CHECK(begins_with(expected.dv, first.dv));
-  }
 }
 
 TEST_CASE("attention: a shape without keys is refused") {
