@@ -113,7 +113,7 @@ bool covers(const AttentionShape& s, const Strides& ld) {
 }
 
 bool chosen(const char* direction, const AttentionShape& s) {
-  return choose([&] { return attention_key(direction, s); }, false) == Choice{true, 0};
+  return !s.mask.any() && choose([&] { return attention_key(direction, s); }, false) == Choice{true, 0};
 }
 
 bool served(const Plan& plan, Cuda cuda, const char* direction, const AttentionShape& s,

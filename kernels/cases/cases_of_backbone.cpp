@@ -90,20 +90,18 @@ template <class T>
 Heads<T> view(T* packed, int64_t at, int64_t ld) {
   return {packed + at, ld};
 }
-void add_attention(CaseMaker& make) {
-  make.group = "attention";
-  const int64_t b = make.s.batch, t = make.s.tokens, d = make.s.width, rows = b * t;
-  const AttentionShape s{b, make.s.heads, t, t, d / make.s.heads};
+void add_self_attention(CaseMaker& make, const std::string& name, const AttentionShape& s) {
+  const int64_t b = s.batch, t = s.queries, d = s.heads * s.head_dim, rows = b * t;
   const std::vector<int64_t> shape{b, s.heads, t, s.head_dim};
   make.add(
-      {"attention", shape, 2 * (t + s.head_dim), s.forward_flops(), make.bytes(4 * rows * d)},
+      {name, shape, 2 * (t + s.head_dim), s.forward_flops(), make.bytes(4 * rows * d)},
       {make.out("y", rows * d, kRounding), make.acc_out("lse", rows * s.heads), make.in("qkv", 3 * rows * d)},
       "attention_forward", [=]<class T>(auto dev, T, auto y, auto lse, auto qkv) {
         const T* x = qkv;
         attention_forward<T>(dev, s, view<T>(y, 0, d), lse, view(x, 0, 3 * d), view(x, d, 3 * d),
                              view(x, 2 * d, 3 * d));
       });
-  make.add({"attention.backward", shape, 3 * (t + s.head_dim), 2.5 * s.forward_flops(),
+  make.add({name + ".backward", shape, 3 * (t + s.head_dim), 2.5 * s.forward_flops(),
             make.bytes(8 * rows * d), "FLOPs as public charts count them: 2.5 x forward, 5 products"},
            {make.out("dqkv", 3 * rows * d, kRounding), make.in("dy", rows * d), make.in("qkv", 3 * rows * d),
             make.in("y", rows * d), make.acc_in("lse", rows * s.heads)},
@@ -114,6 +112,13 @@ void add_attention(CaseMaker& make) {
                                    view<const T>(dy, 0, d), view(x, 0, 3 * d), view(x, d, 3 * d),
                                    view(x, 2 * d, 3 * d), view<const T>(y, 0, d), lse);
            });
+}
+void add_attention(CaseMaker& make) {
+  make.group = "attention";
+  const int64_t b = make.s.batch, t = make.s.tokens, heads = make.s.heads;
+  add_self_attention(make, "attention", {b, heads, t, t, make.s.width / heads});
+  // The text transformer of CLIP, whatever the model.
+  add_self_attention(make, "attention.causal", {b, 8, 77, 77, 64, {.causal = true}});
 }
 
 void add_pointwise(CaseMaker& make) {

@@ -7,17 +7,31 @@ namespace qfm::test {
 
 inline constexpr int kHeadDim = 8;
 
+// Of `keys` keys the first `length` count; causal: query i sees keys 0 .. i of them.
+struct PlantedShape {
+  int queries, keys, length;
+  bool causal;
+  QFM_HD int seen(int query) const { return causal && query + 1 < length ? query + 1 : length; }
+};
+
 // y = softmax(q k^T) v for q, y (queries, 8) and k, v (keys, 8): a warp a query, a lane a key.
 template <Bug bug>
-__global__ void planted_attention_kernel(float* y, const float* q, const float* k, const float* v, int keys) {
+__global__ void planted_attention_kernel(float* y, const float* q, const float* k, const float* v,
+                                         PlantedShape s) {
   SHARED(float, weights, [32]);
-  const int lane = lane_id(), query = blockIdx.x;
-  const int limit = bug == Bug::MaskRoundedUp  ? (keys + 31) / 32 * 32
-                    : bug == Bug::MaskOffByOne ? keys - 1
-                                               : keys;
+  const int lane = lane_id(), query = blockIdx.x, keys = s.keys;
+  if (bug == Bug::SeesPadding) s.length = keys;
+  const int seen = s.seen(bug == Bug::SeesTheNextKey     ? query + 1
+                          : bug == Bug::LowerRightCorner ? query + keys - s.queries
+                                                         : query);
+  const int limit = bug == Bug::MaskRoundedUp  ? (seen + 31) / 32 * 32
+                    : bug == Bug::MaskOffByOne ? seen - 1
+                                               : seen;
+  const bool all_tiles = bug == Bug::HiddenKeysFirst, whole_tiles = bug == Bug::LeavesDiagonalOut && s.causal;
+  const int tiles = ((all_tiles ? keys : seen) + (whole_tiles ? 0 : 31)) / 32;
   float best = -INFINITY, sum = 0, out = 0;
-  for (int first = 0; first < keys; first += 32) {
-    const int key = first + lane;
+  for (int tile = 0; tile < tiles; ++tile) {
+    const int first = 32 * (bug == Bug::HiddenKeysFirst ? tiles - 1 - tile : tile), key = first + lane;
     float score = -INFINITY;
     if (key < limit) {
       score = 0;
@@ -36,41 +50,50 @@ __global__ void planted_attention_kernel(float* y, const float* q, const float* 
     if (bug != Bug::MissingReuseSyncwarp) __syncwarp();
     best = now;
   }
+  if (bug != Bug::DividesByNothing && sum == 0) sum = 1;
   if (lane < kHeadDim) y[query * kHeadDim + lane] = out / sum;
 }
 
 template <Bug bug>
 Hunt hunt_in_attention() {
-  constexpr int kQueries = 3;
   Hunt hunt;
-  for (const int keys : {1, 32, 33, 197}) {
+  for (const PlantedShape& s : {PlantedShape{3, 1, 1, false},
+                                {3, 32, 32, false},
+                                {3, 33, 33, false},
+                                {3, 197, 197, false},
+                                {40, 70, 70, true},
+                                {70, 40, 40, true},
+                                {3, 70, 41, false},
+                                {40, 70, 37, true},
+                                {3, 33, 0, true}}) {
     const auto wave = [](float step) {
       return [step](size_t i) { return 1.5f * std::sin(step * static_cast<float>(i)); };
     };
-    const auto q = with_margin<float>(kQueries * kHeadDim, 0, wave(0.7f));
+    const auto q = with_margin<float>(s.queries * kHeadDim, 0, wave(0.7f));
     // Later keys score higher, so that the maximum grows.
-    const auto k = with_margin<float>(
-        keys * kHeadDim, 0, [&](size_t i) { return wave(1.3f)(i) * (0.3f + static_cast<float>(i) / 1000); });
-    const auto v = with_margin<float>(keys * kHeadDim, 0, wave(0.9f));
+    const auto k = with_margin<float>(s.keys * kHeadDim, 0, [&](size_t i) {
+      return wave(1.3f)(i) * (0.3f + static_cast<float>(i) / 1000);
+    });
+    const auto v = with_margin<float>(s.keys * kHeadDim, 0, wave(0.9f));
     std::vector<float> y;
     const auto launch_it = [&] {
-      y.assign(kQueries * kHeadDim, kNan);
-      launch<planted_attention_kernel<bug>>(kQueries, 32, 0, nullptr, y.data(), q.data(), k.data(), v.data(),
-                                            keys);
+      y.assign(s.queries * kHeadDim, kNan);
+      launch<planted_attention_kernel<bug>>(s.queries, 32, 0, nullptr, y.data(), q.data(), k.data(), v.data(),
+                                            s);
     };
     hunt.run(launch_it, [&] {
       bool sound = true;
-      for (int i = 0; i < kQueries; ++i) {
-        std::vector<double> weights(keys);
+      for (int i = 0; i < s.queries; ++i) {
+        std::vector<double> weights(s.keys);
         double sum = 0;
-        for (int j = 0; j < keys; ++j) {
+        for (int j = 0; j < s.seen(i); ++j) {
           double score = 0;
           for (int p = 0; p < kHeadDim; ++p) score += double{q[i * kHeadDim + p]} * k[j * kHeadDim + p];
           sum += weights[j] = std::exp(score);
         }
         for (int p = 0; p < kHeadDim; ++p) {
           double expected = 0;
-          for (int j = 0; j < keys; ++j) expected += weights[j] / sum * v[j * kHeadDim + p];
+          for (int j = 0; j < s.seen(i); ++j) expected += weights[j] / sum * v[j * kHeadDim + p];
           sound = sound && std::fabs(y[i * kHeadDim + p] - expected) < 1e-4;
         }
       }

@@ -64,6 +64,13 @@ enum class Bug {
   OutputNotRescaled,     // the output does
   MissingSyncwarp,       // reads what other lanes write
   MissingReuseSyncwarp,  // overwrites what other lanes read; shuffles happen to keep them apart
+  // the same, causal or with padded keys
+  SeesTheNextKey,     // a query sees one key behind its own
+  LowerRightCorner,   // aligns the last query with the last key, not the first with the first
+  SeesPadding,        // takes the padding for keys
+  LeavesDiagonalOut,  // goes through whole 32s of keys that are all seen, not through the one on the diagonal
+  HiddenKeysFirst,    // goes through the keys from the last 32 on: a query that sees none there has no maximum yet
+  DividesByNothing,   // a query without keys is 0 / 0
 };
 
 enum class Found { No, Error, WrongResult };

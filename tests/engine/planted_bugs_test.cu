@@ -76,6 +76,12 @@ constexpr Planted kPlanted[] = {
     QFM_ATTENTION(SumNotRescaled),
     QFM_ATTENTION(OutputNotRescaled),
     QFM_ATTENTION(MissingSyncwarp),
+    QFM_ATTENTION(SeesTheNextKey),
+    QFM_ATTENTION(LowerRightCorner),
+    QFM_ATTENTION(SeesPadding),
+    QFM_ATTENTION(LeavesDiagonalOut),
+    QFM_ATTENTION(HiddenKeysFirst),
+    QFM_ATTENTION(DividesByNothing),
 #ifdef QFM_CUDA_RACE  // no schedule shows it
     QFM_ATTENTION(MissingReuseSyncwarp),
 #endif

@@ -32,7 +32,8 @@ struct Result {
 template <class T>
 Result on_cuda(const Case& c, const Inputs<T>& in) {
   const OwnKernels own;
-  const AttentionShape& s = c.s;
+  Guarded<int32_t> lengths(cuda_device, c.key_lengths);
+  const AttentionShape s = c.with(lengths.data());
   const bool self = s.queries == s.keys;
   const size_t k_at = self ? 1 : 0;
   using Parts = std::vector<std::vector<T>>;
@@ -54,7 +55,7 @@ Result on_cuda(const Case& c, const Inputs<T>& in) {
 
 template <class T>
 Result in_double(const Case& c, const Inputs<T>& in) {
-  const AttentionShape& s = c.s;
+  const AttentionShape s = c.on_host();
   const Doubles q = converted<double>(in.q), k = converted<double>(in.k), v = converted<double>(in.v),
                 d_o = converted<double>(in.d_o);
   Result r{Doubles(q.size()), Doubles(s.batch * s.heads * s.queries), Doubles(q.size()), Doubles(k.size()),
@@ -72,7 +73,8 @@ template <class T>
 void compare(const Case& c) {
   const AttentionShape& s = c.s;
   INFO(name_of(dtype_of<T>), ": batch ", s.batch, " heads ", s.heads, " queries ", s.queries, " keys ",
-       s.keys, " d ", s.head_dim, " gap ", c.gap, " shift ", c.shift, " spread ", c.spread);
+       s.keys, " d ", s.head_dim, " gap ", c.gap, " shift ", c.shift, " spread ", c.spread,
+       s.mask.causal ? " causal" : "", c.key_lengths.empty() ? "" : " padded");
   const Inputs<T> in(c);
   const Result found = on_cuda(c, in), expected = in_double(c, in);
   // In bf16 the sums are float; what is rounded on the way to an element is p and o, then delta's o, p, ds
@@ -105,7 +107,48 @@ const Case kCases[] = {
     {{2, 2, 0, 3, 8}},
 };
 
+void compare_alone(const Case& two, const Case& one) {
+  const Result all = on_cuda(two, Inputs<bf16>(two)), alone = on_cuda(one, Inputs<bf16>(one));
+  const auto begins_with = [](const Doubles& x, const Doubles& part) {
+    return std::equal(part.begin(), part.end(), x.begin());
+  };
+  CHECK(begins_with(all.o, alone.o));
+  CHECK(begins_with(all.lse, alone.lse));
+  CHECK(begins_with(all.dq, alone.dq));
+  CHECK(begins_with(all.dk, alone.dk));
+  CHECK(begins_with(all.dv, alone.dv));
+}
+
+Case padded(Case c, std::vector<int32_t> lengths) {
+  c.key_lengths = std::move(lengths);
+  return c;
+}
+constexpr AttentionMask kCausal{.causal = true};
+// Each family of kernels, on and beside the edges of its tiles.
+const Case kMasked[] = {
+    {{1, 2, 77, 77, 64, kCausal}},
+    {{1, 1, 197, 197, 32, kCausal}},
+    {{1, 1, 64, 64, 16, kCausal}},
+    {{1, 1, 65, 129, 64, kCausal}},  // keys that no query sees
+    {{1, 1, 130, 20, 32, kCausal}},  // queries that see all
+    {{1, 1, 37, 37, 24, kCausal}, 1.5, 1},
+    {{2, 1, 11, 11, 64, kCausal}},
+    {{1, 1, 40, 40, 80, kCausal}},
+    padded({{5, 1, 70, 70, 64}}, {70, 0, 1, 64, 65}),
+    padded({{5, 1, 70, 70, 24, kCausal}}, {70, 0, 1, 64, 16}),
+    padded({{3, 2, 35, 131, 32}}, {-1, 128, 1000}),
+    padded({{3, 1, 131, 35, 32, kCausal}}, {17, 35, 0}),
+    padded({{3, 1, 66, 66, 20, kCausal}, 1.5, 3}, {0, 33, 66}),
+    padded({{3, 2, 6, 50, 32}}, {50, 33, 0}),
+    padded({{3, 1, 34, 34, 72, kCausal}}, {34, 32, 0}),
+};
+
 }  // namespace
+
+TEST_CASE_TEMPLATE("attention on CUDA: masks", T, float, bf16) {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  for (const Case& c : kMasked) compare<T>(c);
+}
 
 TEST_CASE_TEMPLATE("attention on CUDA equals the plain functions in double", T, float, bf16) {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
@@ -127,7 +170,9 @@ TEST_CASE_TEMPLATE("attention on CUDA: large scores neither overflow nor lose th
 // On a GPU the runs differ by chance, in host-CUDA by the order of threads, blocks and copies.
 TEST_CASE_TEMPLATE("attention on CUDA gives the same bits every time", T, float, bf16) {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
-  for (const Case& c : {Case{{1, 1, 197, 197, 64}}, Case{{2, 1, 6, 50, 32}}, Case{{1, 1, 20, 230, 32}}}) {
+  for (const Case& c :
+       {Case{{1, 1, 197, 197, 64}}, Case{{2, 1, 6, 50, 32}}, Case{{1, 1, 20, 230, 32}},
+        padded({{2, 1, 77, 77, 64, kCausal}}, {77, 20}), padded({{2, 1, 6, 50, 32}}, {0, 40})}) {
     const Inputs<T> in(c);
     const Result first = on_cuda(c, in);
     for (uint64_t seed = 2; seed <= 4; ++seed) {
@@ -144,16 +189,8 @@ TEST_CASE_TEMPLATE("attention on CUDA gives the same bits every time", T, float,
 
 TEST_CASE("attention on CUDA: an image alone and in a batch gives the same bits") {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
-  const Case two{{2, 1, 60, 60, 64}}, one{{1, 1, 60, 60, 64}};
-  const Result all = on_cuda(two, Inputs<bf16>(two)), alone = on_cuda(one, Inputs<bf16>(one));
-  const auto begins_with = [](const Doubles& x, const Doubles& part) {
-    return std::equal(part.begin(), part.end(), x.begin());
-  };
-  CHECK(begins_with(all.o, alone.o));
-  CHECK(begins_with(all.lse, alone.lse));
-  CHECK(begins_with(all.dq, alone.dq));
-  CHECK(begins_with(all.dk, alone.dk));
-  CHECK(begins_with(all.dv, alone.dv));
+  compare_alone({{2, 1, 60, 60, 64}}, {{1, 1, 60, 60, 64}});
+  compare_alone(padded({{2, 1, 60, 60, 64, kCausal}}, {41, 60}), padded({{1, 1, 60, 60, 64, kCausal}}, {41}));
 }
 
 TEST_CASE("attention on CUDA: a shape without keys is refused") {

@@ -16,6 +16,13 @@ struct AttentionCase {
   // q and k are multiples of 1/8, so that a float holds their products exactly: a rounding of a score of 80
   // would change its probability by more than the tolerance.
   bool exact_scores = false;
+  std::vector<int32_t> key_lengths = {};  // of the images; the padded keys and values are NaN
+  AttentionShape with(const int32_t* lengths) const {
+    AttentionShape masked = s;
+    if (!key_lengths.empty()) masked.mask.key_lengths = lengths;
+    return masked;
+  }
+  AttentionShape on_host() const { return with(key_lengths.data()); }
   int64_t rows(int64_t tokens) const { return s.batch * tokens; }
   int64_t dim() const { return s.heads * s.head_dim; }
 };
@@ -71,6 +78,12 @@ struct AttentionInputs {
     if (c.exact_scores)
       for (std::vector<T>* x : {&q, &k})
         for (T& value : *x) value = T(std::round(8 * static_cast<float>(value)) / 8);
+    for (size_t b = 0; b < c.key_lengths.size(); ++b) {
+      const int64_t first = static_cast<int64_t>(b) * c.s.keys,
+                    there = visible_keys<int64_t>(c.on_host(), b).keys;
+      for (std::vector<T>* x : {&k, &v})
+        std::fill(x->begin() + (first + there) * c.dim(), x->begin() + (first + c.s.keys) * c.dim(), T(NAN));
+    }
   }
 };
 
