@@ -4,6 +4,12 @@
 #include "kernels/sampling/resize_axis.h"
 #include "kernels/sampling/resize_columns.h"
 
+QFM_DECLARE_ISA(template <class T> void resize_row(T* y, const T* upper, const T* lower, float weight,
+                                                   const ResizeColumns<float>& columns, float* line);
+                template <class T>
+                void resize_row_backward(T* dx, const T* dy, const float* weights, int64_t rows,
+                                         const ResizeColumnsBackward<float>& columns, float* line);)
+
 namespace qfm {
 namespace plain {
 namespace {
@@ -80,7 +86,7 @@ void resize_bilinear_forward(Cpu, const ResizeShape& s, T* y, const T* x) {
   const Scratch low(columns * sizeof(int32_t)), weight(columns * sizeof(A));
   fill_columns(across, low.as<int32_t>(), weight.as<A>());
   const ResizeColumns<A> table{s.width, s.out_width, low.as<int32_t>(), weight.as<A>()};
-  const auto run = &plain::resize_row<T>;
+  const auto run = QFM_BEST_ISA(resize_row, T);
   for_rows(s.planes * s.out_height, std::max(s.width, s.out_width), [&](int64_t begin, int64_t end) {
     const Scratch line((s.width + kResizeRoom) * sizeof(A));
     for (int64_t row = begin; row < end; ++row) {
@@ -103,7 +109,7 @@ void resize_bilinear_backward(Cpu, const ResizeShape& s, T* dx, const T* dy) {
   fill_columns_backward(across, taps, first.as<int32_t>(), weight.as<A>());
   const ResizeColumnsBackward<A> table{s.width, s.out_width,         taps,
                                        columns, first.as<int32_t>(), weight.as<A>()};
-  const auto run = &plain::resize_row_backward<T>;
+  const auto run = QFM_BEST_ISA(resize_row_backward, T);
   for_rows(s.planes * s.height, s.width + tall * s.out_width, [&](int64_t begin, int64_t end) {
     const Scratch weights(tall * sizeof(A)), line((s.out_width + taps + kResizeRoom) * sizeof(A));
     for (int64_t row = begin; row < end; ++row) {

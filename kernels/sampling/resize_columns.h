@@ -4,8 +4,9 @@
 
 namespace qfm {
 
-inline constexpr int64_t kResizePad = 16;               // entries of a vector at most
-inline constexpr int64_t kResizeRoom = 2 * kResizePad;  // elements past a line that vector code may look at
+inline constexpr int64_t kResizePad = 16;  // entries of a vector at most
+inline constexpr int64_t kResizeRoom =
+    2 * kResizePad + 1;  // elements past a line that vector code may look at
 
 // Output column j lies between low[j] and the next, which weighs weight[j].
 template <class A>

@@ -23,6 +23,9 @@ namespace qfm {
 
 enum class SamplePadding : unsigned char { Zeros, Border };
 
+// Farther coordinates, infinity too, count as this one: an image of one element has its corner's place times 0.
+inline constexpr float kSampleFar = 1e30f;
+
 struct SampleShape {
   int64_t batch, channels, height, width;
   int64_t places;  // coordinates of an image

@@ -1,6 +1,5 @@
 // From a coordinate to the four elements around it: sample_bilinear.h has the formula.
 #pragma once
-#include <cmath>
 #include <cstdint>
 
 #include "kernels/sampling/sample_bilinear.h"
@@ -15,14 +14,15 @@ struct SampleAxis {
 
   QFM_HD SampleAxis(A coordinate, int64_t size, SamplePadding padding, bool align_corners) {
     const A n = static_cast<A>(size), last = n - 1;
+    coordinate = coordinate > kSampleFar ? kSampleFar : coordinate < -kSampleFar ? -kSampleFar : coordinate;
     slope = (align_corners ? last : n) / 2;
     A position = align_corners ? (coordinate + 1) * slope : ((coordinate + 1) * n - 1) / 2;
     if (padding == SamplePadding::Border && position <= 0) position = 0, slope = 0;
     if (padding == SamplePadding::Border && position >= last) position = last, slope = 0;
     if (position > -1 && position < n) {
-      const A below = std::floor(position);
-      low = static_cast<int32_t>(below);
-      rest = position - below;
+      low = static_cast<int32_t>(position);
+      if (position < 0) low = -1;
+      rest = position - static_cast<A>(low);
     } else {  // outside, with both neighbours; NaN comes here too and stays
       low = -2;
       rest = slope = position == position ? A(0) : position;
