@@ -51,6 +51,7 @@ class CaseMaker {
  public:
   CaseMaker(const CaseSizes& sizes, DType type) : s(sizes), type_(type) {}
   const CaseSizes s;
+  DType type() const { return type_; }
   std::string group;
 
   // Arrays of the model's type, and of the one it accumulates in, which also has what is F32 by contract.
@@ -138,5 +139,6 @@ void add_backbone_cases(CaseMaker& make);
 void add_training_cases(CaseMaker& make);
 // The three directions of each convolution of the sizes.
 void add_conv_cases(CaseMaker& make);
+void add_sampling_cases(CaseMaker& make);
 
 }  // namespace qfm

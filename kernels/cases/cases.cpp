@@ -11,6 +11,7 @@ std::vector<KernelCase> kernel_cases(const CaseSizes& sizes, DType type) {
 #if !defined(QFM_CUDA_DEVICE) && !defined(QFM_CUDA_HOST)  // until there is a conv2d.cu
   add_conv_cases(make);
 #endif
+  add_sampling_cases(make);
   return make.take();
 }
 

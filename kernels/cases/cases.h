@@ -18,6 +18,12 @@ struct NamedConv {
   ConvShape shape;
 };
 
+// Images that are resized, and sampled at as many places.
+struct NamedSampling {
+  std::string name;
+  int64_t batch, channels, height, width, out_height, out_width;
+};
+
 // What the kernels of one training step work on.
 struct CaseSizes {
   int64_t batch, tokens, patches;  // patches: the last tokens of an image
@@ -25,6 +31,7 @@ struct CaseSizes {
   int64_t patch = 1, height = 1, image_width = 1;
   int64_t entries = 1;  // of the matching memory
   std::vector<NamedConv> convolutions = {};
+  std::vector<NamedSampling> samplings = {};
 };
 
 // InOut: read and written. Scratch: what it holds afterwards does not matter.

@@ -24,6 +24,15 @@ inline std::vector<NamedConv> small_convolutions(int64_t batch, int64_t rows, in
           {"depthwise5x5", {batch, c, h, w, c, c, {5, 2, 2, 1}, {5, 2, 1, 2}}}};
 }
 
+// Images that grow, shrink by more than a vector's reach, and of which a few places are looked at.
+inline std::vector<NamedSampling> small_samplings(int64_t batch, int64_t rows, int64_t width) {
+  const int64_t c = width % 21, h = 1 + rows % 9, w = 1 + width % 23;
+  return {{"grows", batch, c, h, w, 2 * h, 2 * w},
+          {"shrinks", batch, c, 2, 5 * w, h, w},
+          {"spreads", batch, c, 1, w, 3, 7 * w},
+          {"few", batch, c, 7, 11, 1, h}};
+}
+
 // Without products and attention, which have tests of their own with more shapes and strides. rows: of an
 // image; gates and descriptors are those of all rows but the first, where there are several.
 inline std::vector<KernelCase> small_cases(int64_t batch, int64_t rows, int64_t width, DType type) {
@@ -37,7 +46,8 @@ inline std::vector<KernelCase> small_cases(int64_t batch, int64_t rows, int64_t 
                              .height = 8,
                              .image_width = 12,
                              .entries = 7,
-                             .convolutions = small_convolutions(batch, rows, width)},
+                             .convolutions = small_convolutions(batch, rows, width),
+                             .samplings = small_samplings(batch, rows, width)},
                             type);
   std::erase_if(cases, [](const KernelCase& c) { return c.group == "gemm" || c.group == "attention"; });
   return cases;

@@ -117,7 +117,9 @@ void compare_batches(DType type) {
   size_t k = 0, compared = 0;
   for_cases({kBatch, 3, 37}, type, [&](const KernelCase& c, const Values& in) {
     while (alone[k].name != c.name) ++k;
-    if (c.group != "norm" && c.group != "pointwise" && c.group != "reduce" && c.group != "conv") return;
+    if (c.group != "norm" && c.group != "pointwise" && c.group != "reduce" && c.group != "conv" &&
+        c.group != "sampling")
+      return;
     const Values whole = run_case(c, cpu_device, in);
     for (int64_t i = 0; i < kBatch; ++i) {
       Values image;
