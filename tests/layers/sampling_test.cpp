@@ -1,11 +1,16 @@
-// What resize_bilinear and sample_bilinear refuse, and what they do with coordinates that are no numbers or far away.
+// resize_bilinear and sample_bilinear against PyTorch; what they refuse, and what they do with coordinates that are no
+// numbers or far away.
 #include "layers/sampling.h"
 
 #include <cmath>
 #include <limits>
 
+#include "engine/base/cpu.h"
 #include "engine/cuda/cuda.h"
+#include "engine/safetensors.h"
+#include "tests/scopes.h"
 #include "tests/support.h"
+#include "tests/tolerance.h"
 
 using namespace qfm;
 using namespace qfm::test;
@@ -54,6 +59,51 @@ TEST_CASE("sample_bilinear refuses shapes and types that do not fit") {
         }) == "sample_bilinear: x is BF16, the grid is BF16, wanted F32");
   CHECK(sample_bilinear(image({2, 3, 4, 4}), image({2, 0, 5, 2}), SamplePadding::Zeros).shape() ==
         Shape{2, 3, 0, 5});
+}
+
+// PyTorch's values and gradients, made by tests/golden/make_sampling.py.
+void check_golden(const SafeTensors& file, const std::string& name, DType dtype, Device device) {
+  CAPTURE(name);
+  CAPTURE(name_of(dtype));
+  const auto get = [&](const char* part) { return file.tensor(name + part).to(dtype).to(device); };
+  const auto check = [&](const char* part, const Tensor& found) {
+    CAPTURE(part);
+    const Tensor expected = file.tensor(name + part), y = found.to(cpu_device).to(DType::F64);
+    REQUIRE(y.shape() == expected.shape());
+    const double most = dtype == DType::F64 ? 1e-12 : 2e-6;
+    CHECK(error_ratio(y.span<double>(), expected.span<double>(), dtype, 1) * tolerance_factor(dtype) *
+              epsilon(dtype) <=
+          most);
+  };
+  const auto has = [&](const char* word) { return name.find(word) != std::string::npos; };
+  const Var x = Var::leaf(get(".x")), grid = has("sample.") ? Var::leaf(get(".grid")) : Var();
+  const Tensor dy = get(".dy");
+  const Var y = has("sample.")
+                    ? sample_bilinear(x, grid, has("border") ? SamplePadding::Border : SamplePadding::Zeros,
+                                      has("corners"))
+                    : resize_bilinear(x, dy.dim(2), dy.dim(3), has("corners"));
+  backward(y, dy);
+  check(".y", y.value);
+  check(".dx", x.grad());
+  if (has("sample.")) check(".dgrid", grid.grad());
+}
+
+TEST_CASE("resize_bilinear and sample_bilinear equal PyTorch's, forward and backward") {
+  const SafeTensors file = SafeTensors::open(golden_path("sampling.safetensors"));
+  int count = 0;
+  for (const auto& [entry, info] : file.entries()) {
+    if (!entry.ends_with(".dy")) continue;
+    const std::string name = entry.substr(0, entry.size() - 3);
+    check_golden(file, name, DType::F64, cpu_device);
+    for (const CpuIsa path : {CpuIsa::Plain, CpuIsa::Avx2, CpuIsa::Avx512}) {
+      if (!available(path)) continue;
+      const PathScope scope(path);
+      check_golden(file, name, DType::F32, cpu_device);
+    }
+    if (cuda::available()) check_golden(file, name, DType::F32, cuda_device);
+    ++count;
+  }
+  CHECK(count == 22);
 }
 
 // Two images of 2 x 2; three places each.
@@ -105,6 +155,15 @@ TEST_CASE("sample_bilinear far outside: zeros, or the border") {
     CHECK(values(border.dx) == std::vector<float>{1, 0.5f, 1, 0.5f});
     CHECK(values(border.dgrid) ==
           std::vector<float>{0, 2, 0, 0, 0, 0});  // only the first moves, down the border
+  }
+}
+
+TEST_CASE("sample_bilinear: the only element of an image is its corners, however far") {
+  for (const Device device : devices()) {
+    const Var x = Var::leaf(Tensor::from(std::vector<float>{3}, {1, 1, 1, 1}).to(device));
+    const Var grid(Tensor::from(std::vector<float>{kInf, -kInf, 0.5f, 1e35f}, {1, 1, 2, 2}).to(device));
+    for (const SamplePadding padding : {SamplePadding::Zeros, SamplePadding::Border})
+      CHECK(values(sample_bilinear(x, grid, padding, true).value.to(cpu_device)) == std::vector<float>{3, 3});
   }
 }
 
