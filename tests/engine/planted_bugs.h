@@ -1,6 +1,7 @@
 // Bugs that are planted one at a time in small sound kernels, to see that host-CUDA finds each.
 #pragma once
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <string>
 #include <vector>
@@ -71,6 +72,14 @@ enum class Bug {
   LeavesDiagonalOut,  // goes through whole 32s of keys that are all seen, not through the one on the diagonal
   HiddenKeysFirst,    // goes through the keys from the last 32 on: a query that sees none there has no maximum yet
   DividesByNothing,   // a query without keys is 0 / 0
+  // planted_sampling.cuh: bilinear samples, and their gradient by lists of places
+  RowWraps,             // takes what lies right of the last column from the next row
+  NearestCounted,       // takes the nearest element where there is none
+  NoBarrierBeforeHead,  // replaces the head of a list that others still read
+  ListAsTheyCome,       // threads put their places in a list in the order in which they arrive
+  ListCutShort,         // forgets the places of earlier steps
+  AnyPlaceIsHead,       // not only the last of its cell
+  CellForgotten,        // gathers from three of the four cells around an element
 };
 
 enum class Found { No, Error, WrongResult };

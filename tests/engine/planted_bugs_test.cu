@@ -6,6 +6,7 @@
 #include "tests/engine/planted_bugs.h"
 #include "tests/engine/planted_product.cuh"
 #include "tests/engine/planted_rows.cuh"
+#include "tests/engine/planted_sampling.cuh"
 #include "tests/support.h"
 
 namespace qfm::test {
@@ -24,7 +25,11 @@ struct Planted {
 #define QFM_ATTENTION(bug) \
   Planted { #bug, &hunt_in_attention < Bug::bug> }
 
-constexpr Planted kSound[] = {QFM_ROWS(None), QFM_COLUMNS(None), QFM_PRODUCT(None), QFM_ATTENTION(None)};
+#define QFM_SAMPLES(bug) \
+  Planted { #bug, &hunt_in_samples < Bug::bug> }
+
+constexpr Planted kSound[] = {QFM_ROWS(None), QFM_COLUMNS(None), QFM_PRODUCT(None), QFM_ATTENTION(None),
+                              QFM_SAMPLES(None)};
 
 constexpr Planted kPlanted[] = {
     QFM_ROWS(MissingBarrier),
@@ -82,6 +87,13 @@ constexpr Planted kPlanted[] = {
     QFM_ATTENTION(LeavesDiagonalOut),
     QFM_ATTENTION(HiddenKeysFirst),
     QFM_ATTENTION(DividesByNothing),
+    QFM_SAMPLES(RowWraps),
+    QFM_SAMPLES(NearestCounted),
+    QFM_SAMPLES(NoBarrierBeforeHead),
+    QFM_SAMPLES(ListAsTheyCome),
+    QFM_SAMPLES(ListCutShort),
+    QFM_SAMPLES(AnyPlaceIsHead),
+    QFM_SAMPLES(CellForgotten),
 #ifdef QFM_CUDA_RACE  // no schedule shows it
     QFM_ATTENTION(MissingReuseSyncwarp),
 #endif
