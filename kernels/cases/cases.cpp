@@ -21,4 +21,10 @@ std::vector<KernelCase> conv_cases(const std::vector<NamedConv>& convolutions, D
   return make.take();
 }
 
+std::vector<KernelCase> sampling_cases(const std::vector<NamedSampling>& samplings, DType type) {
+  CaseMaker make({.batch = 0, .tokens = 0, .patches = 0, .width = 0, .samplings = samplings}, type);
+  add_sampling_cases(make);
+  return make.take();
+}
+
 }  // namespace qfm

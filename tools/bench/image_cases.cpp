@@ -1,5 +1,7 @@
 #include "tools/bench/image_cases.h"
 
+#include <utility>
+
 namespace qfm {
 namespace {
 
@@ -40,7 +42,15 @@ std::vector<KernelCase> image_cases(int64_t batch, DType dtype) {
     all.push_back(
         {"dwconv" + window_name(kernel, stride), {batch, channels, size, size, channels, channels, w, w}});
   }
-  return conv_cases(all, dtype);
+  auto cases = conv_cases(all, dtype);
+  for (KernelCase& c : sampling_cases({{"up", batch, 64, 56, 56, 112, 112},
+                                       {"same", batch, 64, 56, 56, 56, 56},
+                                       {"down", batch, 64, 112, 112, 56, 56},
+                                       {"far", batch, 64, 14, 14, 112, 112},
+                                       {"rgb", batch, 3, 224, 224, 384, 384}},
+                                      dtype))
+    cases.push_back(std::move(c));
+  return cases;
 }
 
 }  // namespace qfm

@@ -1,5 +1,5 @@
 // The kernels of convolutional networks at the sizes that ResNet-50 and EfficientNet-Lite0 give them on 224 x 224
-// pixels.
+// pixels; and resize and sampling at sizes of feature maps and pixels.
 #pragma once
 #include <vector>
 
