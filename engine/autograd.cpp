@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "engine/dispatch.h"
-#include "kernels/pointwise/elementwise.h"
+#include "kernels/pointwise/map.h"
 
 namespace qfm {
 
@@ -33,7 +33,7 @@ thread_local int no_grad_depth = 0;
 Tensor sum(const Tensor& a, const Tensor& b, const Tensor& out) {
   dispatch({"gradient sum", 0, 3.0 * static_cast<double>(a.bytes())}, a, [&](auto dev, auto t) {
     using T = decltype(t);
-    add(dev, ptr<T>(out), ptr<const T>(a), ptr<const T>(b), a.numel());
+    map(dev, fn::Add{}, flat_space<2>(a.numel()), ptr<T>(out), MapInputs<T, 2>{{ptr<const T>(a), ptr<const T>(b)}});
   });
   return out;
 }
@@ -96,6 +96,7 @@ Var Var::parameter(Tensor value, Tensor grad) {
   return v;
 }
 
+DType Var::grad_dtype() const { return node_ ? node_->grad_dtype : value.dtype(); }
 Tensor Var::grad() const { return node_ ? node_->grad : Tensor(); }
 
 NoGrad::NoGrad() { ++no_grad_depth; }

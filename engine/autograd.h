@@ -34,6 +34,8 @@ class Var {
   const Shape& shape() const { return value.shape(); }
   int64_t dim(int i) const { return value.dim(i); }
   bool needs_grad() const { return node_ != nullptr; }
+  // The dtype that its gradient has: a parameter's is the accumulation type, any other's its own.
+  DType grad_dtype() const;
   // Gradient gathered by a leaf or parameter; empty before backward().
   Tensor grad() const;
 

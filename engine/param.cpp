@@ -8,7 +8,7 @@
 #include "engine/dispatch.h"
 #include "engine/packed_weight.h"
 #include "kernels/optim/adamw.h"
-#include "kernels/pointwise/elementwise.h"
+#include "kernels/pointwise/map.h"
 
 namespace qfm {
 namespace {

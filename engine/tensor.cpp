@@ -5,7 +5,7 @@
 
 #include "engine/dispatch.h"
 #include "engine/memory/memory.h"
-#include "kernels/pointwise/elementwise.h"
+#include "kernels/pointwise/map.h"
 
 namespace qfm {
 

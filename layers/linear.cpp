@@ -3,7 +3,7 @@
 #include "engine/dispatch.h"
 #include "engine/packed_weight.h"
 #include "kernels/gemm/gemm.h"
-#include "kernels/reduce/reduce.h"
+#include "layers/reduce.h"
 
 namespace qfm {
 namespace {
@@ -68,16 +68,6 @@ LinearGrads linear_dw(const Tensor& dy, const Tensor& x, bool with_bias) {
   return {dw, db};
 }
 
-Tensor linear_db(const Tensor& dy) {
-  const auto m = as_matrix(dy);
-  Tensor db = acc_like(dy, {m.cols});
-  dispatch({"linear.db", 0, static_cast<double>(dy.bytes())}, dy, [&](auto dev, auto t) {
-    using T = decltype(t);
-    sum_rows<T>(dev, ptr<acc<T>>(db), ptr<const T>(dy), m.rows, m.cols);
-  });
-  return db;
-}
-
 Var linear(const Var& x, const Var& w, const Var& b, const Var& residual) {
   QFM_CHECK(b.value.empty() || b.shape() == Shape{w.dim(0)}, "linear: w is ", w.shape(), ", bias is ",
             b.shape());
@@ -89,7 +79,7 @@ Var linear(const Var& x, const Var& w, const Var& b, const Var& residual) {
                  b_needs = b.needs_grad(), r_needs = residual.needs_grad()](const Tensor& dy) -> Grads {
                   LinearGrads d;
                   if (w_needs) d = linear_dw(dy, xv, b_needs);
-                  else if (b_needs) d.bias = linear_db(dy);
+                  else if (b_needs) d.bias = sum_to(dy, {dy.dim(-1)}, acc_of(dy.dtype()));
                   return {x_needs ? linear_dx(dy, wv, xv.shape()) : Tensor(), d.weight, d.bias,
                           r_needs ? dy : Tensor()};
                 });

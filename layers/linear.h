@@ -22,7 +22,6 @@ struct LinearGrads {
   Tensor weight, bias;
 };
 LinearGrads linear_dw(const Tensor& dy, const Tensor& x, bool with_bias);
-Tensor linear_db(const Tensor& dy);  // alone
 
 // x (..., K), w (N, K), b (N) or an empty Var, residual (..., N) or an empty Var: y = x W^T + b + residual.
 // Throws Error on shapes that do not fit.

@@ -2,18 +2,31 @@
 
 #include "engine/dispatch.h"
 #include "kernels/loss/loss.h"
-#include "kernels/pointwise/elementwise.h"
+#include "layers/pointwise.h"
+#include "layers/reduce.h"
 
 namespace qfm {
 
+namespace {
+
+// (n, classes) F32: 1 at each id.
+Tensor one_hot(const Tensor& ids, int64_t classes) {
+  const auto values = ids.span<const int32_t>();
+  const Tensor y = Tensor::zeros({ids.dim(0), classes});
+  for (size_t i = 0; i < values.size(); ++i) {
+    QFM_CHECK(values[i] >= 0 && values[i] < classes, "cross_entropy: id ", values[i], " of row ", i, " is not in [0, ",
+              classes, ")");
+    y.span<float>()[i * static_cast<size_t>(classes) + static_cast<size_t>(values[i])] = 1;
+  }
+  return y;
+}
+
+}  // namespace
+
 Var record_loss(const char* name, const Tensor& loss, const Var& x, const Tensor& grad) {
   return record(name, loss, {x}, [name, grad](const Tensor& dy) -> Grads {
-    const Tensor dx = like(grad);
-    dispatch({name, 0, 2.0 * static_cast<double>(grad.bytes())}, grad, [&](auto dev, auto t) {
-      using T = decltype(t);
-      scale_by<T>(dev, ptr<T>(dx), ptr<const T>(grad), ptr<const acc<T>>(dy), grad.numel());
-    });
-    return {dx};
+    const DType type = grad.dtype();  // of less precision than dy, maybe
+    return {map(name, fn::Multiply{}, grad.to(dy.dtype()), dy).to(type)};
   });
 }
 
@@ -30,6 +43,16 @@ Var smooth_l1(const Var& prediction, const Tensor& target, double beta) {
                  p.numel());
   });
   return record_loss("smooth_l1", loss, prediction, grad);
+}
+
+Var cross_entropy(const Var& logits, const Tensor& ids) {
+  QFM_CHECK(logits.value.rank() == 2 && ids.shape() == Shape{logits.dim(0)} && ids.dtype() == DType::I32 &&
+                logits.dim(0) > 0,
+            "cross_entropy: logits are ", logits.shape(), ", ids are ", ids.shape(), " ", name_of(ids.dtype()));
+  const Var x = cast(logits, acc_of(logits.value.dtype()));
+  const Tensor chosen = one_hot(ids.to(cpu_device), logits.dim(1)).to(x.value.dtype()).to(x.value.device());
+  const Var shifted = x - Var(max(Var(x.value), {-1}, true).value);  // the same loss, and no exp overflows
+  return mean(log(sum(exp(shifted), {-1})) - sum(shifted * chosen, {-1}));
 }
 
 }  // namespace qfm

@@ -11,4 +11,8 @@ Var record_loss(const char* name, const Tensor& loss, const Var& x, const Tensor
 // target. Equal shapes; no gradient to the target.
 Var smooth_l1(const Var& prediction, const Tensor& target, double beta = 1.0);
 
+// Mean over the rows of -log softmax(logits)[id]: logits (B, classes), ids (B) I32 on the CPU. Throws Error for an id outside
+// [0, classes).
+Var cross_entropy(const Var& logits, const Tensor& ids);
+
 }  // namespace qfm

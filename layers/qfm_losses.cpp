@@ -4,7 +4,7 @@
 
 #include "engine/dispatch.h"
 #include "kernels/loss/qfm_losses.h"
-#include "kernels/pointwise/elementwise.h"
+#include "layers/pointwise.h"
 #include "layers/loss.h"
 #include "layers/similarity.h"
 
@@ -107,34 +107,12 @@ Tensor contrast_targets(const std::vector<double>& scores, double tau) {
 Var weighted_sum(const std::vector<std::pair<Var, double>>& losses) {
   QFM_CHECK(!losses.empty(), "weighted_sum: no losses");
   if (losses.size() == 1 && losses[0].second == 1) return losses[0].first;
-  const auto scaled = [](const Tensor& x, double weight) {
-    const Tensor y = like(x);
-    dispatch({"weighted_sum"}, x, [&](auto dev, auto t) {
-      using T = decltype(t);
-      scale<T>(dev, ptr<T>(y), ptr<const T>(x), weight, 1);
-    });
-    return y;
-  };
-  std::vector<Var> inputs;
-  std::vector<double> weights;
-  Tensor sum;
+  Var sum;
   for (const auto& [loss, weight] : losses) {
-    inputs.push_back(loss), weights.push_back(weight);
-    const Tensor part = scaled(loss.value, weight);
-    if (sum.empty()) {
-      sum = part;
-      continue;
-    }
-    dispatch({"weighted_sum"}, sum, [&](auto dev, auto t) {
-      using T = decltype(t);
-      add<T>(dev, ptr<T>(sum), ptr<const T>(sum), ptr<const T>(part), 1);
-    });
+    const Var part = loss * weight;
+    sum = sum.value.empty() ? part : sum + part;
   }
-  return record("weighted_sum", sum, inputs, [weights, scaled](const Tensor& dy) -> Grads {
-    Grads grads;
-    for (double weight : weights) grads.push_back(scaled(dy, weight));
-    return grads;
-  });
+  return sum;
 }
 
 }  // namespace qfm

@@ -1,7 +1,7 @@
 #include "models/feature_selection.h"
 
-#include "layers/activations.h"
-#include "layers/tokens.h"
+#include "layers/pointwise.h"
+#include "layers/reduce.h"
 
 namespace qfm {
 
@@ -12,7 +12,7 @@ FeatureSelection::FeatureSelection(const Scope& scope, int64_t width)
           (scope / "fc2").vector("bias", {width}, constant(4))) {}
 
 Var FeatureSelection::operator()(const Var& tokens) const {
-  return sigmoid(fc2(gelu(fc1(norm(mean_tokens(tokens))))));
+  return sigmoid(fc2(gelu(fc1(norm(mean(tokens, {1}))))));
 }
 
 Tensor FeatureSelection::gate_at_mean() const {

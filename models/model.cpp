@@ -1,6 +1,7 @@
 #include "models/model.h"
 
-#include "layers/activations.h"
+#include "layers/pointwise.h"
+#include "layers/shape.h"
 
 namespace qfm {
 
@@ -14,7 +15,8 @@ Model::Output Model::operator()(const Var& images) const {
   out.features = (*backbone)(images);
   if (select) {
     out.gate = (*select)(out.features.tokens);
-    out.features.pooled = gate(out.features.pooled, out.gate), out.features.tokens = gate(out.features.tokens, out.gate);
+    out.features.pooled = out.features.pooled * out.gate;
+    out.features.tokens = out.features.tokens * reshape(out.gate, {out.gate.dim(0), 1, out.gate.dim(1)});
   }
   out.scores = (*head)(out.features);
   return out;

@@ -134,6 +134,8 @@ class CaseMaker {
   std::vector<KernelCase> cases_;
 };
 
+// Map, reduce and gather.
+void add_algebra_cases(CaseMaker& make);
 void add_backbone_cases(CaseMaker& make);
 // The losses, the matching memory and the optimiser.
 void add_training_cases(CaseMaker& make);

@@ -6,6 +6,7 @@ namespace qfm {
 
 std::vector<KernelCase> kernel_cases(const CaseSizes& sizes, DType type) {
   CaseMaker make(sizes, type);
+  add_algebra_cases(make);
   add_backbone_cases(make);
   add_training_cases(make);
 #if !defined(QFM_CUDA_DEVICE) && !defined(QFM_CUDA_HOST)  // until there is a conv2d.cu

@@ -5,10 +5,6 @@
 #include "kernels/image/crops.h"
 #include "kernels/image/patchify.h"
 #include "kernels/norm/layernorm.h"
-#include "kernels/pointwise/elementwise.h"
-#include "kernels/pointwise/gelu.h"
-#include "kernels/reduce/reduce.h"
-#include "kernels/reduce/softmax.h"
 
 namespace qfm {
 namespace {
@@ -121,57 +117,6 @@ void add_attention(CaseMaker& make) {
   add_self_attention(make, "attention.causal", {b, 8, 77, 77, 64, {.causal = true}});
 }
 
-void add_pointwise(CaseMaker& make) {
-  make.group = "pointwise";
-  const int64_t b = make.s.batch, t = make.s.tokens, d = make.s.width, area = b * t * d, hidden = 4 * area;
-  make.add({"gelu", {hidden}}, {make.out("y", hidden, kRounding), make.in("x", hidden)},
-           QFM_KERNEL(gelu_forward), hidden);
-  make.add({"gelu.backward", {hidden}},
-           {make.out("dx", hidden, kRounding), make.in("dy", hidden), make.in("x", hidden)},
-           QFM_KERNEL(gelu_backward), hidden);
-  make.add({"sigmoid", {area}}, {make.out("y", area, kRounding), make.in("x", area)},
-           QFM_KERNEL(sigmoid_forward), area);
-  make.add({"sigmoid.backward", {area}}, {make.out("dx", area), make.in("dy", area), make.in("y", area)},
-           QFM_KERNEL(sigmoid_backward), area);
-  make.add({"add", {area}}, {make.out("y", area), make.in("x", area), make.in("z", area)}, QFM_KERNEL(add),
-           area);
-  make.add({"scale", {area}}, {make.out("y", area), make.in("x", area)}, QFM_KERNEL(scale), 0.37, area);
-  make.add({"scale_by", {area}}, {make.out("y", area), make.in("x", area), make.acc_in("factor", 1)},
-           QFM_KERNEL(scale_by), area);
-  make.add({"cast", {area}}, {make.acc_out("y", area, Equal::Bits), make.in("x", area)},
-           QFM_KERNEL_AS(cast, acc<T>, T), area);
-  make.add({"add_position", {b, t * d}}, {make.out("y", area), make.in("x", area), make.in("p", t * d)},
-           QFM_KERNEL(add_broadcast), b, t * d);
-}
-
-void add_rowwise(CaseMaker& make) {
-  const int64_t b = make.s.batch, t = make.s.tokens, d = make.s.width, n = make.s.patches, rows = b * t,
-                area = rows * d;
-  const int64_t score_rows = b * make.s.heads * t, scores = score_rows * t;
-  make.add({"layerscale", {rows, d}},
-           {make.out("y", area), make.in("x", area), make.in("gamma", d), make.in("residual", area)},
-           QFM_KERNEL(layerscale_forward), rows, d);
-  make.add({"layerscale.backward", {rows, d}, rows},
-           {make.out("dx", area), make.acc_out("dgamma", d), make.in("dy", area), make.in("x", area),
-            make.in("gamma", d)},
-           QFM_KERNEL(layerscale_backward), rows, d);
-  make.group = "reduce";
-  make.add({"softmax", {score_rows, t}, t}, {make.out("y", scores, kRounding), make.in("x", scores)},
-           QFM_KERNEL(softmax_forward), score_rows, t);
-  make.add({"softmax.backward", {score_rows, t}, t},
-           {make.out("dx", scores, kRounding), make.in("dy", scores), make.in("y", scores)},
-           QFM_KERNEL(softmax_backward), score_rows, t);
-  make.group = "pointwise";
-  // The patches without the CLS token.
-  const TokenCopy slice{b, n, d, n, 0, t, t - n};
-  make.add({"copy_tokens", {b, n, d}, 1, 0, make.bytes(2 * b * n * d)},
-           {make.out("y", b * n * d), make.in("x", area)}, "copy_tokens",
-           [=]<class T>(auto dev, T, auto y, auto x) { copy_tokens<T>(dev, slice, y, x); });
-  make.group = "reduce";
-  make.add({"sum_rows", {rows, 4 * d}, rows}, {make.acc_out("y", 4 * d), make.in("x", 4 * area)},
-           QFM_KERNEL(sum_rows), rows, 4 * d);
-}
-
 void add_pixels(CaseMaker& make) {
   make.group = "image";
   const int64_t b = make.s.batch, height = make.s.height, width = make.s.image_width,
@@ -212,8 +157,6 @@ void add_backbone_cases(CaseMaker& make) {
   add_norms(make);
   add_products(make);
   add_attention(make);
-  add_pointwise(make);
-  add_rowwise(make);
   add_pixels(make);
 }
 

@@ -1,4 +1,4 @@
-// Cases of what a training step runs beside the backbone: gate, similarities, losses, the matching memory
+// Cases of what a training step runs beside the backbone: similarities, losses, the matching memory
 // with its noise, and the optimiser.
 #include "engine/base/rng.h"
 #include "kernels/cases/case_maker.h"
@@ -7,7 +7,6 @@
 #include "kernels/matching/matching.h"
 #include "kernels/matching/noise.h"
 #include "kernels/optim/adamw.h"
-#include "kernels/pointwise/elementwise.h"
 #include "kernels/reduce/reduce.h"
 
 namespace qfm {
@@ -16,22 +15,6 @@ namespace {
 constexpr auto kRounding = Equal::Rounding;
 template <class Dev>
 constexpr bool is_cpu = std::is_same_v<Dev, Cpu>;
-
-void add_gate(CaseMaker& make) {
-  const int64_t b = make.s.batch, n = make.s.patches, d = make.s.width, patches = b * n * d, each = b * d;
-  make.group = "pointwise";
-  make.add({"gate", {b, n, d}}, {make.out("y", patches), make.in("x", patches), make.in("g", each)},
-           QFM_KERNEL(gate_forward), b, n, d);
-  make.add({"gate.backward", {b, n, d}, n},
-           {make.out("dx", patches), make.out("dg", each, kRounding), make.in("dy", patches),
-            make.in("x", patches), make.in("g", each)},
-           QFM_KERNEL(gate_backward), b, n, d);
-  make.group = "reduce";
-  make.add({"mean_tokens", {b, n, d}, n}, {make.out("y", each, kRounding), make.in("x", patches)},
-           QFM_KERNEL(mean_tokens_forward), b, n, d);
-  make.add({"mean_tokens.backward", {b, n, d}}, {make.out("dx", patches), make.in("dy", each)},
-           QFM_KERNEL(mean_tokens_backward), b, n, d);
-}
 
 // All patches: the descriptors of a batch alone are too few to tell more than what a launch costs.
 void add_similarities(CaseMaker& make) {
@@ -204,7 +187,6 @@ void add_optimiser(CaseMaker& make) {
 }  // namespace
 
 void add_training_cases(CaseMaker& make) {
-  add_gate(make);
   add_similarities(make);
   add_losses(make);
   add_search(make);

@@ -29,7 +29,7 @@ __device__ void map_pack(const F& f, Y* y, const Pack<X, V>&... x) {
   store<V>(y, round_pack<Y>(ys));
 }
 template <int V, class F, class Y, class... X>
-__global__ void __launch_bounds__(kThreads) map_kernel(F f, int64_t n, Y* y, const X*... x) {
+__global__ void __launch_bounds__(kThreads) map_elements_kernel(F f, int64_t n, Y* y, const X*... x) {
   const int64_t first = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * V;
   for (int64_t i = first; i < n; i += int64_t{gridDim.x} * kThreads * V)
     if (i + V <= n) map_pack<V>(f, y + i, load<V>(x + i)...);
@@ -38,12 +38,12 @@ __global__ void __launch_bounds__(kThreads) map_kernel(F f, int64_t n, Y* y, con
 }
 // y[i] = f(x0[i], x1[i], ...) for n elements, in float; y and each x have a type of their own. y may be an x.
 template <class F, class Y, class... X>
-void map(Cuda cuda, F f, int64_t n, Y* y, const X*... x) {
+void map_elements(Cuda cuda, F f, int64_t n, Y* y, const X*... x) {
   if (n == 0) return;
   constexpr int wide = static_cast<int>(16 / std::max({sizeof(Y), sizeof(X)...}));
   const auto run = [&]<int V>(Lanes<V>) {
     const int64_t blocks = std::min<int64_t>(ceil_div(n, kThreads * V), 1 << 20);
-    launch<map_kernel<V, F, Y, X...>>(blocks, kThreads, 0, cuda.stream, f, n, y, x...);
+    launch<map_elements_kernel<V, F, Y, X...>>(blocks, kThreads, 0, cuda.stream, f, n, y, x...);
   };
   if (in_packs_of<wide>(y) && (in_packs_of<wide>(x) && ...)) run(Lanes<wide>{});
   else run(Lanes<1>{});

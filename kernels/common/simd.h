@@ -50,6 +50,15 @@ inline vf select_first(int n, vf a, vf b) { return {_mm512_mask_mov_ps(b.v, firs
 inline vf where_positive(vf x, vf a, vf b) {
   return {_mm512_mask_mov_ps(b.v, _mm512_cmp_ps_mask(x.v, _mm512_setzero_ps(), _CMP_GT_OQ), a.v)};
 }
+// a where x is NaN, else b.
+inline vf where_nan(vf x, vf a, vf b) { return {_mm512_mask_mov_ps(b.v, _mm512_cmp_ps_mask(x.v, x.v, _CMP_UNORD_Q), a.v)}; }
+// x = m 2^e with m in [sqrt(1/2), sqrt 2), for x > 0.
+inline vf split_power(vf x, vf* e) {
+  const __m512i bits = _mm512_sub_epi32(_mm512_castps_si512(x.v), _mm512_set1_epi32(0x3f3504f3));
+  const __m512i power = _mm512_srai_epi32(bits, 23);
+  *e = {_mm512_cvtepi32_ps(power)};
+  return {_mm512_castsi512_ps(_mm512_sub_epi32(_mm512_castps_si512(x.v), _mm512_slli_epi32(power, 23)))};
+}
 
 inline vf from_bf16(__m256i h) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16))};
@@ -115,6 +124,15 @@ inline vf select_first(int n, vf a, vf b) {
 // a where x > 0, else b: also where x is NaN.
 inline vf where_positive(vf x, vf a, vf b) {
   return {_mm256_blendv_ps(b.v, a.v, _mm256_cmp_ps(x.v, _mm256_setzero_ps(), _CMP_GT_OQ))};
+}
+// a where x is NaN, else b.
+inline vf where_nan(vf x, vf a, vf b) { return {_mm256_blendv_ps(b.v, a.v, _mm256_cmp_ps(x.v, x.v, _CMP_UNORD_Q))}; }
+// x = m 2^e with m in [sqrt(1/2), sqrt 2), for x > 0.
+inline vf split_power(vf x, vf* e) {
+  const __m256i bits = _mm256_sub_epi32(_mm256_castps_si256(x.v), _mm256_set1_epi32(0x3f3504f3));
+  const __m256i power = _mm256_srai_epi32(bits, 23);
+  *e = {_mm256_cvtepi32_ps(power)};
+  return {_mm256_castsi256_ps(_mm256_sub_epi32(_mm256_castps_si256(x.v), _mm256_slli_epi32(power, 23)))};
 }
 
 inline vf from_bf16(__m128i h) {
@@ -185,9 +203,8 @@ inline vf exp(vf x) {
 
 inline constexpr float kGeluTail = 5.5f;  // Phi(-5.5) = 2e-8: beyond it Phi is 0 or 1
 
-// The normal distribution function, absolute error about 1.5e-7: Phi(x) = 1/2 + x P(x^2) / Q(x^2), a minimax
-// fit (error 7e-9 before rounding) for |x| <= kGeluTail, constant beyond.
-inline vf normal_cdf(vf x) {
+// Phi(x) - 1/2 = x * factor with the x that is returned: x P(x^2) / Q(x^2), a minimax fit (error 7e-9 before rounding) for |x| <= kGeluTail, constant beyond.
+inline vf half_erf(vf x, vf* factor) {
   x = min(broadcast(kGeluTail), max(broadcast(-kGeluTail), x));
   const vf t = x * x;
   vf p = broadcast(2.27494035e-8f), q = broadcast(1.19750572e-6f);
@@ -201,7 +218,15 @@ inline vf normal_cdf(vf x) {
   q = fma(q, t, broadcast(2.51522029e-1f));
   p = fma(p, t, broadcast(3.98942235e-1f));
   q = fma(q, t, broadcast(1.0f));
-  return fma(x, p / q, broadcast(0.5f));
+  *factor = p / q;
+  return x;
+}
+
+// The normal distribution function, absolute error about 1.5e-7.
+inline vf normal_cdf(vf x) {
+  vf factor;
+  x = half_erf(x, &factor);
+  return fma(x, factor, broadcast(0.5f));
 }
 
 // x Phi(x), the erf form of GELU. Left of the tail x is held, so that it does not multiply Phi's rounding.
@@ -213,6 +238,56 @@ inline vf gelu_grad(vf x) {
       min(broadcast(20.0f), max(broadcast(-20.0f), x));  // phi(20) = 0; infinity times 0 would be NaN
   const vf density = exp(held * held * broadcast(-0.5f)) * broadcast(0.398942280f);
   return fma(held, density, normal_cdf(x));
+}
+
+// ---- what kernels/pointwise/functions.h needs beside the above; number.h has it for single numbers ----
+
+// The larger one, or a NaN.
+inline vf max_or_nan(vf a, vf b) { return where_nan(a, a, max(a, b)); }
+inline vf abs(vf x) { return max(x, zero() - x); }
+
+// erf(x) = 2 Phi(x sqrt 2) - 1, absolute error about 2e-7 and a few units in the last place near 0.
+inline vf erf(vf x) {
+  vf factor;
+  const vf held = half_erf(x * broadcast(1.41421356f), &factor);
+  return (held + held) * factor;
+}
+
+// ln(x) within a few units in the last place: x = m 2^e, ln m by a polynomial around 1 (Cephes, logf). -infinity at 0, NaN
+// below; numbers under float's normal range count as 0.
+inline vf log(vf x) {
+  vf e;
+  const vf f = split_power(x, &e) - broadcast(1.0f), z = f * f;
+  vf p = broadcast(7.0376836292e-2f);
+  p = fma(p, f, broadcast(-1.1514610310e-1f));
+  p = fma(p, f, broadcast(1.1676998740e-1f));
+  p = fma(p, f, broadcast(-1.2420140846e-1f));
+  p = fma(p, f, broadcast(1.4249322787e-1f));
+  p = fma(p, f, broadcast(-1.6668057665e-1f));
+  p = fma(p, f, broadcast(2.0000714765e-1f));
+  p = fma(p, f, broadcast(-2.4999993993e-1f));
+  p = fma(p, f, broadcast(3.3333331174e-1f));
+  vf y = p * f * z;
+  y = fma(e, broadcast(-2.12194440e-4f), y);
+  y = fma(z, broadcast(-0.5f), y);
+  y = fma(e, broadcast(0.693359375f), f + y);
+  const vf infinity = broadcast(__builtin_inff()), tiny = broadcast(1.17549435e-38f);
+  y = where_positive(infinity - x, y, x);                          // infinity, NaN
+  y = where_positive(tiny - x, zero() - infinity, y);
+  return where_positive(zero() - x, broadcast(__builtin_nanf("")), y);
+}
+
+// tanh within a few units in the last place: near 0 x + x^3 P(x^2) (Cephes, tanhf), beyond 1 - 2 / (exp(2 |x|) + 1).
+inline vf tanh(vf x) {
+  const vf a = abs(x), z = x * x;
+  vf p = broadcast(-5.70498872745e-3f);
+  p = fma(p, z, broadcast(2.06390887954e-2f));
+  p = fma(p, z, broadcast(-5.37397155531e-2f));
+  p = fma(p, z, broadcast(1.33314422036e-1f));
+  p = fma(p, z, broadcast(-3.33332819422e-1f));
+  const vf near = fma(p * z, x, x);
+  const vf far = broadcast(1.0f) - broadcast(2.0f) / (exp(a + a) + broadcast(1.0f));
+  return where_positive(broadcast(0.625f) - a, near, where_positive(x, far, zero() - far));
 }
 
 // The steps of a loop over n elements: f(j, Whole{}) for every full vector, then f(j, Tail{rest}). The tail

@@ -8,7 +8,7 @@
 #include "engine/memory/memory.h"
 #include "kernels/common/parallel_loops.h"
 #include "kernels/gemm/gemm_block.h"
-#include "kernels/pointwise/gelu.h"
+#include "kernels/pointwise/number.h"
 #include "kernels/reduce/reduce.h"
 
 namespace qfm {
@@ -24,9 +24,9 @@ acc<T> finish(const GemmEpilogue<T>& e, acc<T> v, int64_t row, int64_t column, i
   const int64_t at = row * n + column;
   if (e.bias) v += static_cast<A>(e.bias[column]);
   if (e.pre_gelu) e.pre_gelu[at] = static_cast<T>(v);
-  if (e.gelu) v = static_cast<A>(gelu(static_cast<double>(v)));
+  if (e.gelu) v = static_cast<A>(fn::gelu(static_cast<double>(v)));
   if (e.times_gelu_grad_of)
-    v *= static_cast<A>(gelu_grad(static_cast<double>(static_cast<A>(e.times_gelu_grad_of[at]))));
+    v *= static_cast<A>(fn::gelu_grad(static_cast<double>(static_cast<A>(e.times_gelu_grad_of[at]))));
   if (e.residual) v += static_cast<A>(e.residual[at]);
   return v;
 }
@@ -170,7 +170,7 @@ void gemm(Cpu, GemmShape s, Out* c, const T* a, const T* b, const GemmEpilogue<T
   check(s);
   if (epilogue.sum_a) {
     QFM_CHECK(s.trans_a, "gemm: sum_a is for a transposed A only");
-    sum_rows<T>(Cpu{}, epilogue.sum_a, a, s.k, s.m);
+    reduce_sum(Cpu{}, {1, s.k, s.m}, epilogue.sum_a, a);
   }
   if constexpr (std::is_same_v<T, acc<T>>)
     if (!s.trans_b && s.n % QFM_BEST_ISA(gemm_panel_columns, T)() == 0)

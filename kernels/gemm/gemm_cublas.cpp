@@ -13,7 +13,7 @@
 #include "engine/base/error.h"
 #include "engine/memory/memory.h"
 #include "kernels/gemm/gemm_layout.h"
-#include "kernels/pointwise/gelu.h"
+#include "kernels/pointwise/map.h"
 #include "kernels/reduce/reduce.h"
 #include "kernels/vendor/kernel_policy.h"
 #include "kernels/vendor/vendor.h"
@@ -259,13 +259,13 @@ bool gemm_by(Cuda cuda, int algorithm, const GemmShape& s, Out* c, const T* a, c
     plan->layout.epilogue = GemmLayout::Epilogue::None;  // then without the sums
     operands.vector = nullptr, fusion.sum_a = false;
     if (!served()) return false;
-    sum_rows<T>(cuda, e.sum_a, a, s.k, s.m);
+    reduce_sum(cuda, {1, s.k, s.m}, e.sum_a, a);
   }
   if constexpr (std::is_same_v<T, Out>) {
     if (plan->after == GemmPlan::After::Gelu)
-      gelu_forward<T>(cuda, c, plan->into_pre_gelu ? e.pre_gelu : c, s.m * s.n);
+      map(cuda, fn::Gelu{}, flat_space<1>(s.m * s.n), c, MapInputs<T, 1>{{plan->into_pre_gelu ? e.pre_gelu : c}});
     if (plan->after == GemmPlan::After::GeluGrad)
-      gelu_backward<T>(cuda, c, c, e.times_gelu_grad_of, s.m * s.n);
+      map(cuda, fn::Derivative<fn::Gelu>{}, flat_space<2>(s.m * s.n), c, MapInputs<T, 2>{{c, e.times_gelu_grad_of}});
   }
   return true;
 }

@@ -8,7 +8,7 @@
 #pragma once
 #include "engine/cuda/warp_ops.h"
 #include "kernels/gemm/gemm.h"
-#include "kernels/pointwise/gelu.cuh"
+#include "kernels/pointwise/number.h"
 
 namespace qfm {
 
@@ -93,8 +93,8 @@ __device__ void finish_rows(const GemmOutput<T>& to, float (&v)[kRows][kEpilogue
     each([&](float& s, int, int x) { s += static_cast<float>(bias.at[x]); });
   }
   if (e.pre_gelu) write(e.pre_gelu);
-  if (e.gelu) each([](float& s, int, int) { s = gelu(s); });
-  if (e.times_gelu_grad_of) each_with(e.times_gelu_grad_of, [](float& s, float of) { s *= gelu_grad(of); });
+  if (e.gelu) each([](float& s, int, int) { s = fn::gelu(s); });
+  if (e.times_gelu_grad_of) each_with(e.times_gelu_grad_of, [](float& s, float of) { s *= fn::gelu_grad(of); });
   if (e.residual) each_with(e.residual, [](float& s, float r) { s += r; });
   const int64_t part = blockIdx.y * to.m * to.n;
   if (to.c) write(to.c + part);

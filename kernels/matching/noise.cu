@@ -95,7 +95,7 @@ void draw_normal(Cuda cuda, T* noise, const StreamName* streams, int64_t batch, 
 template <>
 void noise_factor(Cuda cuda, float* factor, const float* strength, const float* size, const float* noise_norm,
                   int64_t n) {
-  map(cuda, Factor{}, n, factor, strength, size, noise_norm);
+  map_elements(cuda, Factor{}, n, factor, strength, size, noise_norm);
 }
 
 template <class T>

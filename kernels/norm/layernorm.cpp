@@ -3,7 +3,8 @@
 #include <cmath>
 
 #include "kernels/common/parallel_loops.h"
-#include "kernels/pointwise/elementwise.h"
+#include "kernels/norm/layerscale.h"
+#include "kernels/pointwise/map.h"
 
 QFM_DECLARE_ISA(template <class T>
                 void layernorm_forward(T* y, float* mean, float* rstd, const T* x, const T* w, const T* b,
@@ -93,7 +94,7 @@ void residual_layernorm_forward(Cpu cpu, T* sum, T* y, acc<T>* mean, acc<T>* rst
                                 const T* residual, const T* w, const T* b, int64_t rows, int64_t cols,
                                 double eps) {
   if (gamma) layerscale_forward(cpu, sum, x, gamma, residual, rows, cols);
-  else add(cpu, sum, residual, x, rows * cols);
+  else map(cpu, fn::Add{}, flat_space<2>(rows * cols), sum, MapInputs<T, 2>{{residual, x}});
   layernorm_forward(cpu, y, mean, rstd, sum, w, b, rows, cols, eps);
 }
 
@@ -103,7 +104,7 @@ void residual_layernorm_backward(Cpu cpu, T* dsum, T* dx, acc<T>* dgamma, acc<T>
                                  const acc<T>* mean, const acc<T>* rstd, int64_t rows, int64_t cols) {
   const Scratch workspace(layernorm_workspace(rows, cols) * sizeof(acc<T>));
   layernorm_backward(cpu, dsum, dw, db, dy, sum, w, mean, rstd, workspace.as<acc<T>>(), rows, cols);
-  if (dsum_in) add(cpu, dsum, dsum, dsum_in, rows * cols);
+  if (dsum_in) map(cpu, fn::Add{}, flat_space<2>(rows * cols), dsum, MapInputs<T, 2>{{dsum, dsum_in}});
   if (gamma) layerscale_backward(cpu, dx, dgamma, dsum, x, gamma, rows, cols);
 }
 

@@ -1,12 +1,11 @@
 // Sums and norms on CUDA; the contracts are in reduce.h.
 //
-// Maths:  y[j] = sum_i x[i, j];  mean over tokens;  sum x^2;  l2norm y = x / |x|, dx = (dy - y sum(dy y)) /
+// Maths:  y[o, i] = sum_c x[o, c, i] f[o, c, i] / n;  max_c x[o, c, i];  sum x^2;  l2norm y = x / |x|, dx = (dy - y sum(dy y)) /
 // |x|; cosine y = a . b / (|a| |b|), da = dy (b / |b| - y a / |a|) / |a|.
 //
-// Cost: every element is read once (mean_tokens_backward: written once; l2norm reads and writes; the
-// backwards of l2norm and cosine read a row twice, the second time from the L1 cache), 1 to 6 FLOPs each.
-// At 3.35 TB/s: sum_squares of the 22 M gradients of ViT-S, 88 MB, floor 26 us; sum_rows of 256 x 197 x 1536
-// in bf16, 155 MB, 46 us; mean_tokens of 256 x 196 x 384 in bf16, 38.5 MB, 12 us; norms and cosines of a
+// Cost: every element is read once (l2norm reads and writes; the backwards of l2norm and cosine read a row twice, the second time from the L1 cache), 1 to 6 FLOPs each.
+// At 3.35 TB/s: sum_squares of the 22 M gradients of ViT-S, 88 MB, floor 26 us; reduce_sum of the rows of 256 x 197 x
+// 1536 in bf16, 155 MB, 46 us; over the tokens of 256 x 196 x 384 in bf16, 38.5 MB, 12 us; norms and cosines of a
 // batch, the launch. Sums down columns run in two stages, slots of rows and then the slots; sums along a row
 // belong to a warp. Norms and dot products are taken in double, as on the CPU.
 #include "kernels/common/cuda_loops.cuh"
@@ -17,29 +16,78 @@ namespace {
 
 constexpr int kWarps = kThreads / 32;
 
+template <int V, class T>
+__device__ void products(float (&to)[V], const T* x, const T* factor, int64_t at) {
+  const Pack<T, V> xs = load<V>(x + at);
+  for (int k = 0; k < V; ++k) to[k] = static_cast<float>(xs.at[k]);
+  if (!factor) return;
+  const Pack<T, V> fs = load<V>(factor + at);
+  for (int k = 0; k < V; ++k) to[k] *= static_cast<float>(fs.at[k]);
+}
+
 template <class T>
 struct SumRow {
-  const T* x;
+  const T *x, *factor;
   int64_t cols;
   template <int V>
   __device__ void add(float (&sum)[V], int64_t, int64_t row, int64_t column) const {
-    const Pack<T, V> xs = load<V>(x + row * cols + column);
-    for (int k = 0; k < V; ++k) sum[k] += static_cast<float>(xs.at[k]);
+    float terms[V];
+    products<V>(terms, x, factor, row * cols + column);
+    for (int k = 0; k < V; ++k) sum[k] += terms[k];
   }
 };
 
-template <int V, class T>
+// An F of sum_all.
+template <class T, class Out>
+struct SumOf {
+  const T *x, *factor;
+  double divisor;
+  template <int V>
+  __device__ double at(int64_t i) const {
+    float terms[V];
+    products<V>(terms, x, factor, i);
+    double sum = 0;
+    for (int k = 0; k < V; ++k) sum += static_cast<double>(terms[k]);
+    return sum;
+  }
+  __device__ Out finish(double sum) const { return Out(static_cast<float>(sum / divisor)); }
+};
+
+// A row belongs to a warp.
+template <int V, class T, class Out>
 __global__ void __launch_bounds__(kThreads)
-    mean_tokens_backward_kernel(T* dx, const T* dy, int64_t batch, int64_t tokens, int64_t dim) {
-  const int64_t d = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * V;
-  if (d >= dim) return;  // no barrier follows
-  const int64_t first = int64_t{blockIdx.y} * blockDim.y + threadIdx.y,
-                step = int64_t{gridDim.y} * blockDim.y;
-  for (int64_t b = blockIdx.z; b < batch; b += gridDim.z) {
-    Pack<T, V> shares = load<V>(dy + b * dim + d);
-    for (int k = 0; k < V; ++k)
-      shares.at[k] = T(static_cast<float>(shares.at[k]) / static_cast<float>(tokens));
-    for (int64_t t = first; t < tokens; t += step) store<V>(dx + (b * tokens + t) * dim + d, shares);
+    sum_along_rows_kernel(SumOf<T, Out> of, Out* y, int64_t rows, int64_t cols) {
+  const int64_t row = int64_t{blockIdx.x} * (kThreads / 32) + warp_id();
+  if (row >= rows) return;  // a whole warp; no barrier follows
+  double sum = 0;
+  for (int64_t c = lane_id() * V; c < cols; c += 32 * V) sum += of.template at<V>(row * cols + c);
+  sum = warp_sum(sum);
+  if (lane_id() == 0) y[row] = of.finish(sum);
+}
+
+__device__ inline float larger_or_nan(float a, float b) { return a > b || a != a ? a : b; }
+
+// The block's rows of y share out the count, then the first of them compares what they found.
+template <int V, class T>
+__global__ void __launch_bounds__(kThreads) max_kernel(ReduceShape s, T* y, const T* x) {
+  SHARED(float, part, [V][kThreads]);
+  const int64_t column = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * V;
+  for (int64_t o = blockIdx.y; o < s.outer; o += gridDim.y) {
+    float most[V];
+    for (float& m : most) m = -INFINITY;
+    if (column < s.inner)
+      for (int64_t c = threadIdx.y; c < s.count; c += blockDim.y) {
+        const Pack<T, V> xs = load<V>(x + (o * s.count + c) * s.inner + column);
+        for (int k = 0; k < V; ++k) most[k] = larger_or_nan(most[k], static_cast<float>(xs.at[k]));
+      }
+    for (int k = 0; k < V; ++k) part[k][threadIdx.y * blockDim.x + threadIdx.x] = most[k];
+    __syncthreads();
+    for (int k = 0; k < V && threadIdx.y == 0 && column < s.inner; ++k) {
+      float all = part[k][threadIdx.x];
+      for (unsigned r = 1; r < blockDim.y; ++r) all = larger_or_nan(all, part[k][r * blockDim.x + threadIdx.x]);
+      y[o * s.inner + column + k] = T(all);
+    }
+    __syncthreads();
   }
 }
 
@@ -139,31 +187,49 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-template <class T>
-void sum_rows(Cuda cuda, acc<T>* y, const T* x, int64_t rows, int64_t cols) {
-  if (cols == 0) return;
-  with_lanes<T>(cols, {x}, [&]<int V>(Lanes<V>) {
-    column_sums_of_all<V>(cuda, SumRow<T>{x, cols}, y, rows, cols);
+namespace {
+
+struct DividedBy {
+  float divisor;
+  __device__ float operator()(float x) const { return x / divisor; }
+};
+
+template <class T, class Out>
+void sum_along_rows(Cuda cuda, ReduceShape s, Out* y, const T* x, const T* factor, double divisor) {
+  const SumOf<T, Out> of{x, factor, divisor};
+  with_lanes<T>(s.count, {x, factor}, [&]<int V>(Lanes<V>) {
+    if (s.outer == 1) sum_all<V>(cuda, of, y, s.count);
+    else
+      launch<sum_along_rows_kernel<V, T, Out>>(ceil_div(s.outer, kWarps), kThreads, 0, cuda.stream, of, y, s.outer,
+                                               s.count);
+  });
+}
+
+}  // namespace
+
+template <class T, class Out>
+void reduce_sum(Cuda cuda, ReduceShape s, Out* y, const T* x, const T* factor, double divisor) {
+  if (s.outer == 0 || s.inner == 0) return;
+  if (s.inner == 1) return sum_along_rows(cuda, s, y, x, factor, divisor);
+  const SumRow<T> of{x, factor, s.inner};
+  with_lanes<T>(s.inner, {x, factor}, [&]<int V>(Lanes<V>) {
+    if (s.outer > 1)
+      return column_sums<V>(cuda, of, y, s.outer * s.count, s.count, s.outer, s.inner, static_cast<float>(divisor));
+    if constexpr (std::is_same_v<Out, float>)
+      if (divisor == 1) return column_sums_of_all<V>(cuda, of, y, s.count, s.inner);
+    const DeviceScratch sums(s.inner * sizeof(float));
+    column_sums_of_all<V>(cuda, of, sums.as<float>(), s.count, s.inner);
+    map_elements(cuda, DividedBy{static_cast<float>(divisor)}, s.inner, y, sums.as<const float>());
   });
 }
 
 template <class T>
-void mean_tokens_forward(Cuda cuda, T* y, const T* x, int64_t batch, int64_t tokens, int64_t dim) {
-  if (batch == 0 || dim == 0) return;
-  with_lanes<T>(dim, {x}, [&]<int V>(Lanes<V>) {
-    column_sums<V>(cuda, SumRow<T>{x, dim}, y, batch * tokens, tokens, batch, dim,
-                   static_cast<float>(tokens));
-  });
-}
-
-template <class T>
-void mean_tokens_backward(Cuda cuda, T* dx, const T* dy, int64_t batch, int64_t tokens, int64_t dim) {
-  if (batch == 0 || tokens == 0 || dim == 0) return;
-  with_lanes<T>(dim, {dx, dy}, [&]<int V>(Lanes<V>) {
-    const dim3 block = matrix_block(dim / V);
-    const dim3 grid(static_cast<unsigned>(ceil_div(dim / V, block.x)), grid_size(ceil_div(tokens, block.y)),
-                    grid_size(batch));
-    launch<mean_tokens_backward_kernel<V, T>>(grid, block, 0, cuda.stream, dx, dy, batch, tokens, dim);
+void reduce_max(Cuda cuda, ReduceShape s, T* y, const T* x) {
+  if (s.outer == 0 || s.inner == 0) return;
+  with_lanes<T>(s.inner, {x}, [&]<int V>(Lanes<V>) {
+    const dim3 block = matrix_block(ceil_div(s.inner, V));
+    const dim3 grid(static_cast<unsigned>(ceil_div(ceil_div(s.inner, V), block.x)), grid_size(s.outer));
+    launch<max_kernel<V, T>>(grid, block, 0, cuda.stream, s, y, x);
   });
 }
 
@@ -212,10 +278,9 @@ void cosine_backward(Cuda cuda, T* da, T* db, const T* dy, const T* a, const T* 
 }
 
 #define QFM_INSTANTIATE(T)                                                                              \
-  template void sum_rows(Cuda, acc<T>*, const T*, int64_t, int64_t);                                    \
+  template void reduce_sum(Cuda, ReduceShape, float*, const T*, const T*, double);                      \
+  template void reduce_max(Cuda, ReduceShape, T*, const T*);                                            \
   template void sum_squares(Cuda, double*, const T*, int64_t);                                          \
-  template void mean_tokens_forward(Cuda, T*, const T*, int64_t, int64_t, int64_t);                     \
-  template void mean_tokens_backward(Cuda, T*, const T*, int64_t, int64_t, int64_t);                    \
   template void l2norm_forward(Cuda, T*, acc<T>*, const T*, int64_t, int64_t, double);                  \
   template void l2norm_backward(Cuda, T*, const T*, const T*, const acc<T>*, int64_t, int64_t, double); \
   template void cosine_forward(Cuda, T*, const T*, const T*, int64_t, int64_t, double);                 \
@@ -223,5 +288,6 @@ void cosine_backward(Cuda cuda, T* da, T* db, const T* dy, const T* a, const T* 
 QFM_INSTANTIATE(float)
 QFM_INSTANTIATE(bf16)
 #undef QFM_INSTANTIATE
+template void reduce_sum(Cuda, ReduceShape, bf16*, const bf16*, const bf16*, double);
 
 }  // namespace qfm

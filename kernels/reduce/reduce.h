@@ -1,4 +1,4 @@
-// Sums over rows and tokens, norms and cosines of rows, in a fixed order (kernels/common/reduce_rows.h).
+// Sums and maxima over an axis, norms and cosines of rows, in a fixed order (kernels/common/reduce_rows.h).
 #pragma once
 #include <cstdint>
 
@@ -7,21 +7,20 @@
 
 namespace qfm {
 
-// y[j] = sum over rows of x[i, j], x (rows, cols): bias gradients. Overwrites y.
+// The second of three primitives (pointwise/map.h): x (outer, count, inner) reduced over the axis in the middle.
+struct ReduceShape {
+  int64_t outer, count, inner;
+};
+// y[o, i] = sum over c of x[o, c, i] factor[o, c, i], divided by `divisor`; factor may be null: ones. Out = T or acc<T>.
+template <class T, class Out>
+void reduce_sum(Cpu, ReduceShape shape, Out* y, const T* x, const T* factor = nullptr, double divisor = 1);
+template <class T, class Out>
+void reduce_sum(Cuda, ReduceShape shape, Out* y, const T* x, const T* factor = nullptr, double divisor = 1);
+// y[o, i] = the largest x[o, c, i]; NaN where one is; minus infinity where count is 0.
 template <class T>
-void sum_rows(Cpu, acc<T>* y, const T* x, int64_t rows, int64_t cols);
+void reduce_max(Cpu, ReduceShape shape, T* y, const T* x);
 template <class T>
-void sum_rows(Cuda, acc<T>* y, const T* x, int64_t rows, int64_t cols);
-
-// y[b, d] = mean over tokens of x[b, t, d]; backward: dx = dy / tokens.
-template <class T>
-void mean_tokens_forward(Cpu, T* y, const T* x, int64_t batch, int64_t tokens, int64_t dim);
-template <class T>
-void mean_tokens_forward(Cuda, T* y, const T* x, int64_t batch, int64_t tokens, int64_t dim);
-template <class T>
-void mean_tokens_backward(Cpu, T* dx, const T* dy, int64_t batch, int64_t tokens, int64_t dim);
-template <class T>
-void mean_tokens_backward(Cuda, T* dx, const T* dy, int64_t batch, int64_t tokens, int64_t dim);
+void reduce_max(Cuda, ReduceShape shape, T* y, const T* x);
 
 // Sum of squares of n values in double: gradient norms.
 template <class T>

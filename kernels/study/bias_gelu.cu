@@ -9,8 +9,7 @@
 #include "engine/cuda/launch.h"
 #include "engine/cuda/warp_ops.h"
 #include "kernels/gemm/gemm.h"
-#include "kernels/pointwise/gelu.cuh"
-#include "kernels/pointwise/gelu.h"
+#include "kernels/pointwise/map.h"
 #include "kernels/study/study.h"
 
 namespace qfm {
@@ -37,7 +36,7 @@ void three_kernels(Cuda cuda, int64_t m, int64_t n, int64_t k, bf16* y, const bf
   product(cuda, m, n, k, y, x, w);
   if (m * n == 0) return;
   launch<add_bias_kernel>(blocks_for(m * n), kThreads, 0, cuda.stream, y, bias, m * n, n);
-  gelu_forward(cuda, y, y, m * n);
+  map(cuda, fn::Gelu{}, flat_space<1>(m * n), y, MapInputs<bf16, 1>{{y}});
 }
 
 // 2. Fused. Bias and GELU in one kernel: 2 passes, 103 us, and one rounding to BF16 less. A thread moves 2
@@ -46,7 +45,7 @@ __global__ void __launch_bounds__(kThreads)
     bias_gelu_kernel(bf16* y, const bf16* bias, int64_t count, int64_t n) {
   for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < count;
        i += int64_t{gridDim.x} * kThreads)
-    y[i] = bf16(gelu(static_cast<float>(y[i]) + static_cast<float>(bias[i % n])));
+    y[i] = bf16(fn::gelu(static_cast<float>(y[i]) + static_cast<float>(bias[i % n])));
 }
 void fused(Cuda cuda, int64_t m, int64_t n, int64_t k, bf16* y, const bf16* x, const bf16* w,
            const bf16* bias) {
@@ -64,7 +63,7 @@ __global__ void __launch_bounds__(kThreads)
     const auto v = load<8>(y + 8 * i), b = load<8>(bias + i % packs_a_row * 8);
     Pack<bf16, 8> to;
     for (int e = 0; e < 8; ++e)
-      to.at[e] = bf16(gelu(static_cast<float>(v.at[e]) + static_cast<float>(b.at[e])));
+      to.at[e] = bf16(fn::gelu(static_cast<float>(v.at[e]) + static_cast<float>(b.at[e])));
     store<8>(y + 8 * i, to);
   }
 }

@@ -2,7 +2,8 @@
 
 #include <utility>
 
-#include "layers/tokens.h"
+#include "layers/pointwise.h"
+#include "layers/shape.h"
 
 namespace qfm {
 namespace {
@@ -53,8 +54,9 @@ Var Vit::embed(const Var& images) const {
             "vit: images are ", images.shape(), ", expected (B, 3, ", config.image_height, ", ",
             config.image_width, ")");
   const Var patches = patch_embed(images);
-  if (config.pos_embed_on_cls) return add_position(concat_cls(cls_token, patches), pos_embed);
-  return concat_cls(cls_token, add_position(patches, pos_embed));
+  const Var cls = expand(cls_token, {images.dim(0), 1, config.width});
+  if (config.pos_embed_on_cls) return concat({cls, patches}, 1) + pos_embed;
+  return concat({cls, patches + pos_embed}, 1);
 }
 
 Var Vit::tokens(const Var& images) const {
@@ -66,7 +68,7 @@ Var Vit::tokens(const Var& images) const {
 Features Vit::operator()(const Var& images) const {
   const Var x = tokens(images);
   const int64_t b = x.dim(0), t = x.dim(1), d = x.dim(2);
-  return {reshape(slice_tokens(x, 0, 1), {b, d}), slice_tokens(x, 1, t), {}};
+  return {reshape(slice(x, 1, 0, 1), {b, d}), slice(x, 1, 1, t), {}};
 }
 
 }  // namespace qfm

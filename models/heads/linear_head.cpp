@@ -1,6 +1,6 @@
 #include "models/heads/linear_head.h"
 
-#include "layers/tokens.h"
+#include "layers/shape.h"
 
 namespace qfm {
 

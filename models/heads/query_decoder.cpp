@@ -2,7 +2,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "layers/tokens.h"
+#include "layers/pointwise.h"
+#include "layers/reduce.h"
+#include "layers/shape.h"
 #include "models/within.h"
 
 namespace qfm {
@@ -34,13 +36,13 @@ QueryDecoder::QueryDecoder(const Scope& scope, const Scope& decoder, const Query
 Scores QueryDecoder::operator()(const Features& features) const {
   const Var pooled = input ? (*input)(features.pooled) : features.pooled,
             tokens = input ? (*input)(features.tokens) : features.tokens;
-  Var t = add_queries(queries, pooled);
+  Var t = queries + reshape(pooled, {pooled.dim(0), 1, pooled.dim(1)});
   t = self_out(self_attention(self_in(norm1(t)), config.heads), t);
   t = cross_out(cross_attention(cross_q(norm2(t)), cross_kv(tokens), config.heads), t);
   t = mlp(norm3(t), t);
   const int64_t b = t.dim(0), q = config.queries;
   const Var members = head(t);  // (B, Q, 1)
-  return {reshape(mean_tokens(members), {b}), reshape(members, {b, q}), t};
+  return {reshape(mean(members, {1}), {b}), reshape(members, {b, q}), t};
 }
 
 int64_t QueryDecoderConfig::width_for(const FeatureShape& features) const {

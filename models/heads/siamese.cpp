@@ -1,41 +1,14 @@
 #include "models/heads/siamese.h"
 
-#include "engine/dispatch.h"
-#include "kernels/pointwise/elementwise.h"
-#include "layers/activations.h"
-#include "layers/tokens.h"
+#include "layers/pointwise.h"
+#include "layers/reduce.h"
+#include "layers/shape.h"
 
 namespace qfm {
-namespace {
-
-// y = factor x, and y = a + b, without history.
-void scale_to(const Tensor& y, const Tensor& x, double factor) {
-  dispatch({"difference_of_halves"}, x, [&](auto dev, auto t) {
-    using T = decltype(t);
-    scale<T>(dev, ptr<T>(y), ptr<const T>(x), factor, x.numel());
-  });
-}
-void add_to(const Tensor& y, const Tensor& a, const Tensor& b) {
-  dispatch({"difference_of_halves"}, y, [&](auto dev, auto t) {
-    using T = decltype(t);
-    add<T>(dev, ptr<T>(y), ptr<const T>(a), ptr<const T>(b), y.numel());
-  });
-}
-
-}  // namespace
-
 Var difference_of_halves(const Var& x) {
-  const int64_t rows = x.dim(0), b = rows / 2;
+  const int64_t rows = x.dim(0);
   QFM_CHECK(rows % 2 == 0, "siamese: ", rows, " rows are no pairs");
-  const Tensor second = x.value.rows(b, rows), y = like(second);
-  scale_to(y, x.value.rows(0, b), -1);
-  add_to(y, y, second);
-  return record("difference_of_halves", y, {x}, [b, rows, shape = x.shape()](const Tensor& dy) -> Grads {
-    const Tensor dx = like(dy, shape);
-    scale_to(dx.rows(0, b), dy, -1);
-    dx.rows(b, rows).copy_from(dy);
-    return {dx};
-  });
+  return slice(x, 0, rows / 2, rows) - slice(x, 0, 0, rows / 2);
 }
 
 SiameseHead::SiameseHead(const Scope& scope, const FeatureShape& features)
@@ -45,8 +18,8 @@ SiameseHead::SiameseHead(const Scope& scope, const FeatureShape& features)
 Scores SiameseHead::operator()(const Features& features) const {
   const Var d = difference_of_halves(features.tokens);
   const int64_t b = d.dim(0), width = d.dim(2);
-  const Var score = mean_tokens(fc2(gelu(fc1(d))));  // (B, 1)
-  return {reshape(score, {b}), score, reshape(mean_tokens(d), {b, 1, width})};
+  const Var score = mean(fc2(gelu(fc1(d))), {1});  // (B, 1)
+  return {reshape(score, {b}), score, reshape(mean(d, {1}), {b, 1, width})};
 }
 
 double SiameseConfig::forward_flops(const FeatureShape& features) const {

@@ -6,7 +6,7 @@
 #include "engine/cuda/cuda.h"
 #include "engine/memory/graph.h"
 #include "engine/memory/memory.h"
-#include "kernels/pointwise/elementwise.h"
+#include "kernels/pointwise/map.h"
 #include "tests/support.h"
 #ifdef QFM_CUDA_DEVICE
 #include "engine/cuda/launch.h"
@@ -39,7 +39,8 @@ struct Floats {
     return values == std::vector<float>(n, values[0]) ? values[0] : NAN;
   }
   void add_to(const Floats& sum) const {
-    add(Cuda{cuda::compute_stream()}, sum.data, sum.data, data, static_cast<int64_t>(n));
+    map(Cuda{cuda::compute_stream()}, fn::Add{}, flat_space<2>(static_cast<int64_t>(n)), sum.data,
+        MapInputs<float, 2>{{sum.data, data}});
   }
 };
 
@@ -83,7 +84,8 @@ TEST_CASE("memory taken during a capture belongs to the graph") {
       const DeviceScratch scratch(one.bytes());
       address = scratch.as<void>();
       copy_bytes(cuda_device, address, cuda_device, one.data, one.bytes());
-      add(Cuda{cuda::compute_stream()}, result.data, result.data, scratch.as<float>(), 5000);
+      map(Cuda{cuda::compute_stream()}, fn::Add{}, flat_space<2>(5000), result.data,
+          MapInputs<float, 2>{{result.data, scratch.as<float>()}});
     };
     temporary(first), temporary(second);
   });

@@ -8,7 +8,7 @@
 #include "engine/memory/memory.h"
 #include "engine/param.h"
 #include "engine/safetensors.h"
-#include "layers/activations.h"
+#include "layers/pointwise.h"
 #include "layers/linear.h"
 #include "tests/support.h"
 

@@ -2,7 +2,7 @@
 // gives what the row-major product gives.
 #include "kernels/gemm/gemm_layout.h"
 
-#include "kernels/pointwise/gelu.h"
+#include "kernels/pointwise/map.h"
 #include "tests/kernels/gemm_problem.h"
 #include "tests/support.h"
 #include "tests/tolerance.h"
@@ -59,10 +59,11 @@ Outputs by_plan(const Problem<double>& p, const GemmPlan& plan) {
   interpret(plan.layout, p.b, p.a, p.residual, plan.into_pre_gelu ? r.pre_gelu : r.c, vector);
   if (p.parts & SumA) r.sum_a = vector;
   if (plan.after == GemmPlan::After::Gelu)
-    gelu_forward(cpu, r.c.data(), plan.into_pre_gelu ? r.pre_gelu.data() : r.c.data(),
-                 static_cast<int64_t>(size));
+    map(cpu, fn::Gelu{}, flat_space<1>(static_cast<int64_t>(size)), r.c.data(),
+        MapInputs<double, 1>{{plan.into_pre_gelu ? r.pre_gelu.data() : r.c.data()}});
   if (plan.after == GemmPlan::After::GeluGrad)
-    gelu_backward(cpu, r.c.data(), r.c.data(), p.of.data(), static_cast<int64_t>(size));
+    map(cpu, fn::Derivative<fn::Gelu>{}, flat_space<2>(static_cast<int64_t>(size)), r.c.data(),
+        MapInputs<double, 2>{{r.c.data(), p.of.data()}});
   return r;
 }
 

@@ -2,7 +2,7 @@
 #include <cstdlib>
 
 #include "engine/base/error.h"
-#include "kernels/pointwise/gelu.h"
+#include "kernels/pointwise/number.h"
 #include "tests/kernels/gemm_problem.h"
 #include "tests/support.h"
 #include "tests/tolerance.h"
@@ -110,8 +110,8 @@ TEST_CASE("gemm: the epilogue applies its parts in the documented order") {
       double& v = expected.c[i];
       if (parts & Bias) v += p.bias[i % s.n];
       if (parts & PreGelu) expected.pre_gelu.push_back(v);
-      if (parts & Gelu) v = gelu(v);
-      if (parts & GeluGrad) v *= gelu_grad(p.of[i]);
+      if (parts & Gelu) v = fn::gelu(v);
+      if (parts & GeluGrad) v *= fn::gelu_grad(p.of[i]);
       if (parts & Residual) v += p.residual[i];
     }
     const Result found = run<double>(p);

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "engine/base/rng.h"
-#include "kernels/pointwise/elementwise.h"
+#include "kernels/pointwise/map.h"
 #include "tests/scopes.h"
 
 namespace qfm::test {

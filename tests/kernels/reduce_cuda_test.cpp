@@ -9,11 +9,24 @@ namespace {
 
 constexpr auto rounding = Equal::Rounding;
 
-TEST_CASE_TEMPLATE("sum_rows on CUDA: more rows than one slot has", T, float, bf16) {
+TEST_CASE_TEMPLATE("reduce_sum on CUDA: more rows than one slot has", T, float, bf16) {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
   constexpr int64_t many = 1024 * 64 + 77;
-  check_kernel<T>({"sum_rows", {random<T>("x", 0, many * 3)}, {}, {{3, rounding}}, many},
-                  [=](auto dev, auto in, auto, auto sums) { sum_rows(dev, sums[0], in[0], many, 3); });
+  check_kernel<T>({"reduce_sum", {random<T>("x", 0, many * 3)}, {{3, rounding}}, {{3, rounding}}, many},
+                  [=](auto dev, auto in, auto out, auto sums) {
+                    reduce_sum(dev, {1, many, 3}, sums[0], in[0]);
+                    reduce_sum(dev, {1, many, 3}, out[0], in[0]);
+                  });
+}
+
+TEST_CASE_TEMPLATE("reduce_sum on CUDA: more than one block sums", T, float, bf16) {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  constexpr int64_t n = 40008;
+  check_kernel<T>({"reduce_sum", {random<T>("x", 0, n), random<T>("f", 0, n)}, {{1, rounding}}, {{1, rounding}}, n},
+                  [=](auto dev, auto in, auto out, auto sums) {
+                    reduce_sum(dev, {1, n, 1}, sums[0], in[0], in[1]);
+                    reduce_sum(dev, {1, n, 1}, out[0], in[0], in[1], 7);
+                  });
 }
 
 TEST_CASE("rows of zeros on CUDA: l2norm and cosine are 0, gradients finite") {

@@ -1,7 +1,6 @@
 #include "tests/layers/op_cases.h"
 
 #include "engine/base/rng.h"
-#include "layers/activations.h"
 #include "layers/attention.h"
 #include "layers/layernorm.h"
 #include "layers/linear.h"
@@ -9,18 +8,14 @@
 #include "layers/mlp.h"
 #include "layers/noise.h"
 #include "layers/patch_embed.h"
+#include "layers/pointwise.h"
 #include "layers/qfm_losses.h"
+#include "layers/reduce.h"
+#include "layers/shape.h"
 #include "layers/similarity.h"
-#include "layers/tokens.h"
-#include "models/heads/siamese.h"
 
 namespace qfm::test {
 namespace {
-
-using In = std::vector<Var>;
-OpInput x(Shape s) { return {s}; }
-OpInput w(Shape s) { return {s, true}; }
-OpInput fixed(Shape s) { return {s, false, false}; }
 
 void add_linear(std::vector<OpCase>& t) {
   for (auto [m, k, n] :
@@ -59,21 +54,21 @@ void add_norms(std::vector<OpCase>& t) {
                  {x({r, c}), w({c}), x({r, c}), w({c}), w({c})},
                  [](const In& v) {
                    const auto [sum, y] = residual_layernorm(v[0], v[1], v[2], v[3], v[4], 1e-6);
-                   return gate(y, sum);
+                   return y * sum;
                  },
                  std::max(r, c)});
   t.push_back({"residual_layernorm without gamma",
                {x({7, 13}), x({7, 13}), w({13}), w({13})},
                [](const In& v) {
                  const auto [sum, y] = residual_layernorm(v[0], {}, v[1], v[2], v[3], 1e-6);
-                 return gate(y, sum);
+                 return y * sum;
                },
                13});
   t.push_back({"residual_layernorm of a stream alone",
                {x({7, 13}), w({13}), w({13})},
                [](const In& v) {
                  const auto [sum, y] = residual_layernorm({}, {}, v[0], v[1], v[2], 1e-6);
-                 return gate(y, sum);
+                 return y * sum;
                },
                13});
   t.push_back({"residual_layernorm, only y used",
@@ -138,8 +133,6 @@ void add_attention(std::vector<OpCase>& t) {
 }
 
 void add_pointwise(std::vector<OpCase>& t) {
-  t.push_back({"gelu", {{{7, 13}, false, true, 2.0}}, [](const In& v) { return gelu(v[0]); }, 1});
-  t.push_back({"sigmoid", {{{7, 13}, false, true, 4.0}}, [](const In& v) { return sigmoid(v[0]); }, 1});
   for (auto [r, c] : {std::array<int64_t, 2>{5, 1}, {7, 13}, {3, 197}})
     t.push_back({concat("softmax ", r, "x", c),
                  {{{r, c}, false, true, 2.0}},
@@ -149,25 +142,13 @@ void add_pointwise(std::vector<OpCase>& t) {
                {x({7, 13})},
                [](const In& v) { return cast(v[0], acc_of(v[0].value.dtype())); },
                1});
-  t.push_back({"gate", {x({2, 7, 13}), x({2, 13})}, [](const In& v) { return gate(v[0], v[1]); }, 7});
   t.push_back({"smooth_l1",
                {{{13}, false, true, 3.0}, fixed({13})},
                [](const In& v) { return smooth_l1(v[0], v[1].value); },
                13});
 }
 
-void add_tokens(std::vector<OpCase>& t) {
-  t.push_back(
-      {"concat_cls", {w({1, 1, 13}), x({3, 7, 13})}, [](const In& v) { return concat_cls(v[0], v[1]); }, 3});
-  t.push_back({"slice_tokens", {x({3, 8, 13})}, [](const In& v) { return slice_tokens(v[0], 1, 5); }, 1});
-  t.push_back({"add_position",
-               {x({3, 7, 13}), w({1, 7, 13})},
-               [](const In& v) { return add_position(v[0], v[1]); },
-               3});
-  t.push_back(
-      {"add_queries", {w({1, 6, 13}), x({3, 13})}, [](const In& v) { return add_queries(v[0], v[1]); }, 6});
-  t.push_back({"mean_tokens", {x({3, 196, 7})}, [](const In& v) { return mean_tokens(v[0]); }, 196});
-  t.push_back({"difference_of_halves", {x({6, 7, 13})}, [](const In& v) { return difference_of_halves(v[0]); }, 1});
+void add_branches(std::vector<OpCase>& t) {
   t.push_back({"a branch used twice",
                {x({5, 7}), w({7, 7})},
                [](const In& v) { return linear(linear(v[0], v[1]), v[1], {}, v[0]); },
@@ -242,7 +223,7 @@ Tensor random_tensor(const OpInput& in, uint32_t index, const std::string& name)
 const std::vector<OpCase>& op_cases() {
   static const std::vector<OpCase> table = [] {
     std::vector<OpCase> t;
-    add_linear(t), add_norms(t), add_attention(t), add_pointwise(t), add_tokens(t), add_method(t);
+    add_linear(t), add_norms(t), add_attention(t), add_pointwise(t), add_branches(t), add_method(t);
     add_algebra_cases(t), add_conv_cases(t), add_norm_pool_cases(t), add_sampling_cases(t);
     return t;
   }();

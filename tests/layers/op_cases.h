@@ -16,6 +16,11 @@ struct OpInput {
   double spread = 1.0, offset = 0.0;  // values are offset + spread * normal
 };
 
+using In = std::vector<Var>;
+inline OpInput x(Shape s) { return {s}; }
+inline OpInput w(Shape s) { return {s, true}; }
+inline OpInput fixed(Shape s) { return {s, false, false}; }
+
 struct OpCase {
   std::string name;
   std::vector<OpInput> inputs;

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <array>
 
-#include "layers/activations.h"
+#include "layers/pointwise.h"
 #include "layers/sampling.h"
 #include "tests/layers/op_cases.h"
 

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/safetensors.h"
-#include "layers/activations.h"
+#include "layers/pointwise.h"
 #include "layers/attention.h"
 #include "layers/layernorm.h"
 #include "layers/linear.h"
@@ -14,7 +14,8 @@
 #include "layers/patch_embed.h"
 #include "layers/qfm_losses.h"
 #include "layers/similarity.h"
-#include "layers/tokens.h"
+#include "layers/reduce.h"
+#include "layers/shape.h"
 #include "models/backbones/vit.h"
 #include "engine/load_params.h"
 #include "models/checkpoint.h"
@@ -113,7 +114,7 @@ Computed compute(const GoldenCase& c) {
       const Var zeros(Tensor::zeros(x.shape(), x.dtype())), w(c);
       return residual_layernorm(v[0].second, v[1].second, zeros, w, w, 1e-6).sum;
     });
-  if (op == "mean_tokens") return with(in({"x"}), [](V v) { return mean_tokens(v[0].second); });
+  if (op == "mean_tokens") return with(in({"x"}), [](V v) { return mean(v[0].second, {1}); });
   if (op == "cosine") return with(in({"a", "b"}), [](V v) { return cosine(v[0].second, v[1].second); });
   if (op == "l2norm") return with(in({"x"}), [](V v) { return l2norm(v[0].second); });
   if (op == "smooth_l1")
@@ -123,15 +124,17 @@ Computed compute(const GoldenCase& c) {
       return weighted_sum({{smooth_l1(v[0].second, c.get("target"), 1e3), 2e3}});
     });
   if (op == "add_broadcast")
-    return with(in({"x", "p"}), [](V v) { return add_position(v[0].second, v[1].second); });
+    return with(in({"x", "p"}), [](V v) { return v[0].second + v[1].second; });
   if (op == "concat_cls")
-    return with(in({"cls", "patches"}), [](V v) { return concat_cls(v[0].second, v[1].second); });
+    return with(in({"cls", "patches"}), [](V v) {
+      return concat({expand(v[0].second, {v[1].second.dim(0), 1, v[1].second.dim(2)}), v[1].second}, 1);
+    });
   if (op == "slice_cls")
     return with(in({"x"}), [](V v) {
-      return reshape(slice_tokens(v[0].second, 0, 1), {v[0].second.dim(0), v[0].second.dim(2)});
+      return reshape(slice(v[0].second, 1, 0, 1), {v[0].second.dim(0), v[0].second.dim(2)});
     });
   if (op == "slice_patches")
-    return with(in({"x"}), [](V v) { return slice_tokens(v[0].second, 1, v[0].second.dim(1)); });
+    return with(in({"x"}), [](V v) { return slice(v[0].second, 1, 1, v[0].second.dim(1)); });
   FAIL("golden case ", c.name, " is not covered");
   return {};
 }
@@ -293,7 +296,7 @@ TEST_CASE("DeiT-Tiny on two photos: every listed depth, the logits and gradients
   }
   const Var x = stream.y;
   CHECK(scaled_error(x.value, file.tensor("out.norm")) <= bounds.out);
-  const Var cls = reshape(slice_tokens(x, 0, 1), {2, 192});
+  const Var cls = reshape(slice(x, 1, 0, 1), {2, 192});
   const Var logits = linear(cls, timm.tensor("head.weight"), timm.tensor("head.bias"));
   CHECK(scaled_error(logits.value, file.tensor("logits")) <= bounds.out);
 

@@ -6,12 +6,13 @@
 
 #include "engine/safetensors.h"
 #include "kernels/matching/matching.h"
-#include "layers/activations.h"
+#include "layers/pointwise.h"
 #include "layers/loss.h"
 #include "layers/noise.h"
 #include "layers/qfm_losses.h"
 #include "layers/similarity.h"
-#include "layers/tokens.h"
+#include "layers/reduce.h"
+#include "layers/shape.h"
 #include "models/feature_selection.h"
 #include "models/heads/query_decoder.h"
 #include "tests/support.h"
@@ -62,7 +63,7 @@ struct Fixture {
     for (const Param& p : params.params()) p.master().copy_from(get(p.name()));
     cls = Var::leaf(get("c")), patches = Var::leaf(get("P"));
     gates = select(patches);
-    gated_cls = gate(cls, gates), gated = gate(patches, gates);
+    gated_cls = cls * gates, gated = patches * reshape(gates, {gates.dim(0), 1, gates.dim(1)});
   }
   Tensor noise() const {
     const Tensor raw = gather_tokens(get("memory_P"), integers("partner"), integers("perm"));
@@ -76,7 +77,7 @@ struct Fixture {
 
 TEST_CASE("the search finds PyTorch's partners") {
   const Fixture f;
-  const Tensor z = l2norm(mean_tokens(f.gated)).value.to(DType::F32),
+  const Tensor z = l2norm(mean(f.gated, {1})).value.to(DType::F32),
                memory_z = get("memory_z").to(DType::F32);
   const Tensor y = get("y").to(DType::F32), memory_y = get("memory_y").to(DType::F32);
   const std::vector<int64_t> unknown(12, -1);

@@ -4,7 +4,7 @@
 
 #include "engine/profile.h"
 #include "kernels/vendor/vendor_case.h"
-#include "layers/activations.h"
+#include "layers/pointwise.h"
 #include "layers/qfm_losses.h"
 
 namespace qfm {

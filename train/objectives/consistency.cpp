@@ -1,6 +1,6 @@
 #include "train/objectives/consistency.h"
 
-#include "layers/activations.h"
+#include "layers/pointwise.h"
 #include "layers/noise.h"
 #include "layers/qfm_losses.h"
 

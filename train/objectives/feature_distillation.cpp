@@ -2,7 +2,7 @@
 
 #include "layers/noise.h"
 #include "layers/qfm_losses.h"
-#include "layers/tokens.h"
+#include "layers/reduce.h"
 
 namespace qfm {
 
@@ -33,9 +33,9 @@ Var FeatureDistillation::operator()(const Step& step) {
   Tensor wanted;
   {
     const NoGrad frozen;
-    wanted = mean_tokens((*features_of_)(step.images).features.tokens).value;
+    wanted = mean((*features_of_)(step.images).features.tokens, {1}).value;
   }
-  const Var pooled = mean_tokens(step.out.features.tokens);
+  const Var pooled = mean(step.out.features.tokens, {1});
   // 1 / batch each, made where it is used: nothing to wait for.
   const Tensor even = match_weights(Tensor::zeros({pooled.dim(0)}, DType::I32, wanted.device()), acc_of(wanted.dtype()));
   return cosine_distance(projector_ ? (*projector_)(pooled) : pooled, wanted, even);

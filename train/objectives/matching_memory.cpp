@@ -9,7 +9,7 @@
 #include "kernels/matching/noise.h"
 #include "layers/noise.h"
 #include "layers/similarity.h"
-#include "layers/tokens.h"
+#include "layers/reduce.h"
 
 namespace qfm {
 
@@ -148,7 +148,7 @@ namespace {
 
 // The descriptor of each image: mean token, length 1. F32, whatever the features are.
 Tensor descriptors(const Tensor& patches) {
-  return l2norm(Var(mean_tokens(patches).value.to(DType::F32))).value;
+  return l2norm(Var(mean(patches, {1}).value.to(DType::F32))).value;
 }
 
 // x to the rows of y from first[0] on.

@@ -1,7 +1,7 @@
 // The optional contrast of features by score (models/METHOD.md 8, our reconstruction): pooled features are drawn to
 // those of images of similar score.
 #include "layers/qfm_losses.h"
-#include "layers/tokens.h"
+#include "layers/reduce.h"
 #include "train/objectives/objective.h"
 
 namespace qfm {
@@ -24,7 +24,7 @@ class ScoreContrast : public Objective {
 
   Var operator()(const Step& step) override {
     constexpr double temperature = 0.1;
-    return score_contrast(mean_tokens(step.out.features.tokens), step.inputs.at("contrast.targets"), temperature);
+    return score_contrast(mean(step.out.features.tokens, {1}), step.inputs.at("contrast.targets"), temperature);
   }
 
  private:

@@ -1,10 +1,9 @@
 // L_sel (models/METHOD.md 5, our reconstruction): gates close on the channels that semantic noise moves; and what the
 // gates of an epoch were like.
-#include "engine/dispatch.h"
-#include "kernels/pointwise/elementwise.h"
-#include "layers/linear.h"
 #include "layers/noise.h"
+#include "layers/pointwise.h"
 #include "layers/qfm_losses.h"
+#include "layers/reduce.h"
 #include "train/objectives/consistency.h"
 
 namespace qfm {
@@ -50,11 +49,7 @@ class Selection : public Objective {
 
  private:
   void add_to_sum(const Tensor& gates) {
-    const Tensor more = linear_db(gates);
-    dispatch({"gate sum"}, sum_, [&](auto dev, auto t) {
-      using T = decltype(t);
-      add<T>(dev, ptr<T>(sum_), ptr<const T>(sum_), ptr<const T>(more), sum_.numel());
-    });
+    sum_.copy_from(map("gate sum", fn::Add{}, sum_, sum_to(gates, sum_.shape(), sum_.dtype())));
   }
 
   const Consistency* const consistency_;  // null: no noise, only statistics

@@ -1,7 +1,7 @@
 // Two views of a photo are alike, those of different photos are not: NT-Xent of projected features (SimCLR, published).
 #include <numeric>
 
-#include "layers/activations.h"
+#include "layers/pointwise.h"
 #include "layers/linear.h"
 #include "layers/qfm_losses.h"
 #include "layers/similarity.h"

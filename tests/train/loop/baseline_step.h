@@ -1,6 +1,6 @@
 // The update that TrainStep makes of the baseline, written out.
 #pragma once
-#include "layers/activations.h"
+#include "layers/pointwise.h"
 #include "layers/loss.h"
 #include "models/model.h"
 #include "train/optim/optimizer.h"

@@ -2,7 +2,7 @@
 #include <fstream>
 
 #include "engine/cuda/cuda.h"
-#include "layers/activations.h"
+#include "layers/pointwise.h"
 #include "layers/linear.h"
 #include "layers/qfm_losses.h"
 #include "tests/train/image/image_fixtures.h"
