@@ -5,7 +5,8 @@
 
 namespace qfm {
 
-// x (..., C), w (C), b (C): y = (x - mean) / sqrt(var + eps) * w + b, var biased.
+// x (..., C), w (C), b (C); h = (x - mean) / sqrt(var + eps), var biased; g = dy w.
+//   y = h w + b; dx = (g - mean(g) - h mean(g h)) / sqrt(var + eps), dw = sum of dy h, db = sum of dy
 Var layernorm(const Var& x, const Var& w, const Var& b, double eps);
 
 // A residual stream and its normalisation in one step: sum = residual + gamma * x, y = layernorm(sum). x,

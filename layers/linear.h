@@ -23,8 +23,8 @@ struct LinearGrads {
 };
 LinearGrads linear_dw(const Tensor& dy, const Tensor& x, bool with_bias);
 
-// x (..., K), w (N, K), b (N) or an empty Var, residual (..., N) or an empty Var: y = x W^T + b + residual.
-// Throws Error on shapes that do not fit.
+// x (..., K), w (N, K), b (N) or an empty Var, residual (..., N) or an empty Var. Throws Error on shapes that do not fit.
+//   y = x w^T + b + residual; dx = dy w, dw = dy^T x, db = sum of dy, d residual = dy
 Var linear(const Var& x, const Var& w, const Var& b = {}, const Var& residual = {});
 
 // weight (out, in) and, unless with_bias is false, bias (out), which begins at 0.

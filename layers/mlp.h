@@ -5,8 +5,8 @@
 namespace qfm {
 
 // x (..., D), w1 (H, D), b1 (H), w2 (D, H), b2 (D), residual (..., D) or an empty Var:
-//   y = gelu(x w1^T + b1) w2^T + b2 + residual
 // One function, so that GELU and its backward are fused into the matrix products beside them.
+//   y = gelu(x w1^T + b1) w2^T + b2 + residual; dx = (dy w2) gelu'(x w1^T + b1) w1
 Var mlp(const Var& x, const Var& w1, const Var& b1, const Var& w2, const Var& b2, const Var& residual = {});
 
 struct Mlp {

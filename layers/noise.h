@@ -4,8 +4,8 @@
 
 namespace qfm {
 
-// P' = P + factor_b noise_b: patches, noise (B, N, D), factor (B) in the accumulation type. No gradient to
-// noise and factor.
+// patches, noise (B, N, D), factor (B) in the accumulation type. No gradient to noise and factor.
+//   y = patches + factor noise; d patches = dy
 Var perturb(const Var& patches, const Tensor& noise, const Tensor& factor);
 
 // ---- the pieces of it, without history ----

@@ -6,6 +6,7 @@ namespace qfm {
 
 // images (B, C, H, W), w (D, C, p, p), b (D) -> (B, N, D), N = (H/p)(W/p), tokens row by row.
 // Throws Error when H or W is not a multiple of p.
+//   y = patches of x, as rows, times w^T + b; dx = dy w put back in its places, dw = dy^T patches, db = sum of dy
 Var patch_embed(const Var& images, const Var& w, const Var& b);
 
 struct PatchEmbed {

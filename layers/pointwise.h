@@ -22,22 +22,28 @@ inline Var log(const Var& x) { return pointwise(fn::Log{}, x); }
 inline Var sqrt(const Var& x) { return pointwise(fn::Sqrt{}, x); }
 inline Var erf(const Var& x) { return pointwise(fn::Erf{}, x); }
 
-// Throw Error on shapes that do not broadcast and on dtypes that differ.
-Var operator+(const Var& a, const Var& b);  // da = dy, db = dy, each summed over what was repeated
-Var operator-(const Var& a, const Var& b);  // da = dy, db = -dy
-Var operator*(const Var& a, const Var& b);  // da = dy b, db = dy a
-Var operator/(const Var& a, const Var& b);  // da = dy / b, db = -dy y / b
+// Each gradient is summed over what was repeated. Throw Error on shapes that do not broadcast and on dtypes that differ.
+//   y = a + b; da = dy, db = dy
+Var operator+(const Var& a, const Var& b);
+//   y = a - b; da = dy, db = -dy
+Var operator-(const Var& a, const Var& b);
+//   y = a b; da = dy b, db = dy a
+Var operator*(const Var& a, const Var& b);
+//   y = a / b; da = dy / b, db = -dy y / b
+Var operator/(const Var& a, const Var& b);
 
-// y = factor x + term; dx = factor dy.
+//   y = factor x + term; dx = factor dy
 Var affine(const Var& x, double factor, double term);
+//   y = x / divisor; dx = dy / divisor
+Var operator/(const Var& x, double divisor);
 inline Var operator*(const Var& x, double factor) { return affine(x, factor, 0); }
 inline Var operator*(double factor, const Var& x) { return affine(x, factor, 0); }
-Var operator/(const Var& x, double divisor);  // dx = dy / divisor
 inline Var operator+(const Var& x, double term) { return affine(x, 1, term); }
 inline Var operator-(const Var& x, double term) { return affine(x, 1, -term); }
 inline Var operator-(const Var& x) { return affine(x, -1, 0); }
 
 // The same numbers in another floating type, rounded to it; x itself where it has that type.
+//   y = x; dx = dy in x's type
 Var cast(const Var& x, DType dtype);
 
 // Without history, for the backward of an op: f of one tensor, or of two that broadcast. F: any function of

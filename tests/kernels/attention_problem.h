@@ -1,5 +1,6 @@
 // Attention on CUDA, for tests: views packed side by side in rows of one tensor, and random inputs.
 #pragma once
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/attention/attention.h"
