@@ -16,6 +16,7 @@ inline Var leaky_relu(const Var& x, double slope = 0.01) { return pointwise(fn::
 inline Var sigmoid(const Var& x) { return pointwise(fn::Sigmoid{}, x); }
 inline Var silu(const Var& x) { return pointwise(fn::Silu{}, x); }
 inline Var gelu(const Var& x) { return pointwise(fn::Gelu{}, x); }  // the erf form
+inline Var quick_gelu(const Var& x) { return pointwise(fn::QuickGelu{}, x); }  // CLIP's
 inline Var tanh(const Var& x) { return pointwise(fn::Tanh{}, x); }
 inline Var exp(const Var& x) { return pointwise(fn::Exp{}, x); }
 inline Var log(const Var& x) { return pointwise(fn::Log{}, x); }

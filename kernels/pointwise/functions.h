@@ -90,6 +90,21 @@ struct Gelu {
   }
 };
 
+struct QuickGelu {
+  static constexpr const char *name = "quick_gelu", *formula = "x s, s = sigmoid(1.702 x)",
+                              *gradient = "dy s (1 + 1.702 x (1 - s))";
+  static constexpr bool from_output = false;
+  template <class V>
+  QFM_HD V operator()(V x) const {
+    return x * Sigmoid()(number(x, 1.702) * x);
+  }
+  template <class V>
+  QFM_HD V derivative(V dy, V x) const {
+    const V scaled = number(x, 1.702) * x, s = Sigmoid()(scaled);
+    return dy * s * (number(x, 1) + scaled * (number(x, 1) - s));
+  }
+};
+
 struct Tanh {
   static constexpr const char *name = "tanh", *formula = "tanh(x)", *gradient = "dy (1 - y^2)";
   static constexpr bool from_output = true;
@@ -157,7 +172,7 @@ struct Erf {
 };
 
 #define QFM_UNARY_FUNCTIONS(X) \
-  X(Relu) X(Relu6) X(LeakyRelu) X(Sigmoid) X(Silu) X(Gelu) X(Tanh) X(Exp) X(Log) X(Sqrt) X(Erf)
+  X(Relu) X(Relu6) X(LeakyRelu) X(Sigmoid) X(Silu) X(Gelu) X(QuickGelu) X(Tanh) X(Exp) X(Log) X(Sqrt) X(Erf)
 
 // dx of a unary function, from dy and what it saved.
 template <class F>

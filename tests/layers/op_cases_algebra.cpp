@@ -18,6 +18,7 @@ void add_functions(std::vector<OpCase>& t) {
   t.push_back({"sigmoid", {near(0, 4)}, [](const In& v) { return sigmoid(v[0]); }, 1});
   t.push_back({"silu", {near(0, 4)}, [](const In& v) { return silu(v[0]); }, 1});
   t.push_back({"gelu", {near(0, 2)}, [](const In& v) { return gelu(v[0]); }, 1});
+  t.push_back({"quick_gelu", {near(0, 2)}, [](const In& v) { return quick_gelu(v[0]); }, 1});
   t.push_back({"tanh", {near(0, 1)}, [](const In& v) { return tanh(v[0]); }, 1});
   t.push_back({"exp", {near(0, 1)}, [](const In& v) { return exp(v[0]); }, 1});
   t.push_back({"log", {near(2)}, [](const In& v) { return log(v[0]); }, 1});
