@@ -137,6 +137,7 @@ class CaseMaker {
 // Map, reduce and gather.
 void add_algebra_cases(CaseMaker& make);
 void add_backbone_cases(CaseMaker& make);
+void add_norm_pool_cases(CaseMaker& make);
 // The losses, the matching memory and the optimiser.
 void add_training_cases(CaseMaker& make);
 // The three directions of each convolution of the sizes.

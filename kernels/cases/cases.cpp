@@ -9,6 +9,7 @@ std::vector<KernelCase> kernel_cases(const CaseSizes& sizes, DType type) {
   add_algebra_cases(make);
   add_backbone_cases(make);
   add_training_cases(make);
+  add_norm_pool_cases(make);
 #if !defined(QFM_CUDA_DEVICE) && !defined(QFM_CUDA_HOST)  // until there is a conv2d.cu
   add_conv_cases(make);
 #endif

@@ -10,12 +10,27 @@
 #include "engine/base/dtype.h"
 #include "engine/memory/device.h"
 #include "kernels/conv/conv2d.h"
+#include "kernels/norm/batchnorm.h"
+#include "kernels/pool/pool2d.h"
 
 namespace qfm {
 
 struct NamedConv {
   std::string name;
   ConvShape shape;
+};
+struct NamedNorm {
+  std::string name;
+  BatchNormShape shape;
+  bool residual = false;
+};
+struct NamedPool {
+  std::string name;  // behind "max_pool" and "mean_pool"
+  PoolShape shape;
+};
+struct NamedAdaptivePool {
+  std::string name;
+  AdaptivePoolShape shape;
 };
 
 // Images that are resized, and sampled at as many places.
@@ -32,6 +47,9 @@ struct CaseSizes {
   int64_t entries = 1;  // of the matching memory
   std::vector<NamedConv> convolutions = {};
   std::vector<NamedSampling> samplings = {};
+  std::vector<NamedNorm> norms = {};
+  std::vector<NamedPool> pools = {};
+  std::vector<NamedAdaptivePool> adaptive_pools = {};
 };
 
 // InOut: read and written. Scratch: what it holds afterwards does not matter.

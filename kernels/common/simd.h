@@ -59,6 +59,19 @@ inline vf split_power(vf x, vf* e) {
   *e = {_mm512_cvtepi32_ps(power)};
   return {_mm512_castsi512_ps(_mm512_sub_epi32(_mm512_castps_si512(x.v), _mm512_slli_epi32(power, 23)))};
 }
+// a where v > most, or v is NaN and most is not; else b.
+inline vf where_beats(vf v, vf most, vf a, vf b) {
+  const __mmask16 beats = _mm512_cmp_ps_mask(v.v, most.v, _CMP_NLE_UQ) & _mm512_cmp_ps_mask(most.v, most.v, _CMP_ORD_Q);
+  return {_mm512_mask_mov_ps(b.v, beats, a.v)};
+}
+inline vf lane_numbers() { return {_mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)}; }
+// Elements 0, 2, 4, ... of a, then those of b.
+inline vf every_second(vf a, vf b) {
+  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  return {_mm512_permutex2var_ps(a.v, even, b.v)};
+}
+// Whole numbers.
+inline void store_whole(int32_t* p, vf a, int n) { _mm512_mask_storeu_epi32(p, first(n), _mm512_cvtps_epi32(a.v)); }
 
 inline vf from_bf16(__m256i h) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16))};
@@ -134,6 +147,19 @@ inline vf split_power(vf x, vf* e) {
   *e = {_mm256_cvtepi32_ps(power)};
   return {_mm256_castsi256_ps(_mm256_sub_epi32(_mm256_castps_si256(x.v), _mm256_slli_epi32(power, 23)))};
 }
+// a where v > most, or v is NaN and most is not; else b.
+inline vf where_beats(vf v, vf most, vf a, vf b) {
+  const __m256 beats = _mm256_and_ps(_mm256_cmp_ps(v.v, most.v, _CMP_NLE_UQ), _mm256_cmp_ps(most.v, most.v, _CMP_ORD_Q));
+  return {_mm256_blendv_ps(b.v, a.v, beats)};
+}
+inline vf lane_numbers() { return {_mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7)}; }
+// Elements 0, 2, 4, ... of a, then those of b.
+inline vf every_second(vf a, vf b) {
+  const __m256 pairs = _mm256_shuffle_ps(a.v, b.v, _MM_SHUFFLE(2, 0, 2, 0));  // a0 a2 b0 b2 a4 a6 b4 b6
+  return {_mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(pairs), _MM_SHUFFLE(3, 1, 2, 0)))};
+}
+// Whole numbers.
+inline void store_whole(int32_t* p, vf a, int n) { _mm256_maskstore_epi32(p, first(n), _mm256_cvtps_epi32(a.v)); }
 
 inline vf from_bf16(__m128i h) {
   return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16))};
@@ -296,6 +322,8 @@ struct Whole {};
 struct Tail {
   int n;
 };
+inline int lanes_of(Whole) { return vf::width; }
+inline int lanes_of(Tail tail) { return tail.n; }
 template <class F>
 inline void for_vectors(int64_t n, F&& f) {
   int64_t j = 0;

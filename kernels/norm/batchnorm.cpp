@@ -162,8 +162,7 @@ void batchnorm_backward(Cpu, const BatchNormShape& shape, T* dx, T* dresidual, a
   using A = acc<T>;
   const auto sums_of = QFM_BEST_ISA(norm_gradient_sums, T);
   const auto gradient = QFM_BEST_ISA(norm_gradient, T);
-  const double share =
-      shape.fixed ? 0.0 : 1.0 / static_cast<double>(std::max<int64_t>(1, shape.batch * shape.places));
+  const auto n = static_cast<double>(shape.batch * shape.places);
   for_channels(shape, [&](NormPlanes p, int64_t first, int64_t at) {
     Channels<double> sum, sum_x;
     Channels<A> scale, shift, by_x, rest;
@@ -180,8 +179,8 @@ void batchnorm_backward(Cpu, const BatchNormShape& shape, T* dx, T* dresidual, a
       const auto r = static_cast<double>(rstd[first + i]), by_xhat = sum_x[k] * r;
       dgain[first + i] = A(by_xhat);
       dbias[first + i] = A(sum[k]);
-      by_x[k] = A(-double(scale[k]) * r * by_xhat * share);
-      rest[k] = A(-double(scale[k]) * sum[k] * share);
+      by_x[k] = shape.fixed ? A{0} : A(-double(scale[k]) * r * by_xhat / n);
+      rest[k] = shape.fixed ? A{0} : A(-double(scale[k]) * sum[k] / n);
     }
     if (dv) p.activation = Activation::None;
     gradient(p, dx + at, dv ? dv : dy + at, x + at, line,

@@ -159,11 +159,11 @@ __global__ void __launch_bounds__(kThreads) batchnorm_backward_end_kernel(Channe
   for (uint32_t i = lane_id(); i < s.slices; i += 32) sum += parts[i].sum, sum_x += parts[i].sum_x;
   sum = warp_sum(sum), sum_x = warp_sum(sum_x);
   if (lane_id() > 0) return;
-  const double r = p.rstd[c], by_xhat = sum_x * r, share = p.fixed ? 0.0 : 1.0 / s.n;
+  const double r = p.rstd[c], by_xhat = sum_x * r;
   const double scale = static_cast<double>(static_cast<float>(p.gain[c])) * r;
   p.dgain[c] = static_cast<float>(by_xhat), p.dbias[c] = static_cast<float>(sum);
-  p.by_x[c] = static_cast<float>(-scale * r * by_xhat * share);
-  p.rest[c] = static_cast<float>(-scale * sum * share);
+  p.by_x[c] = p.fixed ? 0 : static_cast<float>(-scale * r * by_xhat / s.n);
+  p.rest[c] = p.fixed ? 0 : static_cast<float>(-scale * sum / s.n);
 }
 
 // dx = scale dv + by_x (x - mean) + rest.

@@ -5,7 +5,13 @@
 #include <type_traits>
 
 #include "kernels/common/parallel_loops.h"
+#include "kernels/pool/pool_row.h"
 #include "kernels/pool/pool_taps.h"
+
+QFM_DECLARE_ISA(template <class T> void max_pool_row(const PoolRow& r, T* y, int32_t* at, const T* plane);
+                template <class T> void mean_pool_row(const PoolRow& r, T* y, const T* plane);
+                template <class T> void plane_means(int64_t planes, int64_t places, T* y, const T* x);
+                template <class A> void add_row(A* to, const A* row, int64_t n);)
 
 namespace qfm {
 namespace plain {
@@ -18,39 +24,45 @@ bool beats(A v, A most) {
 }
 
 template <class T>
-void max_pool_forward(const PoolShape& s, int64_t planes, T* y, int32_t* at, const T* x) {
+void max_pool_row(const PoolRow& r, T* y, int32_t* at, const T* plane) {
   using A = acc<T>;
-  const int64_t rows = s.out_height(), cols = s.out_width();
-  for (int64_t out = 0; out < planes * rows * cols; ++out) {
-    const int64_t i = out / cols % rows, j = out % cols;
-    const T* plane = x + out / (rows * cols) * s.height * s.width;
-    const Span down = taps_inside(s.y, i, s.height), along = taps_inside(s.x, j, s.width);
+  for (int64_t j = r.begin; j < r.end; ++j) {
+    int64_t place = r.first + j * r.stride;
     A most = -std::numeric_limits<A>::infinity();
-    int64_t place = s.y.at(i, down.begin) * s.width + s.x.at(j, along.begin);
-    for (int64_t u = down.begin; u < down.end; ++u)
-      for (int64_t v = along.begin; v < along.end; ++v) {
-        const int64_t here = s.y.at(i, u) * s.width + s.x.at(j, v);
+    for (int64_t u = 0; u < r.rows; ++u)
+      for (int64_t v = 0; v < r.taps; ++v) {
+        const int64_t here = r.first + j * r.stride + u * r.row_step + v * r.tap_step;
         if (beats(A(plane[here]), most)) most = A(plane[here]), place = here;
       }
-    y[out] = T(most);
-    if (at) at[out] = static_cast<int32_t>(place);
+    y[j] = T(most);
+    if (at) at[j] = static_cast<int32_t>(place);
   }
 }
 
 template <class T>
-void mean_pool_forward(const PoolShape& s, int64_t planes, T* y, const T* x) {
+void mean_pool_row(const PoolRow& r, T* y, const T* plane) {
   using A = acc<T>;
-  const int64_t rows = s.out_height(), cols = s.out_width();
-  for (int64_t out = 0; out < planes * rows * cols; ++out) {
-    const int64_t i = out / cols % rows, j = out % cols;
-    const T* plane = x + out / (rows * cols) * s.height * s.width;
-    const Span down = taps_inside(s.y, i, s.height), along = taps_inside(s.x, j, s.width);
+  for (int64_t j = r.begin; j < r.end; ++j) {
     A sum = 0;
-    for (int64_t u = down.begin; u < down.end; ++u)
-      for (int64_t v = along.begin; v < along.end; ++v)
-        sum += A(plane[s.y.at(i, u) * s.width + s.x.at(j, v)]);
-    y[out] = T(sum / A(s.count_padding ? s.y.size * s.x.size : down.size() * along.size()));
+    for (int64_t u = 0; u < r.rows; ++u)
+      for (int64_t v = 0; v < r.taps; ++v)
+        sum += A(plane[r.first + j * r.stride + u * r.row_step + v * r.tap_step]);
+    y[j] = T(sum / A(r.count));
   }
+}
+
+template <class T>
+void plane_means(int64_t planes, int64_t places, T* y, const T* x) {
+  for (int64_t plane = 0; plane < planes; ++plane, x += places) {
+    acc<T> sum = 0;
+    for (int64_t i = 0; i < places; ++i) sum += acc<T>(x[i]);
+    y[plane] = T(sum / acc<T>(places));
+  }
+}
+
+template <class A>
+void add_row(A* to, const A* row, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) to[i] += row[i];
 }
 
 template <class T>
@@ -72,6 +84,41 @@ void adaptive_pool_forward(const AdaptivePoolShape& s, int64_t planes, T* y, con
 }  // namespace plain
 
 namespace {
+
+// The columns of results whose windows lie inside in whole: vector code; the others see some taps only.
+Span whole_columns(const PoolShape& s) {
+  const int64_t reach = (s.x.size - 1) * s.x.dilation;
+  const int64_t begin = (s.x.pad_begin + s.x.stride - 1) / s.x.stride;
+  const int64_t last = s.width - 1 - reach + s.x.pad_begin;  // the first element's, padding counted
+  const int64_t end = std::min(last < 0 ? 0 : last / s.x.stride + 1, s.out_width());
+  return {std::min(begin, end), end};
+}
+
+// Every result of planes [begin, end): row(r, its plane, where its row of results begins) for whole columns, edge(...)
+// for each of the others.
+template <class Row, class Edge>
+void for_pool_rows(const PoolShape& s, int64_t begin, int64_t end, Row&& row, Edge&& edge) {
+  const int64_t rows = s.out_height(), cols = s.out_width();
+  const Span whole = whole_columns(s);
+  for (int64_t k = begin * rows; k < end * rows; ++k) {
+    const int64_t i = k % rows, plane = k / rows * s.height * s.width;
+    const Span down = taps_inside(s.y, i, s.height);
+    const auto of = [&](int64_t from, int64_t to, const Span& along) {
+      return PoolRow{from,
+                     to,
+                     s.y.at(i, down.begin) * s.width - s.x.pad_begin + along.begin * s.x.dilation,
+                     s.x.stride,
+                     down.size(),
+                     s.y.dilation * s.width,
+                     along.size(),
+                     s.x.dilation,
+                     s.count_padding ? s.y.size * s.x.size : down.size() * along.size()};
+    };
+    if (whole.size() > 0) row(of(whole.begin, whole.end, {0, s.x.size}), plane, k * cols);
+    for (int64_t j = whole.begin > 0 ? 0 : whole.end; j < cols; j = j + 1 == whole.begin ? whole.end : j + 1)
+      edge(of(j, j + 1, taps_inside(s.x, j, s.width)), plane, k * cols);
+  }
+}
 
 // add(sums, plane) adds to the gradient of one plane, in acc<T>, zero at first; then it is rounded to T.
 template <class T, class F>
@@ -96,10 +143,15 @@ void plane_gradients(int64_t planes, int64_t places, T* dx, F&& add) {
 
 template <class T>
 void max_pool_forward(Cpu, const PoolShape& shape, T* y, int32_t* at, const T* x) {
-  const int64_t in = shape.height * shape.width, out = shape.out_height() * shape.out_width();
-  for_rows(shape.planes, in, [&](int64_t begin, int64_t end) {
-    plain::max_pool_forward(shape, end - begin, y + begin * out, at ? at + begin * out : nullptr,
-                            x + begin * in);
+  const bool small = shape.height * shape.width < int64_t{1} << 24;  // places that a float can count
+  const auto row = small ? QFM_BEST_ISA(max_pool_row, T) : &plain::max_pool_row<T>;
+  const auto with = [=](auto run) {
+    return [=](const PoolRow& r, int64_t plane, int64_t to) {
+      run(r, y + to, at ? at + to : nullptr, x + plane);
+    };
+  };
+  for_rows(shape.planes, shape.height * shape.width, [&](int64_t begin, int64_t end) {
+    for_pool_rows(shape, begin, end, with(row), with(&plain::max_pool_row<T>));
   });
 }
 
@@ -113,9 +165,12 @@ void max_pool_backward(Cpu, const PoolShape& shape, T* dx, const T* dy, const in
 
 template <class T>
 void mean_pool_forward(Cpu, const PoolShape& shape, T* y, const T* x) {
-  const int64_t in = shape.height * shape.width, out = shape.out_height() * shape.out_width();
-  for_rows(shape.planes, in, [&](int64_t begin, int64_t end) {
-    plain::mean_pool_forward(shape, end - begin, y + begin * out, x + begin * in);
+  const auto with = [=](auto run) {
+    return [=](const PoolRow& r, int64_t plane, int64_t to) { run(r, y + to, x + plane); };
+  };
+  const auto row = QFM_BEST_ISA(mean_pool_row, T);
+  for_rows(shape.planes, shape.height * shape.width, [&](int64_t begin, int64_t end) {
+    for_pool_rows(shape, begin, end, with(row), with(&plain::mean_pool_row<T>));
   });
 }
 
@@ -123,6 +178,7 @@ void mean_pool_forward(Cpu, const PoolShape& shape, T* y, const T* x) {
 template <class T>
 void mean_pool_backward(Cpu, const PoolShape& s, T* dx, const T* dy) {
   using A = acc<T>;
+  const auto add = QFM_BEST_ISA(add_row, A);
   const int64_t rows = s.out_height(), cols = s.out_width();
   plane_gradients(s.planes, s.height * s.width, dx, [&](A* sums, int64_t plane) {
     const Scratch scratch(s.width * sizeof(A));
@@ -136,10 +192,7 @@ void mean_pool_backward(Cpu, const PoolShape& s, T* dx, const T* dy) {
         const A part = A(from[j]) / A(s.count_padding ? s.y.size * s.x.size : down.size() * along.size());
         for (int64_t v = along.begin; v < along.end; ++v) row[s.x.at(j, v)] += part;
       }
-      for (int64_t u = down.begin; u < down.end; ++u) {
-        A* to = sums + s.y.at(i, u) * s.width;
-        for (int64_t c = 0; c < s.width; ++c) to[c] += row[c];
-      }
+      for (int64_t u = down.begin; u < down.end; ++u) add(sums + s.y.at(i, u) * s.width, row, s.width);
     }
   });
 }
@@ -147,7 +200,9 @@ void mean_pool_backward(Cpu, const PoolShape& s, T* dx, const T* dy) {
 template <class T>
 void adaptive_pool_forward(Cpu, const AdaptivePoolShape& shape, T* y, const T* x) {
   const int64_t in = shape.height * shape.width, out = shape.out_height * shape.out_width;
+  const auto means = QFM_BEST_ISA(plane_means, T);
   for_rows(shape.planes, in, [&](int64_t begin, int64_t end) {
+    if (out == 1) return means(end - begin, in, y + begin, x + begin * in);
     plain::adaptive_pool_forward(shape, end - begin, y + begin * out, x + begin * in);
   });
 }
@@ -155,7 +210,11 @@ void adaptive_pool_forward(Cpu, const AdaptivePoolShape& shape, T* y, const T* x
 template <class T>
 void adaptive_pool_backward(Cpu, const AdaptivePoolShape& s, T* dx, const T* dy) {
   using A = acc<T>;
-  const int64_t out = s.out_height * s.out_width;
+  const int64_t in = s.height * s.width, out = s.out_height * s.out_width;
+  if (out == 1)
+    return for_rows(s.planes, in, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) std::fill(dx + i * in, dx + (i + 1) * in, T(A(dy[i]) / A(in)));
+    });
   plane_gradients(s.planes, s.height * s.width, dx, [&](A* sums, int64_t plane) {
     for (int64_t i = 0; i < out; ++i) {
       const Span down = adaptive_span(i / s.out_width, s.height, s.out_height),

@@ -33,6 +33,28 @@ inline std::vector<NamedSampling> small_samplings(int64_t batch, int64_t rows, i
           {"few", batch, c, 7, 11, 1, h}};
 }
 
+// Batch normalisations of a few channels, with each activation and with a residual.
+inline std::vector<NamedNorm> small_norms(int64_t batch, int64_t rows, int64_t width) {
+  const BatchNormShape s{batch, 1 + width % 5, (3 + rows % 6) * (2 + width % 13), 1e-5};
+  std::vector<NamedNorm> all;
+  for (const Activation a : {Activation::None, Activation::Relu, Activation::Relu6, Activation::Silu}) {
+    all.push_back({"batchnorm" + std::to_string(static_cast<int>(a)), s});
+    all.back().shape.activation = a;
+  }
+  all.push_back({"batchnorm_residual", all[1].shape, true});
+  return all;
+}
+inline std::vector<NamedPool> small_pools(int64_t batch, int64_t rows, int64_t width) {
+  const int64_t planes = batch * (1 + width % 3), h = 3 + rows % 7, w = 3 + width % 41;
+  return {{"3x3", {planes, h, w, {3, 2, 1, 1}, {3, 2, 1, 1}}},
+          {"3x2", {planes, h, w, {3, 1, 1, 0}, {2, 2, 0, 1}, false}},
+          {"2x2_dilated", {planes, h, w, {2, 1, 1, 1, 2}, {2, 3, 0, 1, 2}, false}}};
+}
+inline std::vector<NamedAdaptivePool> small_adaptive_pools(int64_t batch, int64_t rows, int64_t width) {
+  const int64_t planes = batch * (1 + width % 3), h = 1 + rows % 7, w = 1 + width % 41;
+  return {{"global_pool", {planes, h, w, 1, 1}}, {"adaptive_pool", {planes, h, w, 3, 4}}};
+}
+
 // Without products and attention, which have tests of their own with more shapes and strides. rows: of an
 // image; gates and descriptors are those of all rows but the first, where there are several.
 inline std::vector<KernelCase> small_cases(int64_t batch, int64_t rows, int64_t width, DType type) {
@@ -47,7 +69,10 @@ inline std::vector<KernelCase> small_cases(int64_t batch, int64_t rows, int64_t 
                              .image_width = 12,
                              .entries = 7,
                              .convolutions = small_convolutions(batch, rows, width),
-                             .samplings = small_samplings(batch, rows, width)},
+                             .samplings = small_samplings(batch, rows, width),
+                             .norms = small_norms(batch, rows, width),
+                             .pools = small_pools(batch, rows, width),
+                             .adaptive_pools = small_adaptive_pools(batch, rows, width)},
                             type);
   std::erase_if(cases, [](const KernelCase& c) { return c.group == "gemm" || c.group == "attention"; });
   return cases;

@@ -118,7 +118,10 @@ void compare_batches(DType type) {
   for_cases({kBatch, 3, 37}, type, [&](const KernelCase& c, const Values& in) {
     while (alone[k].name != c.name) ++k;
     if (c.group != "norm" && c.group != "pointwise" && c.group != "reduce" && c.group != "conv" &&
-        c.group != "sampling")
+        c.group != "pool" && c.group != "sampling")
+      return;
+    // By the statistics of a batch: of these only what fixed ones serve.
+    if (c.kernel == "batchnorm_forward" || (c.kernel == "batchnorm_backward" && c.name.ends_with(".backward")))
       return;
     const Values whole = run_case(c, cpu_device, in);
     for (int64_t i = 0; i < kBatch; ++i) {
@@ -231,7 +234,7 @@ TEST_CASE("kernels: plain gradients equal central differences") {
       Gradients(c, inputs[k], cases[b], inputs[b]).check();
       ++found;
     }
-    CHECK(found == 11);
+    CHECK(found == 16);
   }
 }
 
