@@ -17,14 +17,10 @@ std::vector<KernelCase> kernel_cases(const CaseSizes& sizes, DType type) {
   return make.take();
 }
 
-std::vector<KernelCase> conv_cases(const std::vector<NamedConv>& convolutions, DType type) {
-  CaseMaker make({.batch = 0, .tokens = 0, .patches = 0, .width = 0, .convolutions = convolutions}, type);
+std::vector<KernelCase> image_kernel_cases(const CaseSizes& sizes, DType type) {
+  CaseMaker make(sizes, type);
   add_conv_cases(make);
-  return make.take();
-}
-
-std::vector<KernelCase> sampling_cases(const std::vector<NamedSampling>& samplings, DType type) {
-  CaseMaker make({.batch = 0, .tokens = 0, .patches = 0, .width = 0, .samplings = samplings}, type);
+  add_norm_pool_cases(make);
   add_sampling_cases(make);
   return make.take();
 }

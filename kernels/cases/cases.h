@@ -85,8 +85,7 @@ struct KernelCase {
 
 // Every function of kernels/*.h at least once, in F32, BF16 or, for the CPU alone, F64.
 std::vector<KernelCase> kernel_cases(const CaseSizes& sizes, DType type);
-// Those of the convolutions, of resize and sampling alone.
-std::vector<KernelCase> conv_cases(const std::vector<NamedConv>& convolutions, DType type);
-std::vector<KernelCase> sampling_cases(const std::vector<NamedSampling>& samplings, DType type);
+// Those of the sizes' convolutions, samplings, normalisations and pools alone.
+std::vector<KernelCase> image_kernel_cases(const CaseSizes& sizes, DType type);
 
 }  // namespace qfm

@@ -224,7 +224,7 @@ void add_bench(CLI::App& parent, const RegisterAction& on) {
   add("decode", "From the bytes of a 1024 x 768 photo to crops, on one thread",
       [](const BenchOptions& options, Placement) { return bench_decode(options); });
   const auto [kernels, kernel_options] = add(
-      "kernels", "Each kernel of a transformer alone; with --only conv the convolutions of ResNet-50 and EfficientNet-Lite0",
+      "kernels", "Each kernel of a transformer alone; with --only conv, batchnorm or pool those of ResNet-50 and EfficientNet-Lite0",
       bench_kernels);
   kernels->add_flag("--plan", kernel_options->plan,
                     "Instead of times: FLOPs, bytes and floors of every op of a step and of every kernel, "

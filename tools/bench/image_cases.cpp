@@ -23,6 +23,25 @@ constexpr Depthwise kEfficientNetLite0[] = {
     {32, 112, 3, 1}, {96, 112, 3, 2}, {144, 56, 3, 1}, {144, 56, 5, 2}, {240, 28, 5, 1}, {240, 28, 3, 2},
     {480, 14, 3, 1}, {480, 14, 5, 1}, {672, 14, 5, 1}, {672, 14, 5, 2}, {1152, 7, 5, 1}, {1152, 7, 3, 1}};
 
+// What each convolution's result goes through in training.
+struct Norm {
+  int64_t channels, size;
+  Activation activation;
+  bool residual = false;
+};
+constexpr Norm kNorms[] = {
+    {64, 112, Activation::Relu},       {64, 56, Activation::Relu},   {256, 56, Activation::Relu, true},
+    {512, 28, Activation::Relu, true}, {512, 7, Activation::Relu},   {2048, 7, Activation::Relu, true},
+    {32, 112, Activation::Relu6},      {96, 112, Activation::Relu6}, {144, 56, Activation::Relu6},
+    {24, 56, Activation::None},        {240, 28, Activation::Relu6}, {480, 14, Activation::Relu6},
+    {1152, 7, Activation::Relu6},      {320, 7, Activation::None}};
+
+std::string norm_name(const Norm& norm) {
+  return std::string("batchnorm") + (norm.residual ? "_residual" : "") +
+         (norm.activation == Activation::Relu6  ? "_relu6"
+          : norm.activation == Activation::Relu ? "_relu"
+                                                : "");
+}
 std::string window_name(int64_t kernel, int64_t stride) {
   const std::string size = std::to_string(kernel);
   return size + "x" + size + (stride > 1 ? "/" + std::to_string(stride) : "");
@@ -42,15 +61,26 @@ std::vector<KernelCase> image_cases(int64_t batch, DType dtype) {
     all.push_back(
         {"dwconv" + window_name(kernel, stride), {batch, channels, size, size, channels, channels, w, w}});
   }
-  auto cases = conv_cases(all, dtype);
-  for (KernelCase& c : sampling_cases({{"up", batch, 64, 56, 56, 112, 112},
-                                       {"same", batch, 64, 56, 56, 56, 56},
-                                       {"down", batch, 64, 112, 112, 56, 56},
-                                       {"far", batch, 64, 14, 14, 112, 112},
-                                       {"rgb", batch, 3, 224, 224, 384, 384}},
-                                      dtype))
-    cases.push_back(std::move(c));
-  return cases;
+  std::vector<NamedNorm> norms;
+  for (const Norm& norm : kNorms)
+    norms.push_back({norm_name(norm),
+                     {batch, norm.channels, norm.size * norm.size, 1e-5, norm.activation},
+                     norm.residual});
+  return image_kernel_cases({.batch = batch,
+                             .tokens = 0,
+                             .patches = 0,
+                             .width = 0,
+                             .convolutions = all,
+                             .samplings = {{"up", batch, 64, 56, 56, 112, 112},
+                                           {"same", batch, 64, 56, 56, 56, 56},
+                                           {"down", batch, 64, 112, 112, 56, 56},
+                                           {"far", batch, 64, 14, 14, 112, 112},
+                                           {"rgb", batch, 3, 224, 224, 384, 384}},
+                             .norms = norms,
+                             .pools = {{"3x3/2", {batch * 64, 112, 112, window(3, 2), window(3, 2)}}},
+                             .adaptive_pools = {{"global_pool", {batch * 2048, 7, 7, 1, 1}},
+                                                {"global_pool", {batch * 1280, 7, 7, 1, 1}}}},
+                            dtype);
 }
 
 }  // namespace qfm
