@@ -1,6 +1,7 @@
 // Convolution on CUDA, by implicit matrix products; the contract is in conv2d.h. This file chooses the tile
 // and the order of memory; what an operand of images is stands in conv_gather.cuh, the products in
 // conv_product.cuh (forward, dx) and conv_dw.cuh, what multiplies in conv_core.cuh.
+// Depthwise convolutions have kernels of their own: conv_depthwise.cuh.
 //
 // Maths, for each group, with lines (c, u, v) and places (b, i, j):
 //   y[o, place]  = epilogue(sum over lines of w[o, line] X[line, place])
@@ -35,6 +36,7 @@
 #include "engine/base/error.h"
 #include "engine/memory/memory.h"
 #include "kernels/conv/conv2d.h"
+#include "kernels/conv/conv_depthwise.cuh"
 #include "kernels/conv/conv_dw.cuh"
 #include "kernels/conv/conv_product.cuh"
 
@@ -91,8 +93,8 @@ void check_sizes(const ConvShape& s) {
         w.span() < kFar && w.stride < kFar && std::abs(w.pad_begin) < kFar && std::abs(w.pad_end) < kFar,
         "conv2d: a window of ", w.size, " x ", w.dilation, ", stride ", w.stride, " is out of range");
   const int64_t phases = std::min(s.y.stride, s.height) * std::min(s.x.stride, s.width);
-  QFM_CHECK(s.groups <= 65535 && phases <= 65535, "conv2d: ", s.groups, " groups, strides of ", s.y.stride,
-            " x ", s.x.stride, " are out of range");
+  QFM_CHECK(s.depthwise() || (s.groups <= 65535 && phases <= 65535), "conv2d: ", s.groups,
+            " groups, strides of ", s.y.stride, " x ", s.x.stride, " are out of range");
 }
 
 template <class Tile, class T>
@@ -190,12 +192,99 @@ void start_dw(Cuda cuda, const ConvShape& s, float* dw, float* db, const T* dy, 
     gemm_add_parts(cuda, gemm_output<float>({s.out_channels, lines, 0}, dw, {}), to, db, to_db, cut.parts);
 }
 
+// Reads planes of height x width, writes planes of out_height x out_width under these windows.
+DepthwiseShape depthwise_shape(const ConvShape& s, int64_t height, int64_t width, int64_t out_height,
+                               int64_t out_width) {
+  const auto of = [](int64_t v) { return static_cast<int>(v); };
+  return {of(s.batch),    of(s.in_channels),       of(height),        of(width),        of(out_height),
+          of(out_width),  of(up(out_width, kOwn)), of(s.y.size),      of(s.x.size),     of(s.y.stride),
+          of(s.x.stride), of(s.y.pad_begin),       of(s.x.pad_begin), of(s.y.dilation), of(s.x.dilation)};
+}
+// from: what is read in windows; to: what is read or written a place at a time.
+template <class T>
+void find_packs(DepthwiseShape& s, const T* from, const T* to) {
+  s.out_packs = s.out_width % kOwn == 0 && aligned<kOwn>(to);
+  s.same_packs =
+      s.width % kOwn == 0 && s.out_width == s.width && 2 * s.pad_x == s.taps_x - 1 && aligned<kOwn>(from);
+}
+
+// run(Lanes<size>, Lanes<stride>) of a window that kernels are compiled for, else of 0 and 0.
+template <class Run>
+void with_window(const DepthwiseShape& s, Run&& run) {
+  const bool square =
+      s.taps_y == s.taps_x && s.stride_y == s.stride_x && s.dilation_y == 1 && s.dilation_x == 1;
+  const auto is = [&](int size, int stride) { return square && s.taps_x == size && s.stride_x == stride; };
+  if (is(3, 1)) run(Lanes<3>{}, Lanes<1>{});
+  else if (is(5, 1)) run(Lanes<5>{}, Lanes<1>{});
+  else if (is(3, 2)) run(Lanes<3>{}, Lanes<2>{});
+  else if (is(5, 2)) run(Lanes<5>{}, Lanes<2>{});
+  else run(Lanes<0>{}, Lanes<0>{});
+}
+
+dim3 depthwise_grid(const DepthwiseShape& s) {
+  return dim3(static_cast<unsigned>(up(int64_t{s.channels} * s.out_height * s.packs, kThreads)),
+              grid_size(s.batch));
+}
+
+template <class T>
+void depthwise_forward(Cuda cuda, const ConvShape& s, const ConvOutput<T>& to, const T* x, const T* w) {
+  DepthwiseShape d = depthwise_shape(s, s.height, s.width, s.out_height(), s.out_width());
+  find_packs<T>(d, x, to.y);
+  with_window(d, [&]<int size, int stride>(Lanes<size>, Lanes<stride>) {
+    launch<depthwise_kernel<T, size, stride>>(depthwise_grid(d), kThreads, 0, cuda.stream, to, x, w, d);
+  });
+}
+
+template <class T>
+void depthwise_dx(Cuda cuda, const ConvShape& s, const ConvOutput<T>& to, const T* dy, const T* w) {
+  DepthwiseShape d = depthwise_shape(s, s.out_height(), s.out_width(), s.height, s.width);
+  if (s.y.stride == 1 && s.x.stride == 1) {
+    d.turned = true;
+    d.pad_y = static_cast<int>(s.y.span() - 1 - s.y.pad_begin);
+    d.pad_x = static_cast<int>(s.x.span() - 1 - s.x.pad_begin);
+    find_packs<T>(d, dy, to.y);
+    return with_window(d, [&]<int size, int stride>(Lanes<size>, Lanes<stride>) {
+      if constexpr (stride < 2)
+        launch<depthwise_kernel<T, size, stride>>(depthwise_grid(d), kThreads, 0, cuda.stream, to, dy, w, d);
+    });
+  }
+  find_packs<T>(d, dy, to.y);
+  with_window(d, [&]<int size, int stride>(Lanes<size>, Lanes<stride>) {
+    if constexpr (stride != 1)
+      launch<depthwise_dx_kernel<T, size>>(depthwise_grid(d), kThreads, 0, cuda.stream, to, dy, w, d);
+  });
+}
+
+// Blocks for four of each SM, none with less than a pack for each thread.
+template <class T>
+void depthwise_dw(Cuda cuda, const ConvShape& s, float* dw, float* db, const T* dy, const T* x) {
+  DepthwiseShape d = depthwise_shape(s, s.height, s.width, s.out_height(), s.out_width());
+  find_packs<T>(d, x, dy);
+  const int64_t packs = s.batch * d.out_height * d.packs, weights = s.out_channels * s.taps();
+  const int64_t wanted = std::max<int64_t>(1, std::min(4 * kGemmSms / s.out_channels, packs / kThreads));
+  const int64_t length = std::max<int64_t>(1, up(packs, wanted)),
+                parts = std::max<int64_t>(1, up(packs, length));
+  const DeviceScratch scratch(parts > 1 ? sizeof(float) * parts * (weights + s.out_channels) : 0);
+  float* to = parts > 1 ? scratch.as<float>() : dw;
+  float* to_db = parts > 1 && db ? to + parts * weights : db;
+  with_window(d, [&]<int size, int stride>(Lanes<size>, Lanes<stride>) {
+    const dim3 grid(static_cast<unsigned>(s.out_channels), static_cast<unsigned>(parts),
+                    size > 0 ? 1 : static_cast<unsigned>(up(s.taps(), kTapsAtOnce)));
+    launch<depthwise_dw_kernel<T, size, stride>>(grid, kThreads, 0, cuda.stream, to, to_db, dy, x, d, length);
+  });
+  if (parts == 1) return;
+  add_slots<1>(cuda, {{dw}}, to, parts, weights);
+  if (db) add_slots<1>(cuda, {{db}}, to_db, parts, s.out_channels);
+}
+
 }  // namespace
 
 template <class T>
 void conv2d_forward_own(Cuda cuda, const ConvShape& s, T* y, const T* x, const T* w,
                         const ConvEpilogue<T>& e) {
   check_sizes(s);
+  const ConvOutput<T> to = output(y, s.out_channels, s.out_height(), s.out_width(), true, e);
+  if (s.depthwise()) return depthwise_forward(cuda, s, to, x, w);
   const ConvProblem<T> p{image_of(x, s.in_channels, s.groups, s.height, s.width),
                          s.y,
                          s.x,
@@ -203,13 +292,14 @@ void conv2d_forward_own(Cuda cuda, const ConvShape& s, T* y, const T* x, const T
                          static_cast<int>(s.out_height()),
                          static_cast<int>(s.out_width()),
                          false};
-  product(cuda, output(y, s.out_channels, s.out_height(), s.out_width(), true, e), p, w, packing_of(s),
-          static_cast<int>(s.groups), is_point(s) && planes_in_packs(s.height * s.width, x));
+  product(cuda, to, p, w, packing_of(s), static_cast<int>(s.groups),
+          is_point(s) && planes_in_packs(s.height * s.width, x));
 }
 
 template <class T>
 void conv2d_dx_own(Cuda cuda, const ConvShape& s, T* dx, const T* dy, const T* w) {
   check_sizes(s);
+  if (s.depthwise()) return depthwise_dx(cuda, s, output(dx, s.in_channels, s.height, s.width, true), dy, w);
   const ConvProblem<T> p{image_of(dy, s.out_channels, s.groups, s.out_height(), s.out_width()),
                          s.y,
                          s.x,
@@ -224,6 +314,7 @@ void conv2d_dx_own(Cuda cuda, const ConvShape& s, T* dx, const T* dy, const T* w
 template <class T>
 void conv2d_dw_own(Cuda cuda, const ConvShape& s, acc<T>* dw, acc<T>* db, const T* dy, const T* x) {
   check_sizes(s);
+  if (s.depthwise()) return depthwise_dw(cuda, s, dw, db, dy, x);
   using Large = typename Tiles<T>::OfDw;
   const ConvCut cut = conv_dw_cut<Large>(s);
   const bool fills = cut.tiles_m * cut.tiles_n * cut.parts * s.groups >= kGemmSms;

@@ -80,6 +80,17 @@ enum class Bug {
   ListCutShort,         // forgets the places of earlier steps
   AnyPlaceIsHead,       // not only the last of its cell
   CellForgotten,        // gathers from three of the four cells around an element
+  // planted_conv.cuh: a convolution in tiles, and its dx by phases
+  ConvNoBarrierAfterGather,   // multiplies what others gather
+  ConvNoBarrierBeforeGather,  // gathers over what others still multiply
+  ConvRowTooFar,              // takes the row below the image for a part of it
+  ConvColumnTooFar,           // the column past it
+  ConvTapsTurned,             // takes the window's columns for its rows
+  ConvLinesRoundedUp,         // multiplies lines that fill up the last 8
+  ConvChannelTooFar,          // stores a channel past the last
+  ConvPlaceTooFar,            // stores places past the image
+  ConvPhaseRoundedDown,       // leaves out the last elements of an odd image
+  ConvPhaseWithoutPadding,    // takes the taps of another phase
 };
 
 enum class Found { No, Error, WrongResult };

@@ -4,6 +4,7 @@
 
 #include "tests/engine/planted_attention.cuh"
 #include "tests/engine/planted_bugs.h"
+#include "tests/engine/planted_conv.cuh"
 #include "tests/engine/planted_product.cuh"
 #include "tests/engine/planted_rows.cuh"
 #include "tests/engine/planted_sampling.cuh"
@@ -24,12 +25,13 @@ struct Planted {
   Planted { #bug, &hunt_in_product < Bug::bug> }
 #define QFM_ATTENTION(bug) \
   Planted { #bug, &hunt_in_attention < Bug::bug> }
-
+#define QFM_CONV(bug) \
+  Planted { #bug, &hunt_in_conv < Bug::bug> }
 #define QFM_SAMPLES(bug) \
   Planted { #bug, &hunt_in_samples < Bug::bug> }
 
 constexpr Planted kSound[] = {QFM_ROWS(None), QFM_COLUMNS(None), QFM_PRODUCT(None), QFM_ATTENTION(None),
-                              QFM_SAMPLES(None)};
+                              QFM_SAMPLES(None), QFM_CONV(None)};
 
 constexpr Planted kPlanted[] = {
     QFM_ROWS(MissingBarrier),
@@ -94,6 +96,16 @@ constexpr Planted kPlanted[] = {
     QFM_SAMPLES(ListCutShort),
     QFM_SAMPLES(AnyPlaceIsHead),
     QFM_SAMPLES(CellForgotten),
+    QFM_CONV(ConvNoBarrierAfterGather),
+    QFM_CONV(ConvNoBarrierBeforeGather),
+    QFM_CONV(ConvRowTooFar),
+    QFM_CONV(ConvColumnTooFar),
+    QFM_CONV(ConvTapsTurned),
+    QFM_CONV(ConvLinesRoundedUp),
+    QFM_CONV(ConvChannelTooFar),
+    QFM_CONV(ConvPlaceTooFar),
+    QFM_CONV(ConvPhaseRoundedDown),
+    QFM_CONV(ConvPhaseWithoutPadding),
 #ifdef QFM_CUDA_RACE  // no schedule shows it
     QFM_ATTENTION(MissingReuseSyncwarp),
 #endif

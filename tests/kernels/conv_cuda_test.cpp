@@ -150,10 +150,27 @@ TEST_CASE("conv2d on CUDA: groups") {
   compare_both(square(2, 4, 9, 9, 8, window(3, 2, 1), 4), Shift);  // two channels from each
 }
 
+TEST_CASE("conv2d on CUDA: depthwise") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  for (const int64_t size : {3, 5})
+    for (const int64_t stride : {1, 2})
+      for (const int64_t pad : {int64_t{0}, int64_t{1}, size / 2, size + 1}) {
+        compare_both(square(2, 3, 8, 12, 3, window(size, stride, pad), 3), Shift);
+        compare_both(square(2, 3, 7, 9, 3, window(size, stride, pad), 3), AllConvParts - 1,
+                     Activation::Relu6);
+      }
+  compare_both(square(1, 5, 7, 6, 5, window(7, 1, 3), 5), Shift);
+  compare_both(square(1, 2, 9, 9, 2, window(3, 3, 1), 2), Shift);
+  compare_both(square(1, 2, 9, 11, 2, window(3, 1, 2, 2), 2));
+  compare_both({2, 3, 5, 9, 3, 3, {2, 1, 0, 1, 1}, {3, 2, 1, 0, 2}}, Shift);
+  compare_both(square(3, 2, 40, 64, 2, window(3, 1, 1), 2), Shift, Activation::None, 1);
+  compare_both(square(3, 2, 40, 64, 2, window(3, 1, 1), 2), Shift);  // dw in parts
+}
+
 TEST_CASE("conv2d on CUDA: large tiles") {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
   const int64_t groups = 132, out = 66 * groups;  // a tile for every SM of the GPU that cuts are made for
-  compare_both(square(1, groups, 2, 4, out, window(3, 1, 1), groups), Shift);
+  compare_both(square(1, groups, 2, 2, out, window(1, 1, 1), groups), Shift);
   compare_both(square(1, 8 * groups, 2, 4, out, window(1), groups));
   compare_both(square(1, groups, 3, 3, out, window(1), groups), Shift);
 }
@@ -193,6 +210,7 @@ TEST_CASE("conv2d on CUDA gives the same bits every time") {
   check_bits<float>(square(2, 12, 16, 16, 8, window(1)));
   check_bits<bf16>(square(2, 9, 20, 19, 13, window(3, 2, 1)));
   check_bits<bf16>(square(2, 8, 16, 16, 8, window(1)));
+  check_bits<bf16>(square(3, 2, 40, 64, 2, window(3, 1, 1), 2));
 }
 
 template <class T>
