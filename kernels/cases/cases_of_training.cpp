@@ -175,7 +175,7 @@ void add_optimiser(CaseMaker& make) {
              T* copy = copied ? to : static_cast<T*>(nullptr);
              if constexpr (is_cpu<decltype(dev)>)
                adamw<T>(dev, adamw_scalars<acc<T>>({}, 1e-5, 1, 1), master, copy, m, v, g, count);
-             else adamw<T>(dev, AdamWRule{}, at, nullptr, loss, master, copy, m, v, g, count, count);
+             else adamw<T>(dev, AdamWRule{}, at, loss, master, copy, m, v, g, count, count);
            });
   make.add({"moving_average", {count}}, {make.changed("average", count), make.acc_in("master", count), state},
            "moving_average", [=]<class T>(auto dev, T, auto average, auto master, auto at) {

@@ -14,11 +14,11 @@
 namespace qfm {
 namespace {
 
-__global__ void adamw_prepare_kernel(AdamWRule rule, StepState* state, const StepState* before,
+__global__ void adamw_prepare_kernel(AdamWRule rule, StepState* state,
                                      const float* loss) {
   state->loss = *loss;
   state->norm = sqrt(state->squares);
-  state->finite = std::isfinite(state->loss) && std::isfinite(state->norm) && (!before || before->finite);
+  state->finite = std::isfinite(state->loss) && std::isfinite(state->norm);
   if (!state->finite) return;
   state->factors = adamw_scalars<float>(rule, state->lr, state->step, clip_factor(rule, state->norm));
 }
@@ -78,9 +78,9 @@ void moving_average(Cuda cuda, const StepState* state, float* average, const flo
 }
 
 template <class T>
-void adamw(Cuda cuda, AdamWRule rule, StepState* state, const StepState* before, const float* loss,
-           float* master, T* copy, float* m, float* v, const float* gradient, int64_t n, int64_t decayed) {
-  launch<adamw_prepare_kernel>(1, 1, 0, cuda.stream, rule, state, before, loss);
+void adamw(Cuda cuda, AdamWRule rule, StepState* state, const float* loss, float* master, T* copy, float* m, float* v,
+           const float* gradient, int64_t n, int64_t decayed) {
+  launch<adamw_prepare_kernel>(1, 1, 0, cuda.stream, rule, state, loss);
   if (n == 0) return;
   const auto run = [&]<int V>(Lanes<V>) {
     const int64_t blocks = (n - 1) / (kThreads * V) + 1;
@@ -94,9 +94,9 @@ void adamw(Cuda cuda, AdamWRule rule, StepState* state, const StepState* before,
   else run(Lanes<1>{});
 }
 
-#define QFM_INSTANTIATE(T)                                                                             \
-  template void adamw(Cuda, AdamWRule, StepState*, const StepState*, const float*, float*, T*, float*, \
-                      float*, const float*, int64_t, int64_t);
+#define QFM_INSTANTIATE(T)                                                                                       \
+  template void adamw(Cuda, AdamWRule, StepState*, const float*, float*, T*, float*, float*, const float*, int64_t, \
+                      int64_t);
 QFM_INSTANTIATE(float)
 QFM_INSTANTIATE(bf16)
 #undef QFM_INSTANTIATE

@@ -30,11 +30,11 @@ struct StepState {
 };
 
 // One update of all n parameters, the first `decayed` of them with weight decay, in one launch (and one of a
-// single thread before it). It is passed over where loss (1) or norm is not finite, or where the update
-// `before` (null: none) was. state, before and loss in device memory.
+// single thread before it). It is passed over where loss (1) or norm is not finite. state and loss in device
+// memory.
 template <class T>
-void adamw(Cuda, AdamWRule rule, StepState* state, const StepState* before, const float* loss, float* master,
-           T* copy, float* m, float* v, const float* gradient, int64_t n, int64_t decayed);
+void adamw(Cuda, AdamWRule rule, StepState* state, const float* loss, float* master, T* copy, float* m, float* v,
+           const float* gradient, int64_t n, int64_t decayed);
 
 // The averaged student ("mean teacher") beside it: average = decay average + (1 - decay) master, n elements.
 template <class T>

@@ -96,7 +96,7 @@ void Optimizer::update_cuda(const Tensor& loss) {
   dispatch({"adamw", 0, 30 * n}, computed, [&](auto dev, auto t) {
     using T = decltype(t);
     if constexpr (!std::is_same_v<decltype(dev), Cpu>)
-      adamw<T>(dev, rule, state, nullptr, ptr<const float>(loss), ptr<float>(params_.master),
+      adamw<T>(dev, rule, state, ptr<const float>(loss), ptr<float>(params_.master),
                params_.copy.empty() ? nullptr : ptr<T>(params_.copy), ptr<float>(m), ptr<float>(v),
                ptr<const float>(params_.gradient), params_.trained_size(), params_.decayed_size());
   });
