@@ -3,20 +3,26 @@
 #include "engine/dispatch.h"
 #include "kernels/matching/matching.h"
 #include "kernels/matching/noise.h"
+#include "layers/pointwise.h"
+#include "layers/reduce.h"
 
 namespace qfm {
+namespace {
+
+// (B) as (B, 1, ...), to be repeated over each image of a tensor of that rank.
+Tensor a_number_an_image(const Tensor& x, int rank) {
+  std::vector<int64_t> dims(static_cast<size_t>(rank), 1);
+  dims[0] = x.dim(0);
+  return x.reshape(Shape(dims));
+}
+
+}  // namespace
 
 Var perturb(const Var& patches, const Tensor& noise, const Tensor& factor) {
   const Tensor& p = patches.value;
   QFM_CHECK(noise.shape() == p.shape() && factor.shape() == Shape{p.dim(0)}, "perturb: patches are ",
             p.shape(), ", noise ", noise.shape(), ", factors ", factor.shape());
-  const Tensor y = like(p);
-  dispatch({"perturb", 0, 3.0 * static_cast<double>(y.bytes())}, p, [&](auto dev, auto t) {
-    using T = decltype(t);
-    add_scaled<T>(dev, ptr<T>(y), ptr<const T>(p), ptr<const T>(noise), ptr<const acc<T>>(factor), p.dim(0),
-                  p.numel() / std::max<int64_t>(1, p.dim(0)));
-  });
-  return record("perturb", y, {patches}, [](const Tensor& dy) -> Grads { return {dy}; });
+  return patches + Var(map("perturb", fn::Multiply{}, noise, a_number_an_image(factor, p.rank()).to(p.dtype())));
 }
 
 namespace {
@@ -41,23 +47,16 @@ Tensor match_weights(const Tensor& partner, DType accumulation) {
 }
 
 Tensor image_norms(const Tensor& x) {
-  const Tensor norms = acc_like(x, {x.dim(0)});
-  dispatch({"image_norms", 0, static_cast<double>(x.bytes())}, x, [&](auto dev, auto t) {
-    using T = decltype(t);
-    frobenius<T>(dev, ptr<acc<T>>(norms), ptr<const T>(x), x.dim(0),
-                 x.numel() / std::max<int64_t>(1, x.dim(0)));
-  });
-  return norms;
+  const Tensor rows = x.reshape({x.dim(0), x.numel() / std::max<int64_t>(1, x.dim(0))});
+  return map("image_norms", fn::Sqrt{}, sum_to(rows, {x.dim(0), 1}, acc_of(x.dtype()), rows)).reshape({x.dim(0)});
 }
 
 Tensor noise_factor(const Tensor& strength, const Tensor& norms, const Tensor& noise_norms) {
-  const Tensor factor = like(norms);
-  dispatch_acc("noise_factor", norms, [&](auto dev, auto t) {
-    using A = decltype(t);
-    noise_factor(dev, ptr<A>(factor), ptr<const A>(strength), ptr<const A>(norms), ptr<const A>(noise_norms),
-                 norms.numel());
-  });
-  return factor;
+  const char* const name = "noise_factor";
+  const Tensor none = map(name, fn::Equal{}, noise_norms, Tensor::zeros({1}, norms.dtype(), norms.device()));  // 1 or 0
+  const Tensor length = map(name, fn::Multiply{}, strength, norms);
+  const Tensor factor = map(name, fn::Divide{}, length, map(name, fn::Add{}, noise_norms, none));
+  return map(name, fn::Multiply{}, factor, map(name, fn::Affine{-1, 1}, none));
 }
 
 Tensor gather_tokens(const Tensor& x, const Tensor& from, const Tensor& order) {
@@ -84,14 +83,15 @@ void keep_worst_case(const Tensor& strength, const Tensor& change, const Tensor&
 }
 
 Tensor noise_variance(const Tensor& noise, const Tensor& factor, const Tensor& weight) {
-  const Tensor variance = acc_like(noise, {noise.dim(2)});
-  dispatch({"noise_variance", 0, 2.0 * static_cast<double>(noise.bytes())}, noise, [&](auto dev, auto t) {
-    using T = decltype(t);
-    using A = acc<T>;
-    noise_variance<T>(dev, ptr<A>(variance), ptr<const T>(noise), ptr<const A>(factor), ptr<const A>(weight),
-                      noise.dim(0), noise.dim(1), noise.dim(2));
-  });
-  return variance;
+  const char* const name = "noise_variance";
+  const DType full = acc_of(noise.dtype());
+  const Tensor x = map(name, fn::Multiply{}, noise.to(full), a_number_an_image(factor, 3));
+  const Tensor share = map(name, fn::DivideBy{static_cast<double>(noise.dim(1))}, a_number_an_image(weight, 3));
+  const auto weighted_mean = [&](const Tensor& t) {
+    return sum_to(map(name, fn::Multiply{}, t, share), {1, 1, noise.dim(2)}, full);
+  };
+  const Tensor apart = map(name, fn::Subtract{}, x, weighted_mean(x));
+  return weighted_mean(map(name, fn::Multiply{}, apart, apart)).reshape({noise.dim(2)});
 }
 
 }  // namespace qfm

@@ -2,27 +2,22 @@
 
 #include "engine/dispatch.h"
 #include "kernels/image/patch_embed_cudnn.h"
-#include "kernels/image/patchify.h"
+#include "layers/shape.h"
 
 namespace qfm {
 namespace {
 
+// Rows (B, N, C p p), tokens row by row, each in the order of a convolution's weight: (channel, y, x).
 Tensor to_rows(const PatchShape& s, const Tensor& images) {
-  const Tensor rows = like(images, {s.batch, s.tokens(), s.cols()});
-  dispatch({"patchify", 0, 2.0 * static_cast<double>(images.bytes())}, images, [&](auto dev, auto t) {
-    using T = decltype(t);
-    patchify<T>(dev, s, ptr<T>(rows), ptr<const T>(images));
-  });
-  return rows;
+  const int64_t down = s.height / s.patch, across = s.width / s.patch;
+  return permute(images.reshape({s.batch, s.channels, down, s.patch, across, s.patch}), {0, 2, 4, 1, 3, 5})
+      .reshape({s.batch, s.tokens(), s.cols()});
 }
 
 Tensor to_images(const PatchShape& s, const Tensor& rows) {
-  const Tensor images = like(rows, {s.batch, s.channels, s.height, s.width});
-  dispatch({"unpatchify", 0, 2.0 * static_cast<double>(images.bytes())}, rows, [&](auto dev, auto t) {
-    using T = decltype(t);
-    unpatchify<T>(dev, s, ptr<T>(images), ptr<const T>(rows));
-  });
-  return images;
+  const int64_t down = s.height / s.patch, across = s.width / s.patch;
+  return permute(rows.reshape({s.batch, down, across, s.channels, s.patch, s.patch}), {0, 3, 1, 4, 2, 5})
+      .reshape({s.batch, s.channels, s.height, s.width});
 }
 
 // As one convolution, which leaves no rows of patches for a backward. Empty where cuDNN is not to do it.

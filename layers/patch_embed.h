@@ -1,4 +1,4 @@
-// Patch embedding: a convolution whose stride is its size, as patchify and one matrix product.
+// Patch embedding: a convolution whose stride is its size, as a permutation and one matrix product.
 #pragma once
 #include "layers/linear.h"
 

@@ -75,7 +75,9 @@ Var pointwise(const F& f, const Var& x) {
     return {map(F::name, fn::Derivative<F>{f}, dy, saved).to(type)};
   });
 }
-#define QFM_INSTANTIATE(F) template Var pointwise(const fn::F&, const Var&);
+#define QFM_INSTANTIATE(F)                       \
+  template Var pointwise(const fn::F&, const Var&); \
+  template Tensor map(const char*, const fn::F&, const Tensor&);
 QFM_UNARY_FUNCTIONS(QFM_INSTANTIATE)
 #undef QFM_INSTANTIATE
 

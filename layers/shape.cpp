@@ -52,23 +52,6 @@ void copy_part(const char* name, Direction direction, const Tensor& whole, const
   else copy(name, space, part, 0, whole, begin * inside[axis]);
 }
 
-Tensor permuted(const Tensor& x, const std::vector<int>& order) {
-  CopySpace space;
-  space.dims = x.rank();
-  int64_t from[kMaxDims];
-  dense_steps(x.shape(), from);
-  std::vector<int64_t> dims;
-  for (const int axis : order) dims.push_back(x.dim(axis));
-  const Tensor y = like(x, Shape(dims));
-  dense_steps(y.shape(), space.to);
-  for (int d = 0; d < space.dims; ++d) {
-    space.size[d] = y.dim(d);
-    space.from[d] = from[order[static_cast<size_t>(d)]];
-  }
-  copy("permute", space, y, 0, x, 0);
-  return y;
-}
-
 void check_ids(const Tensor& ids, int64_t rows) {
   QFM_CHECK(ids.dtype() == DType::I32, "embedding: ids are ", name_of(ids.dtype()), ", expected I32");
   if (ids.device() != cpu_device && cuda::capturing()) return;
@@ -141,6 +124,23 @@ Var concat(const std::vector<Var>& parts, int axis) {
   });
 }
 
+Tensor permute(const Tensor& x, const std::vector<int>& order) {
+  CopySpace space;
+  space.dims = x.rank();
+  int64_t from[kMaxDims];
+  dense_steps(x.shape(), from);
+  std::vector<int64_t> dims;
+  for (const int axis : order) dims.push_back(x.dim(axis));
+  const Tensor y = like(x, Shape(dims));
+  dense_steps(y.shape(), space.to);
+  for (int d = 0; d < space.dims; ++d) {
+    space.size[d] = y.dim(d);
+    space.from[d] = from[order[static_cast<size_t>(d)]];
+  }
+  copy("permute", space, y, 0, x, 0);
+  return y;
+}
+
 Var permute(const Var& x, const std::vector<int>& order) {
   const auto rank = static_cast<size_t>(x.value.rank());
   std::vector<int> back(rank, -1), forth(order);
@@ -151,8 +151,8 @@ Var permute(const Var& x, const std::vector<int>& order) {
     if (fits) back[static_cast<size_t>(forth[i])] = static_cast<int>(i);
   }
   QFM_CHECK(fits, "permute: that is no order of the axes of ", x.shape());
-  return record("permute", permuted(x.value, forth), {x},
-                [back, type = x.grad_dtype()](const Tensor& dy) -> Grads { return {permuted(dy, back).to(type)}; });
+  return record("permute", permute(x.value, forth), {x},
+                [back, type = x.grad_dtype()](const Tensor& dy) -> Grads { return {permute(dy, back).to(type)}; });
 }
 
 Tensor expand(const Tensor& x, const Shape& shape) {

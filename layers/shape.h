@@ -19,6 +19,7 @@ Var concat(const std::vector<Var>& parts, int axis);
 // Throws Error for what is no permutation.
 //   y = x with axis order[i] as axis i; dx = dy permuted back
 Var permute(const Var& x, const std::vector<int>& order);
+Tensor permute(const Tensor& x, const std::vector<int>& order);  // without history, every axis counted from the start
 //   y = x repeated to a shape that it broadcasts to; dx = dy summed over what was repeated
 Var expand(const Var& x, const Shape& shape);
 Tensor expand(const Tensor& x, const Shape& shape);  // without history; x itself where it has that shape

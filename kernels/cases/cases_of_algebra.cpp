@@ -103,6 +103,12 @@ void add_copies(CaseMaker& make) {
   CopySpace transpose{3, {b, d, t}, {t * d, t, 1}, {t * d, 1, d}};
   make.add({"transpose", {b, t, d}}, {make.out("y", area), make.in("x", area)}, "strided_copy",
            [=]<class T>(auto dev, T, auto y, auto x) { strided_copy<T>(dev, transpose, y, x); });
+  // Images to rows of patches: what the patch embedding multiplies.
+  const int64_t p = make.s.patch, down = make.s.height / p, across = make.s.image_width / p, line = across * p, plane = down * p * line;
+  CopySpace patches_of{6, {b, down, across, 3, p, p}, {}, {3 * plane, p * line, p, plane, line, 1}};
+  for (int64_t d = 5, step = 1; d >= 0; step *= patches_of.size[d], --d) patches_of.to[d] = step;
+  make.add({"patches", {b, down * across, 3 * p * p}}, {make.out("y", b * 3 * plane), make.in("x", b * 3 * plane)},
+           "strided_copy", [=]<class T>(auto dev, T, auto y, auto x) { strided_copy<T>(dev, patches_of, y, x); });
   const auto ids = [&] { return make.numbers<int32_t>("ids", ArrayRole::In, rows, [=](int64_t i) { return i * i % (t + 3); }); };
   make.add({"gather_rows", {rows, d}, 1, 0, make.bytes(2 * area)},
            {make.out("y", area), make.in("table", (t + 3) * d), ids()}, QFM_KERNEL(gather_rows), rows, d);

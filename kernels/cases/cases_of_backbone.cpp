@@ -3,7 +3,6 @@
 #include "kernels/cases/case_maker.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/image/crops.h"
-#include "kernels/image/patchify.h"
 #include "kernels/norm/layernorm.h"
 
 namespace qfm {
@@ -122,11 +121,6 @@ void add_pixels(CaseMaker& make) {
   const int64_t b = make.s.batch, height = make.s.height, width = make.s.image_width,
                 crop = std::min(height, width);
   const int64_t values = b * 3 * height * width, cropped = b * 3 * crop * crop;
-  const PatchShape p{b, 3, height, width, make.s.patch};
-  make.add({"patchify", {values}}, {make.out("y", values), make.in("x", values)}, "patchify",
-           [=]<class T>(auto dev, T, auto y, auto x) { patchify<T>(dev, p, y, x); });
-  make.add({"unpatchify", {values}}, {make.out("y", values), make.in("x", values)}, "unpatchify",
-           [=]<class T>(auto dev, T, auto y, auto x) { unpatchify<T>(dev, p, y, x); });
   // The sources name the pixels of their own call.
   const auto sources = [=](void* const* arrays) {
     std::vector<char> bytes(static_cast<size_t>(b) * sizeof(CropSource));

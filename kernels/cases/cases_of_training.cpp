@@ -112,29 +112,17 @@ void add_search(CaseMaker& make) {
             make.numbers<int32_t>("order", ArrayRole::In, b * n,
                                   [=](int64_t i) { return (i % n * 89 + i / n) % n; })},
            QFM_KERNEL(gather_tokens), b, n, d);
-  make.add({"match_weights", {b}, 1, 0, 8 * static_cast<double>(b)},
+  make.add({"noise_weights", {b}, 1, 0, 8 * static_cast<double>(b)},
            {make.acc_out("weight", b, Equal::Bits), partner}, QFM_KERNEL_AS(match_weights, acc<T>), b);
 }
 
 void add_noise(CaseMaker& make) {
   const int64_t b = make.s.batch, n = make.s.patches, d = make.s.width, inner = n * d, patches = b * inner;
-  const CaseArray factor = make.acc_in("factor", b), noise = make.in("noise", patches);
-  make.add({"draw_normal", {b, inner}},
+  make.add({"noise_drawn", {b, inner}},
            {make.out("noise", patches, kRounding),
             make.numbers<int32_t>("streams", ArrayRole::In, b * int64_t{sizeof(StreamName) / 4},
                                   [](int64_t i) { return i % 251; })},
            QFM_KERNEL(draw_normal), b, inner);
-  make.add({"image_norms", {b, inner}, inner}, {make.acc_out("norm", b), make.in("x", patches)},
-           QFM_KERNEL(frobenius), b, inner);
-  make.add({"perturb", {b, inner}}, {make.out("y", patches), make.in("x", patches), noise, factor},
-           QFM_KERNEL(add_scaled), b, inner);
-  make.add({"noise_variance", {b, n, d}, b * n, 0, make.bytes(2 * patches), "reads the noise twice"},
-           {make.acc_out("variance", d), noise, factor, make.acc_in("weight", b)}, QFM_KERNEL(noise_variance),
-           b, n, d);
-  make.add({"noise_factor", {b}},
-           {make.acc_out("factor", b, Equal::Bits), make.acc_in("strength", b), make.acc_in("size", b),
-            make.acc_in("noise norm", b)},
-           QFM_KERNEL_AS(noise_factor, acc<T>), b);
   make.add({"keep_worst_case", {b}},
            {make.changed("strength", b), make.changed("change", b), make.acc_in("trial", b),
             make.acc_in("score", b), make.acc_in("clean", b)},

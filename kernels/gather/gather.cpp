@@ -29,16 +29,23 @@ void strided_copy(Cpu, const CopySpace& whole, T* dst, const T* src) {
   int64_t rows = 1;
   for (int d = 0; d < last; ++d) rows *= s.size[d];
   for_rows(rows, columns, [&](int64_t begin, int64_t end) {
+    int64_t at[kMaxDims];
+    T* out = dst;
+    const T* in = src;
+    for (int64_t rest = begin, d = last - 1; d >= 0; rest /= s.size[d], --d) {
+      at[d] = rest % s.size[d];
+      out += at[d] * s.to[d], in += at[d] * s.from[d];
+    }
     for (int64_t row = begin; row < end; ++row) {
-      T* out = dst;
-      const T* in = src;
-      for (int64_t rest = row, d = last - 1; d >= 0; rest /= s.size[d], --d) {
-        out += rest % s.size[d] * s.to[d];
-        in += rest % s.size[d] * s.from[d];
-      }
       if (to == 1 && from == 1) std::copy_n(in, columns, out);
       else
         for (int64_t i = 0; i < columns; ++i) out[i * to] = in[i * from];
+      // To the next row, like a counter: a dimension that is through starts anew and carries.
+      for (int d = last - 1; d >= 0; --d) {
+        out += s.to[d], in += s.from[d];
+        if (++at[d] < s.size[d]) break;
+        out -= at[d] * s.to[d], in -= at[d] * s.from[d], at[d] = 0;
+      }
     }
   });
 }

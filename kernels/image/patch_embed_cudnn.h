@@ -1,16 +1,28 @@
 // Patch embedding by cuDNN, in builds that know it: a convolution whose stride is its size, instead of
-// patchify and a matrix product. It writes no rows of patches, so it is for inference: a weight gradient
+// a permutation and a matrix product. It writes no rows of patches, so it is for inference: a weight gradient
 // needs them.
 #pragma once
+#include <cstdint>
 #include <string>
 
-#include "kernels/image/patchify.h"
+#include "engine/base/dtype.h"
+#include "engine/memory/device.h"
+
+namespace qfm {
+
+struct PatchShape {
+  int64_t batch, channels, height, width, patch;  // height and width are multiples of patch
+  int64_t tokens() const { return (height / patch) * (width / patch); }
+  int64_t cols() const { return channels * patch * patch; }
+};
+
+}  // namespace qfm
 
 namespace qfm::cudnn {
 
 // y (batch, tokens, width) = images (batch, channels, height, width) * w (width, channels, patch, patch) + b
 // (width), if the policy table (kernels/vendor/kernel_policy.h) names cuDNN; without a table, and for all types but
-// BF16, it does not. False: patchify and a product are to serve.
+// BF16, it does not. False: a permutation and a product are to serve.
 template <class T>
 bool patch_embed(Cuda, const PatchShape&, int64_t, T*, const T*, const T*, const T*) {
   return false;

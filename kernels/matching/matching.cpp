@@ -51,26 +51,9 @@ void gather_tokens(Cpu, T* y, const T* x, const int32_t* from, const int32_t* or
   });
 }
 
-template <class T>
-void frobenius(Cpu, acc<T>* norm, const T* x, int64_t batch, int64_t inner) {
-  for (int64_t b = 0; b < batch; ++b)
-    norm[b] = static_cast<acc<T>>(std::sqrt(sum_squares(Cpu{}, x + b * inner, inner)));
-}
-
-template <class T>
-void add_scaled(Cpu, T* y, const T* x, const T* noise, const acc<T>* factor, int64_t batch, int64_t inner) {
-  using A = acc<T>;
-  for_rows(batch, inner, [=](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b)
-      for (int64_t i = b * inner; i < (b + 1) * inner; ++i) y[i] = T(A(x[i]) + factor[b] * A(noise[i]));
-  });
-}
-
 #define QFM_INSTANTIATE(T)                                                                                   \
   template void put_rows(Cpu, T*, const T*, const int64_t*, int64_t, int64_t);                               \
-  template void gather_tokens(Cpu, T*, const T*, const int32_t*, const int32_t*, int64_t, int64_t, int64_t); \
-  template void frobenius(Cpu, acc<T>*, const T*, int64_t, int64_t);                                         \
-  template void add_scaled(Cpu, T*, const T*, const T*, const acc<T>*, int64_t, int64_t);
+  template void gather_tokens(Cpu, T*, const T*, const int32_t*, const int32_t*, int64_t, int64_t, int64_t);
 QFM_INSTANTIATE(float)
 QFM_INSTANTIATE(bf16)
 QFM_INSTANTIATE(double)

@@ -2,14 +2,13 @@
 // search in match_rule.h.
 //
 // Maths:  partner of i = argmin_j z_i . z_j over the j of similar score, another image and reference;  noise
-// = the partner's tokens, permuted;  P' = P + f noise, f from the lengths sqrt(sum x^2) of both.
+// = the partner's tokens, permuted.
 //
 // Cost of the search, for n queries, m entries and descriptors of d numbers (n = 256, m = 1024, d = 384): 2 n
 // m d FLOPs (0.2 GFLOP: 3 us at 67 TFLOP/s), the descriptors once for every 8 queries (50 MB from the L2
 // cache, 2 MB from memory: floor 1 us). The others move each element once, of a tensor of 256 x 196 x 384 in
-// bf16 (38.5 MB, 11.5 us at 3.35 TB/s): gather_tokens and put_rows 2 passes, no FLOP (floor 23 us),
-// add_scaled 3 passes, 2 FLOPs an element (35 us), frobenius 1 pass, 2 FLOPs (12 us); match_sums reads three
-// numbers an image: the launch.
+// bf16 (38.5 MB, 11.5 us at 3.35 TB/s): gather_tokens and put_rows 2 passes, no FLOP (floor 23 us);
+// match_sums reads three numbers an image: the launch.
 #include <limits>
 
 #include "engine/base/error.h"
@@ -119,28 +118,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-template <class T>
-struct Frobenius : Squares<T> {
-  __device__ float finish(double sum) const { return static_cast<float>(sqrt(sum)); }
-};
-
-template <int V, class T>
-__global__ void __launch_bounds__(kThreads)
-    add_scaled_kernel(T* y, const T* x, const T* noise, const float* factor, int64_t batch, int64_t inner) {
-  const int64_t first = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * V,
-                step = int64_t{gridDim.x} * kThreads * V;
-  for (int64_t b = blockIdx.y; b < batch; b += gridDim.y) {
-    const float f = factor[b];
-    for (int64_t i = first; i < inner; i += step) {
-      const Pack<T, V> ns = load<V>(noise + b * inner + i);
-      Pack<T, V> ys = load<V>(x + b * inner + i);
-      for (int k = 0; k < V; ++k)
-        ys.at[k] = T(static_cast<float>(ys.at[k]) + f * static_cast<float>(ns.at[k]));
-      store<V>(y + b * inner + i, ys);
-    }
-  }
-}
-
 }  // namespace
 
 void nearest_match(Cuda cuda, int32_t* partner, float* cosine, const MatchKeys& queries,
@@ -185,32 +162,10 @@ void gather_tokens(Cuda cuda, T* y, const T* x, const int32_t* from, const int32
   });
 }
 
-template <class T>
-void frobenius(Cuda cuda, acc<T>* norm, const T* x, int64_t batch, int64_t inner) {
-  if (batch == 0) return;
-  with_lanes<T>(inner, {x}, [&]<int V>(Lanes<V>) {
-    launch<sum_kernel<V, Frobenius<T>, float>>(batch, kThreads, 0, cuda.stream, Frobenius<T>{{x}}, norm,
-                                               batch * inner, inner);
-  });
-}
-
-template <class T>
-void add_scaled(Cuda cuda, T* y, const T* x, const T* noise, const acc<T>* factor, int64_t batch,
-                int64_t inner) {
-  if (batch == 0 || inner == 0) return;
-  with_lanes<T>(inner, {y, x, noise}, [&]<int V>(Lanes<V>) {
-    const dim3 grid(static_cast<unsigned>(std::min<int64_t>(ceil_div(inner, kThreads * V), 1 << 20)),
-                    grid_size(batch));
-    launch<add_scaled_kernel<V, T>>(grid, kThreads, 0, cuda.stream, y, x, noise, factor, batch, inner);
-  });
-}
-
 #define QFM_INSTANTIATE(T)                                                                          \
   template void put_rows(Cuda, T*, const T*, const int64_t*, int64_t, int64_t);                     \
   template void gather_tokens(Cuda, T*, const T*, const int32_t*, const int32_t*, int64_t, int64_t, \
-                              int64_t);                                                             \
-  template void frobenius(Cuda, acc<T>*, const T*, int64_t, int64_t);                               \
-  template void add_scaled(Cuda, T*, const T*, const T*, const acc<T>*, int64_t, int64_t);
+                              int64_t);
 QFM_INSTANTIATE(float)
 QFM_INSTANTIATE(bf16)
 #undef QFM_INSTANTIATE

@@ -53,16 +53,4 @@ template <class T>
 void gather_tokens(Cuda, T* y, const T* x, const int32_t* from, const int32_t* order, int64_t batch,
                    int64_t tokens, int64_t dim);
 
-// norm[b] = square root of the sum over the image of x^2; x (batch, inner).
-template <class T>
-void frobenius(Cpu, acc<T>* norm, const T* x, int64_t batch, int64_t inner);
-template <class T>
-void frobenius(Cuda, acc<T>* norm, const T* x, int64_t batch, int64_t inner);
-
-// y[b, i] = x[b, i] + factor[b] noise[b, i]; y may be x. x, y, noise (batch, inner).
-template <class T>
-void add_scaled(Cpu, T* y, const T* x, const T* noise, const acc<T>* factor, int64_t batch, int64_t inner);
-template <class T>
-void add_scaled(Cuda, T* y, const T* x, const T* noise, const acc<T>* factor, int64_t batch, int64_t inner);
-
 }  // namespace qfm

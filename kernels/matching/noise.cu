@@ -1,13 +1,11 @@
 // Semantic noise that is drawn, and the strength of any, on CUDA; the contracts are in noise.h.
 //
-// Maths:  normal = sqrt(-2 ln u) cos(2 pi v), u and v from Philox;  factor = strength size / noise_norm;
-// variance[d] = sum_b w_b mean_t (x - mean[d])^2 of x = factor noise.
+// Maths:  normal = sqrt(-2 ln u) cos(2 pi v), u and v from Philox.
 //
 // Cost: draw_normal writes each number once (16 x 196 x 192 floats: 2.4 MB, floor 0.7 us at 3.35 TB/s) and
 // takes half a Philox block (about 60 integer operations), a logarithm, a root and a cosine in double for it,
 // some 60 FLOPs (36 MFLOP: 1 us at the 34 TFLOP/s of an H100, far more on chips with few double units).
-// noise_variance reads the noise twice (4.8 MB: 1.4 us), 5 FLOPs an element. The others touch a few numbers an
-// image: what counts is the launch.
+// The others touch a few numbers an image: what counts is the launch.
 #include "kernels/common/cuda_loops.cuh"
 #include "kernels/matching/noise.h"
 
@@ -40,12 +38,6 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-struct Factor {
-  __device__ float operator()(float strength, float size, float noise_norm) const {
-    return noise_norm == 0 ? 0.0f : strength * size / noise_norm;
-  }
-};
-
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     keep_stronger_kernel(float* strength, float* change, const float* trial, const T* score, const T* clean,
@@ -55,26 +47,6 @@ __global__ void __launch_bounds__(kThreads)
   const float moved = fabsf(static_cast<float>(score[i]) - static_cast<float>(clean[i]));
   if (moved > change[i]) strength[i] = trial[i], change[i] = moved;
 }
-
-// share x, or with a mean share (x - mean)^2, of row (b, t): x = factor[b] noise, share = weight[b] / tokens.
-template <class T>
-struct NoiseMoment {
-  const T* noise;
-  const float *factor, *weight, *mean;
-  int64_t tokens, dim;
-  template <int V>
-  __device__ void add(float (&sum)[V], int64_t, int64_t row, int64_t column) const {
-    const int64_t b = row / tokens;
-    if (weight[b] == 0) return;
-    const float share = weight[b] / static_cast<float>(tokens);
-    const Pack<T, V> xs = load<V>(noise + row * dim + column);
-    for (int k = 0; k < V; ++k) {
-      const float x = factor[b] * static_cast<float>(xs.at[k]);
-      const float d = mean ? x - mean[column + k] : 0.0f;
-      sum[k] += share * (mean ? d * d : x);
-    }
-  }
-};
 
 }  // namespace
 
@@ -92,12 +64,6 @@ void draw_normal(Cuda cuda, T* noise, const StreamName* streams, int64_t batch, 
   launch<draw_normal_kernel<T>>(grid, kThreads, 0, cuda.stream, noise, streams, batch, inner);
 }
 
-template <>
-void noise_factor(Cuda cuda, float* factor, const float* strength, const float* size, const float* noise_norm,
-                  int64_t n) {
-  map_elements(cuda, Factor{}, n, factor, strength, size, noise_norm);
-}
-
 template <class T>
 void keep_worst_case(Cuda cuda, acc<T>* strength, acc<T>* change, const acc<T>* trial, const T* score,
                      const T* clean, int64_t n) {
@@ -106,24 +72,9 @@ void keep_worst_case(Cuda cuda, acc<T>* strength, acc<T>* change, const acc<T>* 
                                   score, clean, n);
 }
 
-template <class T>
-void noise_variance(Cuda cuda, acc<T>* variance, const T* noise, const acc<T>* factor, const acc<T>* weight,
-                    int64_t batch, int64_t tokens, int64_t dim) {
-  if (dim == 0) return;
-  const DeviceScratch mean(dim * sizeof(float));
-  NoiseMoment<T> moment{noise, factor, weight, nullptr, tokens, dim};
-  with_lanes<T>(dim, {noise}, [&]<int V>(Lanes<V>) {
-    column_sums_of_all<V>(cuda, moment, mean.as<float>(), batch * tokens, dim);
-    moment.mean = mean.as<float>();
-    column_sums_of_all<V>(cuda, moment, variance, batch * tokens, dim);
-  });
-}
-
 #define QFM_INSTANTIATE(T)                                                                              \
   template void draw_normal(Cuda, T*, const StreamName*, int64_t, int64_t);                             \
-  template void keep_worst_case(Cuda, acc<T>*, acc<T>*, const acc<T>*, const T*, const T*, int64_t);    \
-  template void noise_variance(Cuda, acc<T>*, const T*, const acc<T>*, const acc<T>*, int64_t, int64_t, \
-                               int64_t);
+  template void keep_worst_case(Cuda, acc<T>*, acc<T>*, const acc<T>*, const T*, const T*, int64_t);
 QFM_INSTANTIATE(float)
 QFM_INSTANTIATE(bf16)
 #undef QFM_INSTANTIATE

@@ -24,13 +24,6 @@ void draw_normal(Cpu, T* noise, const StreamName* streams, int64_t batch, int64_
 template <class T>
 void draw_normal(Cuda, T* noise, const StreamName* streams, int64_t batch, int64_t inner);
 
-// factor[i] = strength[i] size[i] / noise_norm[i], 0 where noise_norm[i] is 0: noise of
-// length |strength| size.
-template <class A>
-void noise_factor(Cpu, A* factor, const A* strength, const A* size, const A* noise_norm, int64_t n);
-template <class A>
-void noise_factor(Cuda, A* factor, const A* strength, const A* size, const A* noise_norm, int64_t n);
-
 // One round of the adversarial search: where |score - clean| > change, the trial replaces
 // strength and change.
 template <class T>
@@ -39,15 +32,5 @@ void keep_worst_case(Cpu, acc<T>* strength, acc<T>* change, const acc<T>* trial,
 template <class T>
 void keep_worst_case(Cuda, acc<T>* strength, acc<T>* change, const acc<T>* trial, const T* score,
                      const T* clean, int64_t n);
-
-// The variance of x = factor[b] noise[b, t, d], weighted by weight[b] (their sum is 1; all 0 gives 0) and
-// evenly over the tokens:
-//   variance[d] = sum_b weight[b] mean_t (x - mean[d])^2,  mean[d] = sum_b weight[b] mean_t x
-template <class T>
-void noise_variance(Cpu, acc<T>* variance, const T* noise, const acc<T>* factor, const acc<T>* weight,
-                    int64_t batch, int64_t tokens, int64_t dim);
-template <class T>
-void noise_variance(Cuda, acc<T>* variance, const T* noise, const acc<T>* factor, const acc<T>* weight,
-                    int64_t batch, int64_t tokens, int64_t dim);
 
 }  // namespace qfm

@@ -1,6 +1,5 @@
-// kernels/pointwise, gather and patchify on a GPU or in host-CUDA against the plain functions.
+// kernels/pointwise and gather on a GPU or in host-CUDA against the plain functions.
 #include "kernels/gather/gather.h"
-#include "kernels/image/patchify.h"
 #include "kernels/pointwise/map.h"
 #include "tests/kernels/cuda_kernels.h"
 
@@ -57,19 +56,6 @@ TEST_CASE_TEMPLATE("copies on CUDA equal the plain functions", T, float, bf16) {
                       strided_copy(dev, into, out[0] + c, in[0]);
                       strided_copy(dev, repeated, out[1], in[0]);
                       strided_copy(dev, turned, out[2], in[0]);
-                    });
-  }
-  for (const PatchShape s : {PatchShape{2, 3, 8, 12, 4},
-                             {1, 1, 1, 1, 1},
-                             {3, 2, 15, 10, 5},
-                             {2, 3, 32, 48, 16},
-                             {0, 3, 8, 8, 4},
-                             {1, 3, 224, 224, 16}}) {
-    const int64_t n = s.batch * s.channels * s.height * s.width;
-    check_kernel<T>({"patchify", {random<T>("x", 0, n)}, {{n}, {n}}, {}},
-                    [=](auto dev, auto in, auto out, auto) {
-                      patchify(dev, s, out[0], in[0]);
-                      unpatchify(dev, s, out[1], in[0]);
                     });
   }
 }

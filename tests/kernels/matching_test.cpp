@@ -98,17 +98,6 @@ TEST_CASE_TEMPLATE("gather_tokens: permuted tokens of another image, or zeros", 
   CHECK(converted<double>(y) == Doubles{50, 51, 30, 31, 40, 41, 0, 0, 0, 0, 0, 0, 10, 11, 10, 11, 0, 1});
 }
 
-TEST_CASE_TEMPLATE("frobenius, add_scaled: by hand, also in place", T, float, bf16, double) {
-  auto x = converted<T>(Doubles{3, 4, 0, 0, 5, 12});
-  std::vector<acc<T>> norm(2, -1);
-  frobenius(cpu, norm.data(), x.data(), 2, 3);
-  CHECK(norm == std::vector<acc<T>>{5, 13});
-  const auto noise = converted<T>(Doubles{1, 2, 3, 4, 5, 6});
-  const std::vector<acc<T>> factor{2, -0.5};
-  add_scaled(cpu, x.data(), x.data(), noise.data(), factor.data(), 2, 3);
-  CHECK(converted<double>(x) == Doubles{5, 8, 6, -2, 2.5, 9});
-}
-
 TEST_CASE_TEMPLATE(
     "keep_worst_case: the trial that moves the score most, either way; the first of equal ones", T, float,
     bf16, double) {

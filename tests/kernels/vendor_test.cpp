@@ -10,6 +10,7 @@
 #include "engine/cuda/cuda.h"
 #include "kernels/attention/attention_cudnn.h"
 #include "kernels/gemm/gemm_cublas.h"
+#include "kernels/gather/gather.h"
 #include "kernels/image/patch_embed_cudnn.h"
 #include "kernels/norm/layernorm.h"
 #include "kernels/study/layernorm_cudnn.h"
@@ -237,7 +238,9 @@ TEST_CASE("patch embedding by cuDNN equals the plain functions, with the same bi
              w = random<bf16>("w", 1, width * s.cols(), 0.1), b = random<bf16>("b", 2, width);
   Doubles rows(static_cast<size_t>(s.batch * s.tokens() * s.cols())), expected(static_cast<size_t>(out));
   const Doubles exact_w = converted<double>(w), exact_b = converted<double>(b);
-  patchify(cpu, s, rows.data(), converted<double>(images).data());
+  const int64_t n = s.height / s.patch, p = s.patch;
+  const CopySpace patches{5, {n, n, s.channels, p, p}, {n * s.cols(), s.cols(), p * p, p, 1}, {p * s.width, p, s.height * s.width, s.width, 1}};
+  strided_copy(cpu, patches, rows.data(), converted<double>(images).data());
   GemmEpilogue<double> e;
   e.bias = exact_b.data();
   gemm(cpu, {s.batch * s.tokens(), width, s.cols(), false, true}, expected.data(), rows.data(),

@@ -6,6 +6,7 @@
 #include "layers/linear.h"
 #include "layers/loss.h"
 #include "layers/mlp.h"
+#include "layers/noise.h"
 #include "layers/pointwise.h"
 #include "layers/reduce.h"
 #include "layers/shape.h"
@@ -142,6 +143,14 @@ TEST_CASE("the algebra refuses what does not fit, in one line") {
   says("embedding: id -1 at place 0", [&] { embedding(a, ids({-1})); });
   says("embedding: ids are F32", [&] { embedding(a, Tensor::zeros({2})); });
   says("cross_entropy: id 3 of row 1 is not in [0, 3)", [&] { cross_entropy(a, ids({0, 3})); });
+}
+
+TEST_CASE("noise of no length has the factor 0") {
+  const auto numbers = [](std::vector<float> v) { return Tensor::from(v, {3}); };
+  const Tensor factor = noise_factor(numbers({2, 3, -1}), numbers({4, 5, 6}), numbers({8, 0, 3}));
+  CHECK(factor.span<float>()[0] == 1.0f);
+  CHECK(factor.span<float>()[1] == 0.0f);
+  CHECK(factor.span<float>()[2] == -2.0f);
 }
 
 TEST_CASE("a maximum passes NaN on, and equal maxima share the gradient") {

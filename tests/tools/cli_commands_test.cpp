@@ -320,9 +320,9 @@ TEST_CASE("bench kernels marks a kernel that fails, times the others, and ends w
   std::map<std::string, nlohmann::json> rows;
   const auto report = nlohmann::json::parse(content(folder / "r.json"));
   for (const auto& row : report["rows"]) rows[row["name"]] = row;
-  CHECK(contains(rows["noise_variance"]["error"].get<std::string>(), "out of memory on "));
-  CHECK_FALSE(rows["noise_variance"].contains("median_ms"));
-  CHECK(rows["noise_factor"]["median_ms"] > 0);
+  CHECK(contains(rows["noise_drawn"]["error"].get<std::string>(), "out of memory on "));
+  CHECK_FALSE(rows["noise_drawn"].contains("median_ms"));
+  CHECK(rows["noise_weights"]["median_ms"] > 0);
 }
 
 #ifdef QFM_CUDA_HOST

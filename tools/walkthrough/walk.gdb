@@ -14,13 +14,13 @@ document first
 first POINTER: the first six values there.
 end
 
-tbreak qfm::patchify<float>
+tbreak qfm::strided_copy<float>
 commands
 silent
-printf "\n== patchify: pixels to rows of patches (kernels/image/patchify.cu)\n"
-printf "   images (%ld, %ld, %ld, %ld), patch %ld -> rows (%ld, %ld)\n", shape.batch, shape.channels, shape.height, shape.width, shape.patch, shape.batch * (shape.height / shape.patch) * (shape.width / shape.patch), shape.channels * shape.patch * shape.patch
+printf "\n== strided_copy: pixels to rows of patches (kernels/gather/gather.cu)\n"
+printf "   images, rows and columns of patches, channels, patch, patch: (%ld, %ld, %ld, %ld, %ld, %ld)\n", whole.size[0], whole.size[1], whole.size[2], whole.size[3], whole.size[4], whole.size[5]
 printf "   first pixels, normalised: "
-first images
+first src
 continue
 end
 
