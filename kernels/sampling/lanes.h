@@ -25,11 +25,9 @@ inline vi select(vmask m, vi a, vi b) { return {_mm512_mask_mov_epi32(b.v, m, a.
 inline vf select(vmask m, vf a, vf b) { return {_mm512_mask_mov_ps(b.v, m, a.v)}; }
 inline vf floor(vf a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)}; }
 inline vi whole(vf a) { return {_mm512_cvttps_epi32(a.v)}; }
-// p[at], anywhere; and for at below twice the width, where p has as many elements.
+// p[at]; and of two vectors that follow each other.
 inline vf pick(const float* p, vi at) { return {_mm512_i32gather_ps(at.v, p, 4)}; }
-inline vf pick_near(const float* p, vi at) {
-  return {_mm512_permutex2var_ps(_mm512_loadu_ps(p), at.v, _mm512_loadu_ps(p + vf::width))};
-}
+inline vf pick_of(vf low, vf high, vi at) { return {_mm512_permutex2var_ps(low.v, at.v, high.v)}; }
 inline vi evens() { return {_mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)}; }
 
 // Lane j of v[i] and lane i of v[j] change places: first within squares of 4, then squares of 4 among each other.
@@ -57,6 +55,23 @@ inline void transpose(vf (&v)[16]) {
   }
 }
 
+// Lane i = the sum of v[i]'s lanes: halves are added on the way of a transposition.
+inline vf sums_of(const vf (&v)[16]) {
+  __m512 r[4];
+  for (int i = 0; i < 4; ++i) {
+    const vf* p = v + 4 * i;
+    const __m512 a = _mm512_add_ps(_mm512_unpacklo_ps(p[0].v, p[1].v), _mm512_unpackhi_ps(p[0].v, p[1].v)),
+                 b = _mm512_add_ps(_mm512_unpacklo_ps(p[2].v, p[3].v), _mm512_unpackhi_ps(p[2].v, p[3].v));
+    const __m512d c = _mm512_castps_pd(a), d = _mm512_castps_pd(b);
+    r[i] =
+        _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(c, d)), _mm512_castpd_ps(_mm512_unpackhi_pd(c, d)));
+  }
+  const auto folded = [](__m512 a, __m512 b) {
+    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+  };
+  return {folded(folded(r[0], r[1]), folded(r[2], r[3]))};
+}
+
 #else
 
 struct vi {
@@ -80,12 +95,11 @@ inline vi select(vmask m, vi a, vi b) { return {_mm256_blendv_epi8(b.v, a.v, m.v
 inline vf select(vmask m, vf a, vf b) { return {_mm256_blendv_ps(b.v, a.v, _mm256_castsi256_ps(m.v))}; }
 inline vf floor(vf a) { return {_mm256_floor_ps(a.v)}; }
 inline vi whole(vf a) { return {_mm256_cvttps_epi32(a.v)}; }
-// p[at], anywhere; and for at below twice the width, where p has as many elements.
+// p[at]; and of two vectors that follow each other.
 inline vf pick(const float* p, vi at) { return {_mm256_i32gather_ps(p, at.v, 4)}; }
-inline vf pick_near(const float* p, vi at) {
-  const __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(p), at.v),
-               high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(p + vf::width), at.v);
-  return {_mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(at.v, 28)))};  // by the bit of 8
+inline vf pick_of(vf low, vf high, vi at) {
+  const __m256 a = _mm256_permutevar8x32_ps(low.v, at.v), b = _mm256_permutevar8x32_ps(high.v, at.v);
+  return {_mm256_blendv_ps(a, b, _mm256_castsi256_ps(_mm256_slli_epi32(at.v, 28)))};  // by the bit of 8
 }
 inline vi evens() { return {_mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14)}; }
 
@@ -106,6 +120,20 @@ inline void transpose(vf (&v)[8]) {
     v[i].v = _mm256_permute2f128_ps(r[i], r[i + 4], 0x20);
     v[i + 4].v = _mm256_permute2f128_ps(r[i], r[i + 4], 0x31);
   }
+}
+
+// Lane i = the sum of v[i]'s lanes: halves are added on the way of a transposition.
+inline vf sums_of(const vf (&v)[8]) {
+  __m256 r[2];
+  for (int i = 0; i < 2; ++i) {
+    const vf* p = v + 4 * i;
+    const __m256 a = _mm256_add_ps(_mm256_unpacklo_ps(p[0].v, p[1].v), _mm256_unpackhi_ps(p[0].v, p[1].v)),
+                 b = _mm256_add_ps(_mm256_unpacklo_ps(p[2].v, p[3].v), _mm256_unpackhi_ps(p[2].v, p[3].v));
+    const __m256d c = _mm256_castps_pd(a), d = _mm256_castps_pd(b);
+    r[i] =
+        _mm256_add_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(c, d)), _mm256_castpd_ps(_mm256_unpackhi_pd(c, d)));
+  }
+  return {_mm256_add_ps(_mm256_permute2f128_ps(r[0], r[1], 0x20), _mm256_permute2f128_ps(r[0], r[1], 0x31))};
 }
 
 #endif

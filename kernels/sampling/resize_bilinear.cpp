@@ -2,42 +2,31 @@
 
 #include "kernels/common/parallel_loops.h"
 #include "kernels/sampling/resize_axis.h"
-#include "kernels/sampling/resize_columns.h"
+#include "kernels/sampling/resize_taps.h"
 
-QFM_DECLARE_ISA(template <class T> void resize_row(T* y, const T* upper, const T* lower, float weight,
-                                                   const ResizeColumns<float>& columns, float* line);
-                template <class T>
-                void resize_row_backward(T* dx, const T* dy, const float* weights, int64_t rows,
-                                         const ResizeColumnsBackward<float>& columns, float* line);)
+QFM_DECLARE_ISA(template <class T>
+                void add_rows(float* line, const T* x, const float* weights, int64_t rows, int64_t cols);
+                template <class T> void take_columns(T* y, const float* line, const ResizeTaps<float>& t);)
 
 namespace qfm {
 namespace plain {
 namespace {
 
+// line = the weighted sum of rows.
 template <class T>
-void resize_row(T* y, const T* upper, const T* lower, acc<T> weight, const ResizeColumns<acc<T>>& columns,
-                acc<T>* line) {
+void add_rows(acc<T>* line, const T* x, const acc<T>* weights, int64_t rows, int64_t cols) {
   using A = acc<T>;
-  for (int64_t c = 0; c < columns.in; ++c) line[c] = (1 - weight) * A(upper[c]) + weight * A(lower[c]);
-  line[columns.in] = line[columns.in - 1];  // the next of the last, weighing 0
-  for (int64_t j = 0; j < columns.out; ++j) {
-    const A* pair = line + columns.low[j];
-    y[j] = T((1 - columns.weight[j]) * pair[0] + columns.weight[j] * pair[1]);
-  }
+  std::fill(line, line + cols, A(0));
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < cols; ++j) line[j] += weights[i] * A(x[i * cols + j]);
 }
 
 template <class T>
-void resize_row_backward(T* dx, const T* dy, const acc<T>* weights, int64_t rows,
-                         const ResizeColumnsBackward<acc<T>>& columns, acc<T>* line) {
-  using A = acc<T>;
-  std::fill(line, line + columns.out + columns.taps, A(0));
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t j = 0; j < columns.out; ++j) line[j] += weights[i] * A(dy[i * columns.out + j]);
-  for (int64_t c = 0; c < columns.in; ++c) {
-    A sum = 0;
-    for (int64_t k = 0; k < columns.taps; ++k)
-      sum += columns.weight[k * columns.stride + c] * line[columns.first[c] + k];
-    dx[c] = T(sum);
+void take_columns(T* y, const acc<T>* line, const ResizeTaps<acc<T>>& t) {
+  for (int64_t j = 0; j < t.out; ++j) {
+    acc<T> sum = 0;
+    for (int64_t k = 0; k < t.taps; ++k) sum += t.weight[k * t.stride + j] * line[t.first[j] + k];
+    y[j] = T(sum);
   }
 }
 
@@ -46,79 +35,111 @@ void resize_row_backward(T* dx, const T* dy, const acc<T>* weights, int64_t rows
 
 namespace {
 
-// Tables end on whole vectors: past the last column the last place again, weighing 0.
-int64_t padded(int64_t n) { return (n + kResizePad - 1) / kResizePad * kResizePad; }
+// What an output of the axis takes of an element, and what an element of the gradient takes of an output's.
+struct Forward {
+  ResizeAxis axis;
+  int64_t in() const { return axis.in; }
+  int64_t out() const { return axis.out; }
+  int64_t first(int64_t j) const { return axis.at<double>(j).low; }
+  int64_t end(int64_t j) const { return std::min(first(j) + 2, axis.in); }
+  template <class A>
+  A weight(int64_t j, int64_t e) const {
+    return axis.weight<A>(j, e);
+  }
+};
+struct Backward {
+  ResizeAxis axis;
+  int64_t in() const { return axis.out; }
+  int64_t out() const { return axis.in; }
+  int64_t first(int64_t e) const { return axis.first(e - 1); }
+  int64_t end(int64_t e) const { return axis.first(e + 1); }
+  template <class A>
+  A weight(int64_t e, int64_t j) const {
+    return axis.weight<A>(j, e);
+  }
+};
 
 template <class A>
-void fill_columns(const ResizeAxis& axis, int32_t* low, A* weight) {
-  for (int64_t j = 0; j < padded(axis.out); ++j) {
-    const auto tap = axis.at<A>(std::min(j, axis.out - 1));
-    low[j] = static_cast<int32_t>(tap.low);
-    weight[j] = j < axis.out ? tap.weight : A(0);
+class Taps {
+ public:
+  template <class Direction>
+  explicit Taps(const Direction& d)
+      : table_{d.in(),  d.out(), most(d), (d.out() + kResizePad - 1) / kResizePad * kResizePad,
+               nullptr, nullptr},
+        memory_(table_.stride *
+                (table_.taps * static_cast<int64_t>(sizeof(A)) + static_cast<int64_t>(sizeof(int32_t)))) {
+    table_.weight = memory_.template as<A>();
+    table_.first = reinterpret_cast<int32_t*>(table_.weight + table_.stride * table_.taps);
+    for (int64_t p = 0; p < table_.stride; ++p) {
+      const int64_t j = std::min(p, d.out() - 1), first = d.first(j);  // past the last, the last place again
+      table_.first[p] = static_cast<int32_t>(first);
+      for (int64_t k = 0; k < table_.taps; ++k)
+        table_.weight[k * table_.stride + p] =
+            first + k < d.end(j) ? d.template weight<A>(j, first + k) : A(0);
+    }
   }
-}
+  const ResizeTaps<A>& table() const { return table_; }
+  // Output j's weights one after the other, without the zeros at their end; how many.
+  int64_t copy(A* weights, int64_t j) const {
+    int64_t count = table_.taps;
+    while (count > 0 && table_.weight[(count - 1) * table_.stride + j] == 0) --count;
+    for (int64_t k = 0; k < count; ++k) weights[k] = table_.weight[k * table_.stride + j];
+    return count;
+  }
 
-int64_t most_taps(const ResizeAxis& axis) {
-  int64_t most = 0;
-  for (int64_t c = 0; c < axis.in; ++c) most = std::max(most, axis.first(c + 1) - axis.first(c - 1));
-  return most;
-}
-template <class A>
-void fill_columns_backward(const ResizeAxis& axis, int64_t taps, int32_t* first, A* weight) {
-  const int64_t stride = padded(axis.in);
-  for (int64_t p = 0; p < stride; ++p) {
-    const int64_t c = std::min(p, axis.in - 1), begin = axis.first(c - 1), end = axis.first(c + 1);
-    first[p] = static_cast<int32_t>(begin);
-    for (int64_t k = 0; k < taps; ++k)
-      weight[k * stride + p] = p < axis.in && begin + k < end ? axis.weight<A>(begin + k, c) : A(0);
+ private:
+  template <class Direction>
+  static int64_t most(const Direction& d) {
+    int64_t taps = 1;
+    for (int64_t j = 0; j < d.out(); ++j) taps = std::max(taps, d.end(j) - d.first(j));
+    return taps;
   }
+  ResizeTaps<A> table_;
+  Scratch memory_;
+};
+
+// Rows first, then columns. Several rows are added up before the first one's columns are taken: a vector that is read
+// across two that were stored a moment ago waits for both.
+template <class T, class Direction>
+void resize(T* y, const T* x, int64_t planes, const Direction& down_axis, const Direction& across_axis) {
+  using A = acc<T>;
+  const Taps<A> down_taps(down_axis), across_taps(across_axis);
+  const ResizeTaps<A>&down = down_taps.table(), &across = across_taps.table();
+  const auto add = QFM_BEST_ISA(add_rows, T);
+  const auto take = QFM_BEST_ISA(take_columns, T);
+  const int64_t length = across.in + across.taps + kResizeRoom;
+  const int64_t group = std::clamp<int64_t>(2048 / length, 1, 8);
+  for_rows(planes * down.out, down.taps * across.in + across.out, [&](int64_t begin, int64_t end) {
+    const Scratch weights(down.taps * sizeof(A)), lines(group * length * sizeof(A));
+    std::fill(lines.as<A>(), lines.as<A>() + group * length, A(0));
+    for (int64_t row = begin; row < end; row += group) {
+      const int64_t count = std::min(group, end - row);
+      for (int64_t r = 0; r < count; ++r) {
+        const int64_t plane = (row + r) / down.out, i = (row + r) % down.out;
+        const int64_t rows = down_taps.copy(weights.as<A>(), i);
+        add(lines.as<A>() + r * length, x + (plane * down.in + down.first[i]) * across.in, weights.as<A>(),
+            rows, across.in);
+      }
+      for (int64_t r = 0; r < count; ++r)
+        take(y + (row + r) * across.out, lines.as<A>() + r * length, across);
+    }
+  });
 }
 
 }  // namespace
 
 template <class T>
 void resize_bilinear_forward(Cpu, const ResizeShape& s, T* y, const T* x) {
-  using A = acc<T>;
   if (s.planes * s.out_height * s.out_width == 0) return;
-  const ResizeAxis down(s.height, s.out_height, s.align_corners),
-      across(s.width, s.out_width, s.align_corners);
-  const int64_t columns = padded(s.out_width);
-  const Scratch low(columns * sizeof(int32_t)), weight(columns * sizeof(A));
-  fill_columns(across, low.as<int32_t>(), weight.as<A>());
-  const ResizeColumns<A> table{s.width, s.out_width, low.as<int32_t>(), weight.as<A>()};
-  const auto run = QFM_BEST_ISA(resize_row, T);
-  for_rows(s.planes * s.out_height, std::max(s.width, s.out_width), [&](int64_t begin, int64_t end) {
-    const Scratch line((s.width + kResizeRoom) * sizeof(A));
-    for (int64_t row = begin; row < end; ++row) {
-      const auto tap = down.at<A>(row % s.out_height);
-      const T* upper = x + (row / s.out_height * s.height + tap.low) * s.width;
-      run(y + row * s.out_width, upper, tap.low + 1 < s.height ? upper + s.width : upper, tap.weight, table,
-          line.as<A>());
-    }
-  });
+  resize(y, x, s.planes, Forward{{s.height, s.out_height, s.align_corners}},
+         Forward{{s.width, s.out_width, s.align_corners}});
 }
 
 template <class T>
 void resize_bilinear_backward(Cpu, const ResizeShape& s, T* dx, const T* dy) {
-  using A = acc<T>;
   if (s.planes * s.height * s.width == 0) return;
-  const ResizeAxis down(s.height, s.out_height, s.align_corners),
-      across(s.width, s.out_width, s.align_corners);
-  const int64_t taps = most_taps(across), tall = most_taps(down), columns = padded(s.width);
-  const Scratch first(columns * sizeof(int32_t)), weight(columns * taps * sizeof(A));
-  fill_columns_backward(across, taps, first.as<int32_t>(), weight.as<A>());
-  const ResizeColumnsBackward<A> table{s.width, s.out_width,         taps,
-                                       columns, first.as<int32_t>(), weight.as<A>()};
-  const auto run = QFM_BEST_ISA(resize_row_backward, T);
-  for_rows(s.planes * s.height, s.width + tall * s.out_width, [&](int64_t begin, int64_t end) {
-    const Scratch weights(tall * sizeof(A)), line((s.out_width + taps + kResizeRoom) * sizeof(A));
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t r = row % s.height, from = down.first(r - 1), to = down.first(r + 1);
-      for (int64_t i = from; i < to; ++i) weights.as<A>()[i - from] = down.weight<A>(i, r);
-      run(dx + row * s.width, dy + (row / s.height * s.out_height + from) * s.out_width, weights.as<A>(),
-          to - from, table, line.as<A>());
-    }
-  });
+  resize(dx, dy, s.planes, Backward{{s.height, s.out_height, s.align_corners}},
+         Backward{{s.width, s.out_width, s.align_corners}});
 }
 
 #define QFM_INSTANTIATE(T)                                                      \

@@ -1,62 +1,59 @@
 #include "kernels/sampling/lanes.h"
-#include "kernels/sampling/resize_columns.h"
+#include "kernels/sampling/resize_taps.h"
 
-// Columns are picked by permutations within two vectors, where a vector of columns spans no more, else gathered.
 namespace qfm::QFM_ISA {
 namespace {
 
-// f(where p[at[0]] lies, at - at[0], whether those are below twice the width) for places at[0 .. width) that ascend.
+// f(pick), pick(k) = the elements p[at[i] + k] for places at[0 .. width) that ascend: by a permutation of two vectors
+// where they hold all of them, else gathered.
 template <class F>
-void with_place(const float* p, const int32_t* at, F&& f) {
+void with_places(const float* p, const int32_t* at, F&& f) {
   const vi relative = load(at) - broadcast(at[0]);
+  const float* base = p + at[0];
   if (at[vf::width - 1] - at[0] < 2 * vf::width)
-    f([base = p + at[0], relative](int64_t k) { return pick_near(base + k, relative); });
-  else f([base = p + at[0], relative](int64_t k) { return pick(base + k, relative); });
+    f([=](int64_t k) { return pick_of(load(base + k), load(base + k + vf::width), relative); });
+  else f([=](int64_t k) { return pick(base + k, relative); });
 }
 
 }  // namespace
 
 template <class T>
-void resize_row(T* y, const T* upper, const T* lower, float weight, const ResizeColumns<float>& columns,
-                float* line) {
-  const vf share = broadcast(weight);
-  for_vectors(columns.in, [&](int64_t c, auto part) {
-    const vf a = load(upper + c, part);
-    store(line + c, fma(share, load(lower + c, part) - a, a));
-  });
-  line[columns.in] = line[columns.in - 1];  // the next of the last, weighing 0
-  for_vectors(columns.out, [&](int64_t j, auto part) {
-    with_place(line, columns.low + j, [&](auto pick_at) {
-      const vf left = pick_at(0), right = pick_at(1);
-      store(y + j, fma(load(columns.weight + j), right - left, left), part);
+void add_rows(float* line, const T* x, const float* weights, int64_t rows, int64_t cols) {
+  if (rows == 2) {
+    const vf upper = broadcast(weights[0]), lower = broadcast(weights[1]);
+    for_vectors(cols, [&](int64_t j, auto part) {
+      store(line + j, fma(lower, load(x + cols + j, part), upper * load(x + j, part)));
     });
+    return;
+  }
+  for_vectors(cols, [&](int64_t j, auto part) {
+    vf sum = zero();
+    for (int64_t i = 0; i < rows; ++i) sum = fma(broadcast(weights[i]), load(x + i * cols + j, part), sum);
+    store(line + j, sum);
   });
 }
 
 template <class T>
-void resize_row_backward(T* dx, const T* dy, const float* weights, int64_t rows,
-                         const ResizeColumnsBackward<float>& columns, float* line) {
-  for_vectors(columns.out, [&](int64_t j, auto part) {
-    vf sum = zero();
-    for (int64_t i = 0; i < rows; ++i)
-      sum = fma(broadcast(weights[i]), load(dy + i * columns.out + j, part), sum);
-    store(line + j, sum);
-  });
-  for (int64_t k = 0; k < columns.taps; ++k) line[columns.out + k] = 0;  // what weighs 0
-  for_vectors(columns.in, [&](int64_t c, auto part) {
-    with_place(line, columns.first + c, [&](auto pick_at) {
-      vf sum = zero();
-      for (int64_t k = 0; k < columns.taps; ++k)
-        sum = fma(load(columns.weight + k * columns.stride + c), pick_at(k), sum);
-      store(dx + c, sum, part);
+void take_columns(T* y, const float* line, const ResizeTaps<float>& t) {
+  const float *first = t.weight, *second = t.weight + t.stride;
+  if (t.taps == 2)
+    return for_vectors(t.out, [&](int64_t j, auto part) {
+      with_places(line, t.first + j, [&](auto pick_at) {
+        store(y + j, fma(load(second + j), pick_at(1), load(first + j) * pick_at(0)), part);
+      });
+    });
+  for_vectors(t.out, [&](int64_t j, auto part) {
+    with_places(line, t.first + j, [&](auto pick_at) {
+      vf sum = load(first + j) * pick_at(0);
+      for (int64_t k = 1; k < t.taps; ++k) sum = fma(load(first + k * t.stride + j), pick_at(k), sum);
+      store(y + j, sum, part);
     });
   });
 }
 
-#define QFM_INSTANTIATE(T)                                                                      \
-  template void resize_row(T*, const T*, const T*, float, const ResizeColumns<float>&, float*); \
-  template void resize_row_backward(T*, const T*, const float*, int64_t,                        \
-                                    const ResizeColumnsBackward<float>&, float*);
+#define QFM_INSTANTIATE(T)                                                  \
+  template void add_rows(float*, const T*, const float*, int64_t, int64_t); \
+  template void take_columns(T*, const float*, const ResizeTaps<float>&);
 QFM_INSTANTIATE(float)
 QFM_INSTANTIATE(bf16)
 #undef QFM_INSTANTIATE

@@ -120,14 +120,13 @@ class Places {
 };
 
 // How the channels of an image are cut into blocks. Vector code turns whole planes into tiles, which does not pay for a
-// few channels or for places that are few beside the plane.
+// single channel or for places that are few beside the plane.
 template <class T>
 struct Blocks {
   bool vectors;
   int64_t channels, count;  // of a block; blocks of an image
   explicit Blocks(const SampleShape& s)
-      : vectors(!any_double<T> && cpu_path() != CpuIsa::Plain && s.channels >= 4 &&
-                4 * s.places >= s.plane()),
+      : vectors(!any_double<T> && cpu_path() != CpuIsa::Plain && s.channels > 1 && 4 * s.places >= s.plane()),
         channels(vectors && cpu_path() == CpuIsa::Avx512 ? 16 : 8),
         count((s.channels + channels - 1) / channels) {}
   // f(image, its block, first channel of all images', channels, a tile) on all threads.

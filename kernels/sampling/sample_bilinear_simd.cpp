@@ -69,8 +69,9 @@ void fill_places(const SampleTable<float>& table, const float* grid, int64_t cou
     float pairs[2 * kLanes] = {};
     const int n = 2 * QFM_ISA::count(part);
     for (int i = 0; i < n; ++i) pairs[i] = grid[2 * p + i];
-    const Axis across(pick_near(pairs, evens()), s.width, s.padding, s.align_corners);
-    const Axis down(pick_near(pairs, evens() - minus), s.height, s.padding, s.align_corners);
+    const vf low = load(pairs), high = load(pairs + kLanes);
+    const Axis across(pick_of(low, high, evens()), s.width, s.padding, s.align_corners);
+    const Axis down(pick_of(low, high, evens() - minus), s.height, s.padding, s.align_corners);
     const vf shares_x[2] = {one - across.rest, across.rest}, shares_y[2] = {one - down.rest, down.rest};
     for (int k = 0; k < 4; ++k) {
       const vi column = k % 2 ? across.low - minus : across.low, row = k / 2 ? down.low - minus : down.low;
@@ -140,12 +141,8 @@ void sample_block_dgrid(float* sums, const T* dy, const T* x, const SampleTable<
       across[i] = d[i] * fma(broadcast(table.y[p + i]), lower - upper, upper);
       down[i] = d[i] * fma(broadcast(table.x[p + i]), right - left, left);
     }
-    transpose(across);
-    transpose(down);
-    vf sum_x = across[0], sum_y = down[0];
-    for (int c = 1; c < kLanes; ++c) sum_x = sum_x + across[c], sum_y = sum_y + down[c];
-    store(sums + p, sum_x, part);
-    store(sums + s.places + p, sum_y, part);
+    store(sums + p, sums_of(across), part);
+    store(sums + s.places + p, sums_of(down), part);
   });
 }
 
