@@ -111,7 +111,7 @@ void ParamSet::allocate(Device device, DType compute, bool training) {
     view->offset = view->whole->offset + view->first_row * (view->shape.numel() / view->shape[0]);
     bind(*view, *this);
   }
-  for (const Buffer& b : buffers_) b.entry()->value = Tensor::zeros(b.shape(), full, device);
+  for (const Buffer& b : buffers_) b.entry()->value = Tensor::zeros(b.shape(), DType::F32, device);
 }
 
 void ParamSet::initialise(uint64_t seed) {
