@@ -3,6 +3,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
+#include "models/backbones/efficientnet_lite.h"
 #include "models/backbones/resnet.h"
 #include "models/backbones/vit.h"
 #include "models/heads/linear_head.h"
@@ -35,6 +36,7 @@ struct HeadType {
 const std::vector<BackboneType> kBackbones = {
     {"vit", [](const Json& j) { return std::make_shared<const VitConfig>(vit_from_json(j)); }, vit_in_timm_file},
     {"resnet", [](const Json& j) { return std::make_shared<const ResNetConfig>(resnet_from_json(j)); }, resnet_in_file},
+    {"efficientnet_lite", [](const Json& j) { return std::make_shared<const EfficientNetLiteConfig>(efficientnet_lite_from_json(j)); }, efficientnet_lite_in_file},
 };
 const std::vector<Architecture> kArchitectures = {
     {"vit-tiny", vit_named},
@@ -42,6 +44,7 @@ const std::vector<Architecture> kArchitectures = {
     {"vit-base", vit_named},
     {"resnet18", resnet_named},
     {"resnet50", resnet_named},
+    {"efficientnet-lite0", efficientnet_lite_named},
 };
 const std::vector<HeadType> kHeads = {
     {"query_decoder", [] { return std::make_shared<const QueryDecoderConfig>(); },

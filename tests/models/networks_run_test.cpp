@@ -85,7 +85,7 @@ TEST_CASE("networks: each comes back from its checkpoint, under both heads; scor
   QueryDecoderConfig decoder;
   decoder.width = 48;
   const auto narrow = std::make_shared<const QueryDecoderConfig>(decoder);
-  for (ModelInfo info : {small_resnet()})
+  for (ModelInfo info : {small_resnet(), ModelInfo(model_config("efficientnet-lite0"))})
     for (const std::shared_ptr<const HeadConfig>& head :
          {standard_head("linear"), std::shared_ptr<const HeadConfig>(narrow)}) {
       info.config.head = head;
@@ -109,7 +109,7 @@ TEST_CASE("networks: each comes back from its checkpoint, under both heads; scor
 TEST_CASE("networks: files of timm and torchvision are known by their tensors; classifier and counters are left out") {
   const TemporaryFolder folder;
   const std::string path = folder / "foreign.safetensors";
-  for (const auto& [arch, classifier] : {std::pair("resnet18", "fc")}) {
+  for (const auto& [arch, classifier] : {std::pair("resnet18", "fc"), std::pair("efficientnet-lite0", "classifier")}) {
     CAPTURE(arch);
     Model model(model_config(arch, "deit", "linear"), cpu_device, DType::F32, false),
         other(model.config, cpu_device, DType::F32, false);

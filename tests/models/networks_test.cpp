@@ -74,10 +74,14 @@ TEST_CASE("networks: ResNet equals timm, forward, backward and in its running st
   }
 }
 
+TEST_CASE("networks: EfficientNet-Lite0 equals timm, forward, backward and in its running statistics") {
+  for (const DType dtype : {DType::F32, DType::F64}) check_network("efficientnet-lite0", {2, 3, 54, 38}, dtype, true);
+}
+
 TEST_CASE("networks: FLOPs are those of their convolutions") {
   // Multiplications as counted by hooks on timm's convolutions, at 224 x 224.
   const std::map<std::string, double> products{
-      {"resnet18", 1813561344}, {"resnet50", 4087136256}};
+      {"resnet18", 1813561344}, {"resnet50", 4087136256}, {"efficientnet-lite0", 383907552}};
   for (const auto& [arch, n] : products) {
     CAPTURE(arch);
     CHECK(model_config(arch).backbone->forward_flops() == 2 * n);
@@ -85,7 +89,7 @@ TEST_CASE("networks: FLOPs are those of their convolutions") {
 }
 
 TEST_CASE("networks: images of another size are refused in one line") {
-  for (const char* arch : {"resnet18"}) {
+  for (const char* arch : {"resnet18", "efficientnet-lite0"}) {
     ParamSet params;
     const auto backbone = with_images(arch, {1, 3, 32, 64})->make(params);
     CHECK(contains(message_of([&] { (*backbone)(Tensor::zeros({1, 3, 32, 32})); }), "expected (B, 3, 32, 64)"));
