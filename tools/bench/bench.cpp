@@ -194,7 +194,7 @@ void add_bench(CLI::App& parent, const RegisterAction& on) {
     CLI::App* app =
         add_subcommand(*bench, name, description, std::string("qfm bench ") + name + " --threads 2");
     app->add_option("--only", options->only, "Only rows with this in their name")->type_name("NAME");
-    app->add_option("--arch", options->arch, "vit-tiny, vit-small or vit-base")->type_name("NAME");
+    app->add_option("--arch", options->arch, CLI::detail::join(architectures(), ", "))->type_name("NAME");
     app->add_option("--batch", options->batch, "Images in a batch")
         ->check(CLI::Range(1, 4096).description(""))
         ->type_name("N");
