@@ -36,6 +36,7 @@
 #include "engine/base/error.h"
 #include "engine/memory/memory.h"
 #include "kernels/conv/conv2d.h"
+#include "kernels/conv/conv2d_cudnn.h"
 #include "kernels/conv/conv_depthwise.cuh"
 #include "kernels/conv/conv_dw.cuh"
 #include "kernels/conv/conv_product.cuh"
@@ -324,15 +325,15 @@ void conv2d_dw_own(Cuda cuda, const ConvShape& s, acc<T>* dw, acc<T>* db, const 
 
 template <class T>
 void conv2d_forward(Cuda cuda, const ConvShape& s, T* y, const T* x, const T* w, const ConvEpilogue<T>& e) {
-  conv2d_forward_own(cuda, s, y, x, w, e);
+  if (!cudnn::conv2d_forward(cuda, s, y, x, w, e)) conv2d_forward_own(cuda, s, y, x, w, e);
 }
 template <class T>
 void conv2d_dx(Cuda cuda, const ConvShape& s, T* dx, const T* dy, const T* w) {
-  conv2d_dx_own(cuda, s, dx, dy, w);
+  if (!cudnn::conv2d_dx(cuda, s, dx, dy, w)) conv2d_dx_own(cuda, s, dx, dy, w);
 }
 template <class T>
 void conv2d_dw(Cuda cuda, const ConvShape& s, acc<T>* dw, acc<T>* db, const T* dy, const T* x) {
-  conv2d_dw_own(cuda, s, dw, db, dy, x);
+  if (!cudnn::conv2d_dw<T>(cuda, s, dw, db, dy, x)) conv2d_dw_own(cuda, s, dw, db, dy, x);
 }
 
 #define QFM_INSTANTIATE(T)                                                                                  \

@@ -29,7 +29,7 @@ struct PatchGraph {
     b = graph.tensor(CUDNN_DATA_BFLOAT16, {1, width, 1, 1}, {width, 1, width, width});
     y = graph.tensor(CUDNN_DATA_BFLOAT16, out, channels_last);
     const Graph::Tensor products = graph.between(CUDNN_DATA_FLOAT, out, channels_last);
-    graph.convolution(products, images, w, s.patch);
+    graph.convolution(products, images, w, {.strides = {s.patch, s.patch}});
     graph.pointwise(CUDNN_POINTWISE_ADD, y, products, b);
   }
 };

@@ -187,18 +187,21 @@ void Graph::layernorm(Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor w, Te
   op.finalize("layernorm operation");
 }
 
-void Graph::convolution(Tensor y, Tensor x, Tensor w, int64_t stride) {
-  const std::array<int64_t, 2> strides{stride, stride}, none{0, 0}, one{1, 1};
+Descriptor& Graph::convolution_windows(const Windows& windows) {
   const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
   Descriptor& what = operators_.emplace_back(CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
   what.set(CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_DATA_FLOAT);
   what.set(CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE, 1, &mode);
   what.set(CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, int64_t{2});
-  what.set(CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, strides);
-  what.set(CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, none);
-  what.set(CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, none);
-  what.set(CUDNN_ATTR_CONVOLUTION_DILATIONS, one);
+  what.set(CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, windows.strides);
+  what.set(CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, windows.before);
+  what.set(CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, windows.after);
+  what.set(CUDNN_ATTR_CONVOLUTION_DILATIONS, windows.dilations);
   what.finalize("convolution");
+  return what;
+}
+void Graph::convolution(Tensor y, Tensor x, Tensor w, const Windows& windows) {
+  const Descriptor& what = convolution_windows(windows);
   Descriptor& op = operations_.emplace_back(CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR);
   op.set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, what);
   op.set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, tensors_[x]);
@@ -207,6 +210,28 @@ void Graph::convolution(Tensor y, Tensor x, Tensor w, int64_t stride) {
   op.set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, 1.0);
   op.set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, 0.0);
   op.finalize("convolution operation");
+}
+void Graph::convolution_dx(Tensor dx, Tensor dy, Tensor w, const Windows& windows) {
+  const Descriptor& what = convolution_windows(windows);
+  Descriptor& op = operations_.emplace_back(CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR);
+  op.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC, what);
+  op.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX, tensors_[dx]);
+  op.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY, tensors_[dy]);
+  op.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W, tensors_[w]);
+  op.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA, 1.0);
+  op.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA, 0.0);
+  op.finalize("convolution gradient of the image");
+}
+void Graph::convolution_dw(Tensor dw, Tensor dy, Tensor x, const Windows& windows) {
+  const Descriptor& what = convolution_windows(windows);
+  Descriptor& op = operations_.emplace_back(CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR);
+  op.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC, what);
+  op.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW, tensors_[dw]);
+  op.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY, tensors_[dy]);
+  op.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X, tensors_[x]);
+  op.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA, 1.0);
+  op.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA, 0.0);
+  op.finalize("convolution gradient of the weight");
 }
 
 Descriptor device_of(cudnnHandle_t handle) {
@@ -240,18 +265,26 @@ EngineConfigs::EngineConfigs(const Graph& graph, const Descriptor& device, const
   check(library().get(heuristics.get(), CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0,
                       &count, nullptr),
         what);
-  configs_ = read(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, count);
+  auto found = read(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, count);
+  for (Descriptor& config : found) {
+    configs_.push_back(std::move(config));
+    if (graph.true_f32 && (has(size() - 1, CUDNN_NUMERICAL_NOTE_TENSOR_CORE) ||
+                           has(size() - 1, CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS)))
+      configs_.pop_back();
+  }
 }
 
-bool EngineConfigs::deterministic(size_t i) const {
+bool EngineConfigs::has(size_t i, cudnnBackendNumericalNote_t note) const {
   const auto engine = read(configs_[i], CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_BACKEND_ENGINE_DESCRIPTOR, 1);
   cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
   int64_t count = 0;
   check(library().get(engine.front().get(), CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
                       CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &count, notes),
         "reading notes");
-  return std::find(notes, notes + count, CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC) == notes + count;
+  return std::find(notes, notes + count, note) != notes + count;
 }
+
+bool EngineConfigs::deterministic(size_t i) const { return !has(i, CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC); }
 
 size_t EngineConfigs::deterministic() const {
   size_t count = 0;

@@ -74,14 +74,23 @@ class Graph {
   void attention(Tensor o, Tensor stats, Tensor q, Tensor k, Tensor v, Tensor scale);
   // Over all dimensions but the first; mean and rstd are F32 and written, eps is a scalar.
   void layernorm(Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor w, Tensor b, Tensor eps);
-  // y = x * w, no padding, both strides `stride`.
-  void convolution(Tensor y, Tensor x, Tensor w, int64_t stride);
+  // Down the rows, along a row.
+  struct Windows {
+    std::array<int64_t, 2> strides{1, 1}, before{0, 0}, after{0, 0}, dilations{1, 1};
+  };
+  void convolution(Tensor y, Tensor x, Tensor w, const Windows& windows);  // y = x * w
+  void convolution_dx(Tensor dx, Tensor dy, Tensor w, const Windows& windows);
+  void convolution_dw(Tensor dw, Tensor dy, Tensor x, const Windows& windows);
+
+  // Engines that round F32 operands, to TF32 for tensor cores, are none of this graph's.
+  bool true_f32 = false;
 
   const std::vector<Descriptor>& operations() const { return operations_; }
 
  private:
   Tensor add(cudnnDataType_t type, const Dims& dims, const Dims& strides, bool is_virtual, bool by_value);
   Descriptor& operation(cudnnBackendDescriptorType_t type);
+  Descriptor& convolution_windows(const Windows& windows);
 
   std::vector<Descriptor> tensors_, operators_, operations_;
 };
@@ -103,6 +112,7 @@ class EngineConfigs {
   const Descriptor& config(size_t i) const { return configs_[i]; }
 
  private:
+  bool has(size_t i, cudnnBackendNumericalNote_t note) const;
   std::vector<Descriptor> configs_;
 };
 
