@@ -9,6 +9,7 @@
 #include "engine/base/dtype.h"
 #include "engine/memory/device.h"
 #include "kernels/attention/attention.h"
+#include "kernels/conv/conv2d.h"
 
 namespace qfm {
 
@@ -47,5 +48,10 @@ using LayernormRun = void(Cuda, int64_t rows, int64_t cols, bf16* y, float* mean
 std::span<const Step<LayernormRun>> layernorm_steps();
 bool layernorm_by_vendor(Cuda, int64_t rows, int64_t cols, bf16* y, float* mean, float* rstd, const bf16* x,
                          const bf16* w, const bf16* b);  // cuDNN
+
+// y = x * w, as conv2d_forward (kernels/conv/conv2d.h) without an epilogue; one group.
+using ConvRun = void(Cuda, const ConvShape& shape, bf16* y, const bf16* x, const bf16* w);
+std::span<const Step<ConvRun>> conv_steps();
+bool conv_by_vendor(Cuda, const ConvShape& shape, bf16* y, const bf16* x, const bf16* w);  // cuDNN
 
 }  // namespace qfm

@@ -1,5 +1,6 @@
 // Row 0 of the ladders.
 #include "kernels/attention/attention_cudnn.h"
+#include "kernels/conv/conv2d_cudnn.h"
 #include "kernels/gemm/gemm_cublas.h"
 #include "kernels/study/layernorm_cudnn.h"
 #include "kernels/study/study.h"
@@ -20,6 +21,9 @@ bool attention_by_vendor(Cuda cuda, AttentionShape shape, Heads<bf16> o, Heads<c
 bool layernorm_by_vendor(Cuda cuda, int64_t rows, int64_t cols, bf16* y, float* mean, float* rstd,
                          const bf16* x, const bf16* w, const bf16* b) {
   return cudnn::layernorm_forward_by(cuda, rows, cols, y, mean, rstd, x, w, b, 1e-6);
+}
+bool conv_by_vendor(Cuda cuda, const ConvShape& shape, bf16* y, const bf16* x, const bf16* w) {
+  return cudnn::conv2d_by<bf16>(cuda, cudnn::ConvDirection::Forward, shape, y, x, w);
 }
 
 }  // namespace qfm

@@ -86,6 +86,31 @@ TEST_CASE("study: every step of attention computes it") {
   }
 }
 
+TEST_CASE("study: every step of the convolution computes it") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  const auto square = [](int64_t size, int64_t stride, int64_t pad, int64_t dilation = 1) {
+    return Window{size, stride, pad, pad, dilation};
+  };
+  for (const ConvShape& s : {ConvShape{1, 1, 1, 1, 1, 1, square(1, 1, 0), square(1, 1, 0)},
+                             {2, 3, 7, 5, 5, 1, square(3, 1, 1), square(3, 1, 1)},
+                             {1, 16, 9, 8, 70, 1, square(1, 1, 0), square(1, 1, 0)},
+                             {2, 3, 17, 19, 8, 1, square(7, 2, 3), square(7, 2, 3)},
+                             {1, 5, 9, 11, 33, 1, square(2, 3, 1), {3, 2, 2, 0, 2}}}) {
+    const auto x = random<bf16>("x", 0, s.batch * s.in_channels * s.height * s.width),
+               w = random<bf16>("w", 1, s.out_channels * s.in_channels * s.taps());
+    const int64_t size = s.batch * s.out_channels * s.out_height() * s.out_width();
+    auto expected = unwritten<double>(size);
+    conv2d_forward(cpu, s, expected.data(), converted<double>(x).data(), converted<double>(w).data());
+    for (const auto& step : conv_steps())
+      for (const size_t shift : {0, 1}) {
+        INFO(step.name, ": ", s.in_channels, " x ", s.height, " x ", s.width, " to ", s.out_channels);
+        Guarded<bf16> on_x(cuda_device, x, shift), on_w(cuda_device, w, shift), y(cuda_device, size, shift);
+        step.run(Cuda{}, s, y.data(), on_x.data(), on_w.data());
+        CHECK(within<bf16>(converted<double>(y.values()), expected, s.in_channels * s.taps()));
+      }
+  }
+}
+
 TEST_CASE("study: every step of the layer normalisation computes it") {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
   for (const auto& step : layernorm_steps())

@@ -39,7 +39,7 @@ Ladder layernorm_ladder(int64_t rows, int64_t cols) {
   const double bytes = 2 * static_cast<double>(rows * cols) * sizeof(bf16);
   const auto prepare = [=](const ColdBuffers& make) {
     const BufferTurns x = make({rows, cols}), y = make({rows, cols}), w = make({cols}), b = make({cols}),
-                 mean = make({rows}, true), rstd = make({rows}, true);
+                      mean = make({rows}, true), rstd = make({rows}, true);
     return rungs("cuDNN", "its layer normalisation", layernorm_by_vendor, layernorm_steps(),
                  [=](auto run, size_t i) {
                    return run(stream(), rows, cols, y[i].data<bf16>(), mean[i].data<float>(),
@@ -81,6 +81,22 @@ Ladder product_ladder(bool bias_gelu, int64_t m, int64_t n, int64_t k) {
                  });
   };
   return {bias_gelu ? "ladder.bias_gelu" : "ladder.gemm", concat(m, "x", n, "x", k), flops, bytes, prepare};
+}
+
+Ladder conv_ladder(const ConvShape& s) {
+  const int64_t out = s.batch * s.out_channels * s.out_height() * s.out_width(),
+                in = s.batch * s.in_channels * s.height * s.width,
+                weights = s.out_channels * s.in_channels * s.taps();
+  const auto prepare = [=](const ColdBuffers& make) {
+    const BufferTurns x = make({in}), w = make({weights}), y = make({out});
+    return rungs("cuDNN", "its first suggestion", conv_by_vendor, conv_steps(), [=](auto run, size_t i) {
+      return run(stream(), s, y[i].data<bf16>(), x[i].data<bf16>(), w[i].data<bf16>());
+    });
+  };
+  return {"ladder.conv",
+          concat(s.batch, "x", s.in_channels, "x", s.height, "x", s.width, " to ", s.out_channels, ", ",
+                 s.y.size, "x", s.x.size),
+          s.flops(), static_cast<double>(out + in + weights) * sizeof(bf16), prepare};
 }
 
 // One table: a row is printed when it is there.
@@ -136,6 +152,11 @@ class LadderTable {
   Json rows_ = Json::array();
 };
 
+// ResNet-50's third stage: what its windows of 3 x 3 do most.
+ConvShape resnet_conv(int64_t batch) {
+  return {batch, 256, 14, 14, 256, 1, {3, 1, 1, 1, 1}, {3, 1, 1, 1, 1}};
+}
+
 }  // namespace
 
 Json bench_ladders(const std::string& only, const TransformerSizes& sizes, int64_t batch, Device device,
@@ -144,7 +165,8 @@ Json bench_ladders(const std::string& only, const TransformerSizes& sizes, int64
   Json report = Json::array();
   for (const Ladder& ladder : {layernorm_ladder(rows, d), product_ladder(false, rows, 4 * d, d),
                                product_ladder(true, rows, 4 * d, d),
-                               attention_ladder({batch, sizes.heads, tokens, tokens, d / sizes.heads})}) {
+                               attention_ladder({batch, sizes.heads, tokens, tokens, d / sizes.heads}),
+                               conv_ladder(resnet_conv(batch))}) {
     if (ladder.name.find(only) == std::string::npos) continue;
     LadderTable table(ladder, peaks);
     std::vector<Rung> rungs;
