@@ -28,10 +28,14 @@ Var conv_norm(const Conv2d& conv, const BatchNorm& norm, const Var& x, Activatio
               const Var& residual = {});
 
 // The differentiable functions behind it. By the batch's statistics (running_mean, running_var: F32, moved in place;
-// empty: left alone), and by fixed ones.
+// empty: left alone).
+//   y = f(v), v = weight h + bias + residual, h = (x - mean) / sqrt(var + eps) per channel;
+//     dx = weight rstd (dv - mean(dv) - h mean(dv h)), dv = dy f'(v)
 Var batchnorm(const Var& x, const Var& weight, const Var& bias, const Tensor& running_mean,
               const Tensor& running_var, double eps, double momentum,
               Activation activation = Activation::None, const Var& residual = {});
+// By fixed ones.
+//   y = f(v), v = weight h + bias + residual, h by the running statistics; dx = weight rstd dv, dv = dy f'(v)
 Var batchnorm_fixed(const Var& x, const Var& weight, const Var& bias, const Tensor& running_mean,
                     const Tensor& running_var, double eps, Activation activation = Activation::None,
                     const Var& residual = {});

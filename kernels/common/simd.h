@@ -65,10 +65,10 @@ inline vf where_beats(vf v, vf most, vf a, vf b) {
   return {_mm512_mask_mov_ps(b.v, beats, a.v)};
 }
 inline vf lane_numbers() { return {_mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)}; }
-// Elements 0, 2, 4, ... of a, then those of b.
-inline vf every_second(vf a, vf b) {
-  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-  return {_mm512_permutex2var_ps(a.v, even, b.v)};
+// Elements 0, 2, 4, ... of a, then 1, 3, 5, ... of b.
+inline vf even_and_odd(vf a, vf b) {
+  const __m512i from = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31);
+  return {_mm512_permutex2var_ps(a.v, from, b.v)};
 }
 // Whole numbers.
 inline void store_whole(int32_t* p, vf a, int n) { _mm512_mask_storeu_epi32(p, first(n), _mm512_cvtps_epi32(a.v)); }
@@ -153,9 +153,9 @@ inline vf where_beats(vf v, vf most, vf a, vf b) {
   return {_mm256_blendv_ps(b.v, a.v, beats)};
 }
 inline vf lane_numbers() { return {_mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7)}; }
-// Elements 0, 2, 4, ... of a, then those of b.
-inline vf every_second(vf a, vf b) {
-  const __m256 pairs = _mm256_shuffle_ps(a.v, b.v, _MM_SHUFFLE(2, 0, 2, 0));  // a0 a2 b0 b2 a4 a6 b4 b6
+// Elements 0, 2, 4, ... of a, then 1, 3, 5, ... of b.
+inline vf even_and_odd(vf a, vf b) {
+  const __m256 pairs = _mm256_shuffle_ps(a.v, b.v, _MM_SHUFFLE(3, 1, 2, 0));  // a0 a2 b1 b3 a4 a6 b5 b7
   return {_mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(pairs), _MM_SHUFFLE(3, 1, 2, 0)))};
 }
 // Whole numbers.

@@ -11,6 +11,7 @@
 QFM_DECLARE_ISA(template <class T> void max_pool_row(const PoolRow& r, T* y, int32_t* at, const T* plane);
                 template <class T> void mean_pool_row(const PoolRow& r, T* y, const T* plane);
                 template <class T> void plane_means(int64_t planes, int64_t places, T* y, const T* x);
+                template <class T> void spread_planes(int64_t planes, int64_t places, T* dx, const T* dy);
                 template <class A> void add_row(A* to, const A* row, int64_t n);)
 
 namespace qfm {
@@ -60,6 +61,12 @@ void plane_means(int64_t planes, int64_t places, T* y, const T* x) {
   }
 }
 
+template <class T>
+void spread_planes(int64_t planes, int64_t places, T* dx, const T* dy) {
+  for (int64_t plane = 0; plane < planes; ++plane)
+    std::fill(dx + plane * places, dx + (plane + 1) * places, T(acc<T>(dy[plane]) / acc<T>(places)));
+}
+
 template <class A>
 void add_row(A* to, const A* row, int64_t n) {
   for (int64_t i = 0; i < n; ++i) to[i] += row[i];
@@ -94,30 +101,34 @@ Span whole_columns(const PoolShape& s) {
   return {std::min(begin, end), end};
 }
 
-// Every result of planes [begin, end): row(r, its plane, where its row of results begins) for whole columns, edge(...)
-// for each of the others.
+// Row i of the results: row(r) for whole columns, edge(r) for each of the others.
 template <class Row, class Edge>
-void for_pool_rows(const PoolShape& s, int64_t begin, int64_t end, Row&& row, Edge&& edge) {
-  const int64_t rows = s.out_height(), cols = s.out_width();
+void for_pool_row(const PoolShape& s, int64_t i, const Span& whole, Row&& row, Edge&& edge) {
+  const Span down = taps_inside(s.y, i, s.height);
+  const int64_t first = s.y.at(i, down.begin) * s.width - s.x.pad_begin;
+  const auto of = [&](int64_t from, int64_t to, const Span& along) {
+    const int64_t count = s.count_padding ? s.y.size * s.x.size : down.size() * along.size();
+    return PoolRow{from,         to,           first + along.begin * s.x.dilation,
+                   s.x.stride,   down.size(),  s.y.dilation * s.width,
+                   along.size(), s.x.dilation, count};
+  };
+  if (whole.size() > 0) row(of(whole.begin, whole.end, {0, s.x.size}));
+  for (int64_t j = whole.begin > 0 ? 0 : whole.end; j < s.out_width();
+       j = j + 1 == whole.begin ? whole.end : j + 1)
+    edge(of(j, j + 1, taps_inside(s.x, j, s.width)));
+}
+
+// row(r, its plane, where its results begin) and edge(...) for every row of results.
+template <class Row, class Edge>
+void for_pool_rows(const PoolShape& s, Row&& row, Edge&& edge) {
   const Span whole = whole_columns(s);
-  for (int64_t k = begin * rows; k < end * rows; ++k) {
-    const int64_t i = k % rows, plane = k / rows * s.height * s.width;
-    const Span down = taps_inside(s.y, i, s.height);
-    const auto of = [&](int64_t from, int64_t to, const Span& along) {
-      return PoolRow{from,
-                     to,
-                     s.y.at(i, down.begin) * s.width - s.x.pad_begin + along.begin * s.x.dilation,
-                     s.x.stride,
-                     down.size(),
-                     s.y.dilation * s.width,
-                     along.size(),
-                     s.x.dilation,
-                     s.count_padding ? s.y.size * s.x.size : down.size() * along.size()};
-    };
-    if (whole.size() > 0) row(of(whole.begin, whole.end, {0, s.x.size}), plane, k * cols);
-    for (int64_t j = whole.begin > 0 ? 0 : whole.end; j < cols; j = j + 1 == whole.begin ? whole.end : j + 1)
-      edge(of(j, j + 1, taps_inside(s.x, j, s.width)), plane, k * cols);
-  }
+  const int64_t in = s.height * s.width, rows = s.out_height(), cols = s.out_width();
+  for_rows(s.planes, in, [&](int64_t begin, int64_t end) {
+    for (int64_t k = begin * rows; k < end * rows; ++k)
+      for_pool_row(
+          s, k % rows, whole, [&](const PoolRow& r) { row(r, k / rows * in, k * cols); },
+          [&](const PoolRow& r) { edge(r, k / rows * in, k * cols); });
+  });
 }
 
 // add(sums, plane) adds to the gradient of one plane, in acc<T>, zero at first; then it is rounded to T.
@@ -150,9 +161,7 @@ void max_pool_forward(Cpu, const PoolShape& shape, T* y, int32_t* at, const T* x
       run(r, y + to, at ? at + to : nullptr, x + plane);
     };
   };
-  for_rows(shape.planes, shape.height * shape.width, [&](int64_t begin, int64_t end) {
-    for_pool_rows(shape, begin, end, with(row), with(&plain::max_pool_row<T>));
-  });
+  for_pool_rows(shape, with(row), with(&plain::max_pool_row<T>));
 }
 
 template <class T>
@@ -169,9 +178,7 @@ void mean_pool_forward(Cpu, const PoolShape& shape, T* y, const T* x) {
     return [=](const PoolRow& r, int64_t plane, int64_t to) { run(r, y + to, x + plane); };
   };
   const auto row = QFM_BEST_ISA(mean_pool_row, T);
-  for_rows(shape.planes, shape.height * shape.width, [&](int64_t begin, int64_t end) {
-    for_pool_rows(shape, begin, end, with(row), with(&plain::mean_pool_row<T>));
-  });
+  for_pool_rows(shape, with(row), with(&plain::mean_pool_row<T>));
 }
 
 // Row by row of dy: what it gives to the columns is summed once and added to each row that its windows see.
@@ -179,19 +186,23 @@ template <class T>
 void mean_pool_backward(Cpu, const PoolShape& s, T* dx, const T* dy) {
   using A = acc<T>;
   const auto add = QFM_BEST_ISA(add_row, A);
+  const Span whole = whole_columns(s);
   const int64_t rows = s.out_height(), cols = s.out_width();
   plane_gradients(s.planes, s.height * s.width, dx, [&](A* sums, int64_t plane) {
-    const Scratch scratch(s.width * sizeof(A));
-    A* row = scratch.as<A>();
+    const Scratch scratch((s.width + cols) * sizeof(A));
+    A *row = scratch.as<A>(), *parts = row + s.width;
     for (int64_t i = 0; i < rows; ++i) {
       const T* from = dy + (plane * rows + i) * cols;
       const Span down = taps_inside(s.y, i, s.height);
       std::fill(row, row + s.width, A{0});
-      for (int64_t j = 0; j < cols; ++j) {
-        const Span along = taps_inside(s.x, j, s.width);
-        const A part = A(from[j]) / A(s.count_padding ? s.y.size * s.x.size : down.size() * along.size());
-        for (int64_t v = along.begin; v < along.end; ++v) row[s.x.at(j, v)] += part;
-      }
+      const auto columns = [&](const PoolRow& r) {
+        for (int64_t j = r.begin; j < r.end; ++j) parts[j] = A(from[j]) / A(r.count);
+        for (int64_t v = 0; v < r.taps; ++v) {
+          A* to = row + r.first - s.y.at(i, down.begin) * s.width + v * r.tap_step;
+          for (int64_t j = r.begin; j < r.end; ++j) to[j * r.stride] += parts[j];
+        }
+      };
+      for_pool_row(s, i, whole, columns, columns);
       for (int64_t u = down.begin; u < down.end; ++u) add(sums + s.y.at(i, u) * s.width, row, s.width);
     }
   });
@@ -211,9 +222,10 @@ template <class T>
 void adaptive_pool_backward(Cpu, const AdaptivePoolShape& s, T* dx, const T* dy) {
   using A = acc<T>;
   const int64_t in = s.height * s.width, out = s.out_height * s.out_width;
+  const auto spread = QFM_BEST_ISA(spread_planes, T);
   if (out == 1)
     return for_rows(s.planes, in, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) std::fill(dx + i * in, dx + (i + 1) * in, T(A(dy[i]) / A(in)));
+      spread(end - begin, in, dx + begin * in, dy + begin);
     });
   plane_gradients(s.planes, s.height * s.width, dx, [&](A* sums, int64_t plane) {
     for (int64_t i = 0; i < out; ++i) {

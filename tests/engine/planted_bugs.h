@@ -91,6 +91,20 @@ enum class Bug {
   ConvPlaceTooFar,            // stores places past the image
   ConvPhaseRoundedDown,       // leaves out the last elements of an odd image
   ConvPhaseWithoutPadding,    // takes the taps of another phase
+  // planted_batchnorm.cuh: the statistics of a channel over all images
+  NormOfOneImage,          // takes them over the first image
+  NormImagesSideBySide,    // takes a channel's planes to follow each other
+  NormCountRoundedUp,      // divides by whole blocks of threads
+  NormSquaresAboutZero,    // mean of squares less the square of the mean: no digits left far from zero
+  NormNoBarrierBeforeSum,  // reads the warps' sums before all are there
+  NormNoBarrierAfterSum,   // overwrites sums that others still read
+  NormRunningTwice,        // each warp moves the running mean
+  // planted_pool.cuh: a maximum over windows, and its gradient gathered
+  PoolPaddingIsZero,        // the padding takes part: wrong where all is negative
+  PoolColumnWraps,          // takes what lies right of the last column from the next row
+  PoolLastOfEqual,          // the last of equal values has the gradient
+  PoolPlaceInBatch,         // counts the place from the first plane on
+  PoolLastWindowForgotten,  // gathers from the first of two windows over an element
 };
 
 enum class Found { No, Error, WrongResult };

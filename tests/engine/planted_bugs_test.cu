@@ -3,8 +3,10 @@
 #include <cstdio>
 
 #include "tests/engine/planted_attention.cuh"
+#include "tests/engine/planted_batchnorm.cuh"
 #include "tests/engine/planted_bugs.h"
 #include "tests/engine/planted_conv.cuh"
+#include "tests/engine/planted_pool.cuh"
 #include "tests/engine/planted_product.cuh"
 #include "tests/engine/planted_rows.cuh"
 #include "tests/engine/planted_sampling.cuh"
@@ -27,11 +29,15 @@ struct Planted {
   Planted { #bug, &hunt_in_attention < Bug::bug> }
 #define QFM_CONV(bug) \
   Planted { #bug, &hunt_in_conv < Bug::bug> }
+#define QFM_BATCHNORM(bug) \
+  Planted { #bug, &hunt_in_batchnorm < Bug::bug> }
+#define QFM_POOL(bug) \
+  Planted { #bug, &hunt_in_pool < Bug::bug> }
 #define QFM_SAMPLES(bug) \
   Planted { #bug, &hunt_in_samples < Bug::bug> }
 
 constexpr Planted kSound[] = {QFM_ROWS(None), QFM_COLUMNS(None), QFM_PRODUCT(None), QFM_ATTENTION(None),
-                              QFM_SAMPLES(None), QFM_CONV(None)};
+                              QFM_SAMPLES(None), QFM_CONV(None), QFM_BATCHNORM(None), QFM_POOL(None)};
 
 constexpr Planted kPlanted[] = {
     QFM_ROWS(MissingBarrier),
@@ -106,6 +112,18 @@ constexpr Planted kPlanted[] = {
     QFM_CONV(ConvPlaceTooFar),
     QFM_CONV(ConvPhaseRoundedDown),
     QFM_CONV(ConvPhaseWithoutPadding),
+    QFM_BATCHNORM(NormOfOneImage),
+    QFM_BATCHNORM(NormImagesSideBySide),
+    QFM_BATCHNORM(NormCountRoundedUp),
+    QFM_BATCHNORM(NormSquaresAboutZero),
+    QFM_BATCHNORM(NormNoBarrierBeforeSum),
+    QFM_BATCHNORM(NormNoBarrierAfterSum),
+    QFM_BATCHNORM(NormRunningTwice),
+    QFM_POOL(PoolPaddingIsZero),
+    QFM_POOL(PoolColumnWraps),
+    QFM_POOL(PoolLastOfEqual),
+    QFM_POOL(PoolPlaceInBatch),
+    QFM_POOL(PoolLastWindowForgotten),
 #ifdef QFM_CUDA_RACE  // no schedule shows it
     QFM_ATTENTION(MissingReuseSyncwarp),
 #endif
