@@ -10,12 +10,12 @@ namespace qfm {
 namespace {
 
 // Where the inputs of a row begin. Rows are few enough for 32 bits in all but absurd spaces: a division is then cheap.
-template <class Index, int inputs, class T>
-__device__ void to_row(const MapSpace<inputs>& space, Index row, MapInputs<T, inputs>& x) {
+template <class Index, int inputs>
+__device__ void add_row(const MapSpace<inputs>& space, Index row, int64_t (&begin)[inputs]) {
   for (int d = space.dims - 2; d >= 0; --d) {
     const Index size = static_cast<Index>(space.size[d]), i = row % size;
     row /= size;
-    for (int k = 0; k < inputs; ++k) x.at[k] += static_cast<int64_t>(i) * space.step[k][d];
+    for (int k = 0; k < inputs; ++k) begin[k] += static_cast<int64_t>(i) * space.step[k][d];
   }
 }
 
@@ -26,19 +26,23 @@ __global__ void __launch_bounds__(kThreads) map_kernel(F f, MapSpace<inputs> spa
   const int64_t column = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * V;
   if (column >= columns) return;  // no barrier follows
   for (int64_t row = int64_t{blockIdx.y} * blockDim.y + threadIdx.y; row < rows; row += int64_t{gridDim.y} * blockDim.y) {
-    MapInputs<T, inputs> at = x;
-    if (rows <= 0x7fffffff) to_row(space, static_cast<uint32_t>(row), at);
-    else to_row(space, row, at);
-    Pack<T, V> in[inputs];
+    int64_t begin[inputs] = {};
+    if (rows <= 0x7fffffff) add_row(space, static_cast<uint32_t>(row), begin);
+    else add_row(space, row, begin);
+    float in[inputs][V];
     for (int k = 0; k < inputs; ++k) {
-      if (space.step[k][space.dims - 1]) in[k] = load<V>(at.at[k] + column);
-      else
-        for (int i = 0; i < V; ++i) in[k].at[i] = at.at[k][0];
+      const T* from = x.at[k] + begin[k];
+      if (space.step[k][space.dims - 1] == 0) {
+        for (float& value : in[k]) value = static_cast<float>(*from);
+        continue;
+      }
+      const Pack<T, V> pack = load<V>(from + column);
+      for (int i = 0; i < V; ++i) in[k][i] = static_cast<float>(pack.at[i]);
     }
     float ys[V];
     for (int i = 0; i < V; ++i)
-      if constexpr (inputs == 1) ys[i] = f(static_cast<float>(in[0].at[i]));
-      else ys[i] = f(static_cast<float>(in[0].at[i]), static_cast<float>(in[1].at[i]));
+      if constexpr (inputs == 1) ys[i] = f(in[0][i]);
+      else ys[i] = f(in[0][i], in[1][i]);
     store<V>(y + row * columns + column, round_pack<T>(ys));
   }
 }
