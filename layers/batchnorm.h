@@ -24,6 +24,7 @@ struct BatchNorm {
 
 // activation(norm(conv(x)) + residual). Where the running statistics serve and no gradient is wanted, all of it is one
 // convolution: the normalisation is its scale and shift.
+//   y = f(norm(conv(x)) + residual); as the three
 Var conv_norm(const Conv2d& conv, const BatchNorm& norm, const Var& x, Activation activation,
               const Var& residual = {});
 

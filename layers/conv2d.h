@@ -29,6 +29,7 @@ struct ConvFusion {
 Tensor conv2d_forward(const Tensor& x, const Tensor& w, const ConvOptions& options, const ConvFusion& fusion = {});
 
 // The same with a bias b (O) or an empty Var.
+//   y = sum over c, u, v of x[c, i + u, j + v] w[c, u, v] + b; dx = dy w moved back, dw = sum of dy x moved, db = sum of dy
 Var conv2d(const Var& x, const Var& w, const Var& b, const ConvOptions& options);
 
 // weight (out, in / groups, kernel, kernel), as drawn by `init`, and where with_bias a bias (out) of 0.
