@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -128,23 +129,32 @@ DType tensor_dtype(const std::string& dtype) {
   QFM_FAIL("dtype ", dtype, " cannot be a tensor here");
 }
 
-// What goes to the file for one tensor: its bytes, and the dtype name.
+constexpr float kBeyondHalf = 65520;  // what F16 would round to infinity
+
+// The dtype that a tensor has in the file. What F16 cannot hold, such as the variance of a channel, stays as it is.
+std::string stored_dtype(const Tensor& tensor, StoreAs store) {
+  if (!is_floating(tensor.dtype()) || store == StoreAs::AsIs) return name_of(tensor.dtype());
+  if (store == StoreAs::BF16) return "BF16";
+  const Tensor full = tensor.to(cpu_device).to(DType::F32);
+  for (const float v : full.span<float>())
+    if (std::isfinite(v) && std::fabs(v) >= kBeyondHalf) return name_of(tensor.dtype());
+  return "F16";
+}
+
+// What goes to the file for one tensor: its bytes.
 struct Stored {
-  std::string dtype;
   Tensor tensor;
   std::vector<uint16_t> halves;
   const void* data() const { return halves.empty() ? tensor.raw() : halves.data(); }
   size_t bytes() const { return halves.empty() ? tensor.bytes() : halves.size() * 2; }
 };
 
-Stored stored(const Tensor& tensor, StoreAs store) {
+Stored stored(const Tensor& tensor, const std::string& dtype) {
   const Tensor host = tensor.to(cpu_device);
-  const bool floating =
-      host.dtype() == DType::F32 || host.dtype() == DType::BF16 || host.dtype() == DType::F64;
-  if (!floating || store == StoreAs::AsIs) return {name_of(host.dtype()), host, {}};
-  if (store == StoreAs::BF16) return {"BF16", host.to(DType::BF16), {}};
+  if (dtype == name_of(host.dtype())) return {host, {}};
+  if (dtype == "BF16") return {host.to(DType::BF16), {}};
   const Tensor full = host.to(DType::F32);
-  Stored result{"F16", full, {}};
+  Stored result{full, {}};
   for (float v : full.span<float>()) result.halves.push_back(float_to_half(v));
   return result;
 }
@@ -234,10 +244,7 @@ void write_safetensors(const std::string& path, const NamedTensors& tensors,
   uint64_t at = 0;
   for (const auto& [name, tensor] : tensors) {
     QFM_CHECK(!header.contains(name), path, ": tensor '", name, "' is written twice");
-    const bool floating = is_floating(tensor.dtype());
-    const std::string dtype = !floating || store == StoreAs::AsIs ? name_of(tensor.dtype())
-                              : store == StoreAs::BF16            ? "BF16"
-                                                                  : "F16";
+    const std::string dtype = stored_dtype(tensor, store);
     const uint64_t bytes = static_cast<uint64_t>(tensor.numel()) * element_size(dtype);
     header[name] = {{"dtype", dtype},
                     {"shape", std::vector<int64_t>(tensor.shape().begin(), tensor.shape().end())},
@@ -252,7 +259,7 @@ void write_safetensors(const std::string& path, const NamedTensors& tensors,
   file.write(length, 8);
   file.write(text);
   for (const auto& [name, tensor] : tensors) {
-    const Stored s = stored(tensor, store);
+    const Stored s = stored(tensor, header[name]["dtype"]);
     file.write(s.data(), s.bytes());
   }
   file.commit();

@@ -40,7 +40,8 @@ class SafeTensors {
 
 using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 
-enum class StoreAs { AsIs, BF16, F16 };  // for floating tensors
+// For floating tensors; one with a number beyond F16 (65504) is then stored as it is.
+enum class StoreAs { AsIs, BF16, F16 };
 
 // Writes atomically, tensors in the given order, data aligned to 8 bytes. Tensors may lie on any device.
 // Throws Error "PATH: reason", also for a name used twice.

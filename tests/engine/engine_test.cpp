@@ -201,6 +201,10 @@ TEST_CASE("safetensors: written and read back in every dtype") {
   CHECK(SafeTensors::open(path).entry("f").dtype == "F16");
   CHECK(SafeTensors::open(path).tensor("f").span<float>()[2] == half_to_float(float_to_half(0.1f)));
   CHECK(SafeTensors::open(path).tensor("i").dtype() == DType::I64);
+  const Tensor large = Tensor::from(std::vector<float>{1, 65519, -70000}, {3});  // a variance, say
+  write_safetensors(path, {{"f", f}, {"large", large}, {"fits", large.rows(0, 2)}}, {}, StoreAs::F16);
+  CHECK(SafeTensors::open(path).tensor("large").span<float>()[2] == -70000);
+  CHECK(SafeTensors::open(path).entry("fits").dtype == "F16");
   CHECK_THROWS_AS(write_safetensors(path, {{"f", f}, {"f", f}}, {}), Error);
 }
 
