@@ -54,7 +54,7 @@ void norm_apply(const NormPlanes& p, T* y, const T* x, const T* residual, NormLi
     for_planes(p, [&](int64_t c, int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const A v = (A(x[i]) - line.center[c]) * line.scale[c] + line.shift[c];
-        y[i] = T(activations::activate<a>(residual ? v + A(residual[i]) : v));
+        y[i] = T(activate<a>(residual ? v + A(residual[i]) : v));
       }
     });
   });
@@ -71,7 +71,7 @@ void norm_gradient_sums(const NormPlanes& p, double* sum, double* sum_x, T* dres
     for_planes(p, [&](int64_t c, int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const A d = A(x[i]) - line.center[c], v = d * line.scale[c] + line.shift[c];
-        const A dv = activations::activate_backward<a>(A(dy[i]), residual ? v + A(residual[i]) : v);
+        const A dv = activate_backward<a>(A(dy[i]), residual ? v + A(residual[i]) : v);
         sum[c] += double(dv);
         sum_x[c] += double(dv) * double(d);
         if (dresidual) dresidual[i] = T(dv);
@@ -88,7 +88,7 @@ void norm_gradient(const NormPlanes& p, T* dx, const T* dy, const T* x, NormLine
     for_planes(p, [&](int64_t c, int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const A d = A(x[i]) - line.center[c], v = d * line.scale[c] + line.shift[c];
-        const A dv = activations::activate_backward<a>(A(dy[i]), v);
+        const A dv = activate_backward<a>(A(dy[i]), v);
         dx[i] = T(gradient.by_dv[c] * dv + (gradient.by_x[c] * d + gradient.rest[c]));
       }
     });

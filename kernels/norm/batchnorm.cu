@@ -16,9 +16,6 @@
 namespace qfm {
 namespace {
 
-using activations::activate;
-using activations::activate_backward;
-
 struct SliceMoments {
   double mean, squares;
 };

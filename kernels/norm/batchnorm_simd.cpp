@@ -9,9 +9,6 @@
 namespace qfm::QFM_ISA {
 namespace {
 
-using activations::activate;
-using activations::activate_backward;
-
 constexpr int64_t kRun = 2048;
 constexpr int kSums = 4;
 

@@ -13,7 +13,7 @@ struct Relu {
   static constexpr bool from_output = false;
   template <class V>
   QFM_HD V operator()(V x) const {
-    return where_positive(number(x, 0) - x, number(x, 0), x);  // NaN passes
+    return max(number(x, 0), x);
   }
   template <class V>
   QFM_HD V derivative(V dy, V x) const {
@@ -26,7 +26,7 @@ struct Relu6 {
   static constexpr bool from_output = false;
   template <class V>
   QFM_HD V operator()(V x) const {
-    return where_positive(x - number(x, 6), number(x, 6), Relu()(x));
+    return min(number(x, 6), Relu()(x));
   }
   template <class V>
   QFM_HD V derivative(V dy, V x) const {

@@ -9,6 +9,11 @@ namespace qfm::fn {
 // A constant of x's type.
 QFM_HD inline double number(double /*x*/, double value) { return value; }
 QFM_HD inline float number(float /*x*/, double value) { return static_cast<float>(value); }
+// The larger and the smaller one; x where it is NaN.
+QFM_HD inline double max(double low, double x) { return x < low ? low : x; }
+QFM_HD inline float max(float low, float x) { return x < low ? low : x; }
+QFM_HD inline double min(double high, double x) { return x > high ? high : x; }
+QFM_HD inline float min(float high, float x) { return x > high ? high : x; }
 // a where x > 0, else b: also where x is NaN.
 QFM_HD inline double where_positive(double x, double a, double b) { return x > 0 ? a : b; }
 QFM_HD inline float where_positive(float x, float a, float b) { return x > 0 ? a : b; }
