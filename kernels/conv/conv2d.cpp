@@ -173,61 +173,63 @@ void run_sum(const ConvSum& s, T* result, const T* source, const T* w, const Con
   const int64_t places = s.batch * s.places();
   const Cut cut(
       s.rows, (places + code.columns - 1) / code.columns, s.groups,
-      static_cast<double>(places * s.groups * s.rows) * static_cast<double>(s.channels * s.tap_count));
+      static_cast<double>(places * s.groups * s.rows) * static_cast<double>(s.channels * s.tap_count()));
   cut.run([&](int64_t group, int64_t row, int64_t rows, int64_t panel, int64_t panels) {
     const Scratch workspace(code.workspace(s, rows, panels));
     code.block({s, result, source, w, epilogue, group, row, rows, panel, panels, workspace.as<void>()});
   });
 }
 
-struct Forward {
-  std::vector<SumTap> taps;
-  ConvSum sum;
-  explicit Forward(const ConvShape& s) {
+// A sum with the arrays that it points to.
+class Forward {
+ public:
+  explicit Forward(const ConvShape& s) : phase_taps_{0, s.taps()} {
     for (int64_t u = 0; u < s.y.size; ++u)
-      for (int64_t v = 0; v < s.x.size; ++v) taps.push_back({s.y.at(0, u), s.x.at(0, v), u * s.x.size + v});
-    sum = {s.batch,
-           s.groups,
-           s.group_out(),
-           s.group_in(),
-           {s.height, s.y.stride, s.out_height(), s.out_height(), 0, 1},
-           {s.width, s.x.stride, s.out_width(), s.out_width(), 0, 1},
-           taps.data(),
-           s.taps(),
-           s.taps(),
-           false};
+      for (int64_t v = 0; v < s.x.size; ++v) taps_.push_back({s.y.at(0, u), s.x.at(0, v), u * s.x.size + v});
+    const SumAxis y{s.height, s.y.stride, s.out_height(), 1}, x{s.width, s.x.stride, s.out_width(), 1};
+    sum = {s.batch, s.groups,      s.group_out(),      s.group_in(), y,
+           x,       taps_.data(), phase_taps_.data(), s.taps(),     false};
   }
+  ConvSum sum;
+
+ private:
+  std::vector<SumTap> taps_;
+  std::vector<int64_t> phase_taps_;
 };
 
-// Elements first, first + stride, ... of an image's axis, each seen by positions q + offset(tap) of the window through
-// the taps of one residue.
-struct Phase {
-  SumAxis axis;
-  std::vector<std::pair<int64_t, int64_t>> taps;  // tap, offset
-  Phase(const Window& window, int64_t size, int64_t first)
-      : axis{window.positions(size), 1, (size - first + window.stride - 1) / window.stride, size, first,
-             window.stride} {
-    for (int64_t tap = 0; tap < window.size; ++tap) {
-      const int64_t at = first + window.pad_begin - tap * window.dilation;
-      if (at % window.stride == 0) taps.emplace_back(tap, at / window.stride);
-    }
-  }
+// The image's elements first, first + stride, ... are seen by position q + offset through each tap of one residue.
+struct TapOffset {
+  int64_t tap, offset;
 };
-
-template <class T>
-void run_dx(const ConvShape& s, T* dx, const T* dy, const T* w) {
-  for (int64_t i = 0; i < std::min(s.y.stride, s.height); ++i)
-    for (int64_t j = 0; j < std::min(s.x.stride, s.width); ++j) {
-      const Phase y(s.y, s.height, i), x(s.x, s.width, j);
-      std::vector<SumTap> taps;
-      for (const auto& [u, row] : y.taps)
-        for (const auto& [v, column] : x.taps) taps.push_back({row, column, u * s.x.size + v});
-      const ConvSum sum{s.batch,  s.groups, s.group_in(), s.group_out(),
-                        y.axis,   x.axis,   taps.data(),  static_cast<int64_t>(taps.size()),
-                        s.taps(), true};
-      run_sum<T>(sum, dx, dy, w, {});
-    }
+std::vector<TapOffset> taps_of_phase(const Window& window, int64_t first) {
+  std::vector<TapOffset> taps;
+  for (int64_t tap = 0; tap < window.size; ++tap) {
+    const int64_t at = first + window.pad_begin - tap * window.dilation;
+    if (at % window.stride == 0) taps.push_back({tap, at / window.stride});
+  }
+  return taps;
 }
+class Backward {
+ public:
+  explicit Backward(const ConvShape& s) : phase_taps_{0} {
+    const SumAxis y{s.out_height(), 1, s.height, std::min(s.y.stride, s.height)},
+        x{s.out_width(), 1, s.width, std::min(s.x.stride, s.width)};
+    for (int64_t i = 0; i < y.phases; ++i)
+      for (int64_t j = 0; j < x.phases; ++j) {
+        for (const TapOffset& u : taps_of_phase(s.y, i))
+          for (const TapOffset& v : taps_of_phase(s.x, j))
+            taps_.push_back({u.offset, v.offset, u.tap * s.x.size + v.tap});
+        phase_taps_.push_back(static_cast<int64_t>(taps_.size()));
+      }
+    sum = {s.batch, s.groups,      s.group_in(),       s.group_out(), y,
+           x,       taps_.data(), phase_taps_.data(), s.taps(),      true};
+  }
+  ConvSum sum;
+
+ private:
+  std::vector<SumTap> taps_;
+  std::vector<int64_t> phase_taps_;
+};
 
 template <class T>
 void run_dw(const ConvShape& s, acc<T>* dw, acc<T>* db, const T* dy, const T* x) {
@@ -260,7 +262,7 @@ void conv2d_forward(Cpu, const ConvShape& s, T* y, const T* x, const T* w, const
 template <class T>
 void conv2d_dx(Cpu, const ConvShape& s, T* dx, const T* dy, const T* w) {
   if constexpr (!std::is_same_v<T, double>)
-    if (cpu_path() != CpuIsa::Plain) return run_dx<T>(s, dx, dy, w);
+    if (cpu_path() != CpuIsa::Plain) return run_sum<T>(Backward(s).sum, dx, dy, w, {});
   parallel_for(s.batch * s.in_channels,
                [&](int64_t i) { plain::dx(s, dx, dy, w, i / s.in_channels, i % s.in_channels); });
 }

@@ -25,8 +25,8 @@ struct Space {
   Space(const ConvSum& s, int64_t rows, int64_t panels, void* workspace = nullptr) : parts{workspace} {
     const int64_t depth = longest_step(s), chunks = (depth + kPanel - 1) / kPanel;
     parts.take(runs, most_runs(s));
-    parts.take(pieces, chunks * s.tap_count * most_pieces(s));
-    parts.take(starts, chunks * s.tap_count * kVectors);
+    parts.take(pieces, chunks * s.tap_count() * most_pieces(s));
+    parts.take(starts, chunks * s.tap_count() * kVectors);
     parts.take(source, panels * depth * kPanel);
     parts.take(dy, packs_dy<T> ? rows * depth : 0);
     parts.take(tail, rows * kPanel);
@@ -44,11 +44,11 @@ template <class T>
 void map_places(const ConvSum& s, const Step& step, const Space<T>& space) {
   Piece* pieces = space.pieces;
   int32_t* starts = space.starts;
-  for (int64_t at = 0; at < step.count; at += kPanel, starts += s.tap_count * kVectors) {
+  for (int64_t at = 0; at < step.count; at += kPanel, starts += s.tap_count() * kVectors) {
     const int count = static_cast<int>(smaller(kPanel, step.count - at));
     const int runs = runs_of(s, step.image * s.places() + step.place + at, count, space.runs);
-    Piece* const end = pieces_of(s, s.groups * s.channels, space.runs, runs, pieces, starts);
-    for (int64_t i = 0; i < s.tap_count * kVectors; ++i)
+    Piece* const end = pieces_of(s, 0, s.tap_count(), space.runs, runs, pieces, starts);
+    for (int64_t i = 0; i < s.tap_count() * kVectors; ++i)
       starts[i] += static_cast<int32_t>(pieces - space.pieces);
     pieces = end;
   }
@@ -60,16 +60,16 @@ void gather_transposed(const ConvDwBlock<T>& g, const Space<T>& space, int64_t p
                        float* to) {
   const ConvSum& s = g.sum;
   const T* const source = g.x + g.group * s.channels * s.source_area();
-  const int64_t columns = s.channels * s.tap_count;
+  const int64_t columns = s.channels * s.tap_count();
   for (int h = 0; h < kPanel; h += vf::width) {
     const T* from[vf::width];
     int64_t vector[vf::width];  // of the tap, in a chunk
     int count = 0;
     for (int64_t j = panel * kPanel + h; count < vf::width && j < columns; ++j, ++count)
-      from[count] = source + j / s.tap_count * s.source_area(), vector[count] = j % s.tap_count * kVectors;
+      from[count] = source + j / s.tap_count() * s.source_area(), vector[count] = j % s.tap_count() * kVectors;
     for (int64_t place = 0; place < places; place += vf::width) {
       const int32_t* starts =
-          space.starts + place / kPanel * s.tap_count * kVectors + place % kPanel / vf::width;
+          space.starts + place / kPanel * s.tap_count() * kVectors + place % kPanel / vf::width;
       vf r[vf::width];
       for (int i = 0; i < vf::width; ++i) {
         if (i >= count) {
@@ -96,7 +96,7 @@ template <class T>
 void multiply(const ConvDwBlock<T>& g, const Space<T>& space, const Step& step, const Tiles& tiles, int64_t t,
               int64_t i) {
   const ConvSum& s = g.sum;
-  const int64_t begin = tiles.begin(t), columns = s.channels * s.tap_count, column = (g.panel + i) * kPanel;
+  const int64_t begin = tiles.begin(t), columns = s.channels * s.tap_count(), column = (g.panel + i) * kPanel;
   const Columns b{space.source + i * step.count * kPanel, kPanel};
   Strided a{space.dy + begin * step.count, step.count, 1};
   if constexpr (!packs_dy<T>) a = {row_of_dy(g, step, begin), s.places(), 1};
@@ -145,7 +145,7 @@ template <class T>
 void conv_dw_block(const ConvDwBlock<T>& g) {
   const ConvSum& s = g.sum;
   const Space<T> space(s, g.rows, g.panels, g.workspace);
-  const int64_t steps = depth_steps(s), columns = s.channels * s.tap_count, tail = columns % kPanel,
+  const int64_t steps = depth_steps(s), columns = s.channels * s.tap_count(), tail = columns % kPanel,
                 last = g.panel + g.panels - 1;
   for (int64_t i = 0; i < s.batch * steps; ++i) {
     const int64_t begin = s.places() * (i % steps) / steps, end = s.places() * (i % steps + 1) / steps;

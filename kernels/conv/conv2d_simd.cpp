@@ -8,18 +8,19 @@ namespace {
 constexpr int64_t kCachedFloats = 160 << 10, kDepth = 384;
 
 int64_t channel_step(const ConvSum& s, int64_t panels) {
-  if (s.channels * s.tap_count * panels * kPanel <= kCachedFloats) return s.channels;
-  return smaller(s.channels, larger(1, kDepth / s.tap_count));
+  if (s.channels * s.tap_count() * panels * kPanel <= kCachedFloats) return s.channels;
+  return smaller(s.channels, larger(1, kDepth / s.tap_count()));
 }
 
+// A transposed weight is read in runs that are far from each other: for many panels it is packed first.
 template <class T>
-bool packs_weight(const ConvSum& s) {
-  return s.transposed || sizeof(T) != sizeof(float);
+bool packs_weight(const ConvSum& s, int64_t panels) {
+  return sizeof(T) != sizeof(float) || (s.transposed && panels > 3);
 }
 
 struct Panel {
   Run* runs;
-  Piece* pieces;
+  Piece** pieces;  // of each phase
   int run_count, columns;
 };
 
@@ -28,21 +29,21 @@ template <class T>
 struct Space {
   Panel* panels;
   Run* runs;
-  Piece* pieces;
+  Piece *pieces, **phase_pieces;
   int64_t* deltas;
   float *source, *weight, *sums;
   WorkspaceParts parts;
 
   Space(const ConvSum& s, int64_t rows, int64_t count, void* workspace = nullptr) : parts{workspace} {
-    const auto take = [this](auto*& array, int64_t size) { parts.take(array, size); };
     const int64_t step = channel_step(s, count);
-    take(panels, count);
-    take(runs, count * most_runs(s));
-    take(pieces, count * s.tap_count * most_pieces(s));
-    take(deltas, step * s.tap_count);
-    take(source, count * step * s.tap_count * kPanel);
-    take(weight, packs_weight<T>(s) ? rows * step * s.weight_taps + vf::width : 0);
-    take(sums, (step < s.channels ? rows * count : kTileRows) * kPanel);
+    parts.take(panels, count);
+    parts.take(runs, count * most_runs(s));
+    parts.take(pieces, count * s.tap_count() * most_pieces(s));
+    parts.take(phase_pieces, count * s.phases());
+    parts.take(deltas, step * s.tap_count());
+    parts.take(source, count * step * s.tap_count() * kPanel);
+    parts.take(weight, packs_weight<T>(s, count) ? rows * step * s.weight_taps + vf::width : 0);
+    parts.take(sums, (step < s.channels ? rows * count : kTileRows) * s.phases() * kPanel);
   }
 };
 
@@ -55,19 +56,27 @@ void map_panels(const ConvBlock<T>& g, const Space<T>& space) {
     const int64_t place = (g.panel + i) * kPanel;
     const int columns = static_cast<int>(smaller(kPanel, s.batch * s.places() - place));
     const int count = runs_of(s, place, columns, runs);
-    space.panels[i] = {runs, pieces, count, columns};
-    pieces = pieces_of(s, s.groups * s.channels, runs, count, pieces);
+    Piece** const phase_pieces = space.phase_pieces + i * s.phases();
+    for (int64_t f = 0; f < s.phases(); ++f) {
+      phase_pieces[f] = pieces;
+      pieces = pieces_of(s, s.phase_taps[f], s.phase_taps[f + 1], runs, count, pieces);
+    }
+    space.panels[i] = {runs, phase_pieces, count, columns};
     runs += count;
   }
 }
 
-// channels of a panel from `source` on: [channel][tap][kPanel].
+// `channels` of a panel from `source` on: of each phase [channel][tap][kPanel].
 template <int64_t step, class T>
 void gather(const ConvSum& s, const Panel& panel, const T* source, int64_t channels, float* to) {
-  for (int64_t c = 0; c < channels; ++c, source += s.source_area()) {
-    const Piece* piece = panel.pieces;
-    for (int64_t i = 0; i < s.tap_count * kVectors; ++i, to += vf::width)
-      store(to, load_pieces(source, piece, step > 0 ? step : s.x.source_step));
+  for (int64_t f = 0; f < s.phases(); ++f) {
+    const int64_t vectors = (s.phase_taps[f + 1] - s.phase_taps[f]) * kVectors;
+    const T* from = source;
+    for (int64_t c = 0; c < channels; ++c, from += s.source_area()) {
+      const Piece* piece = panel.pieces[f];
+      for (int64_t i = 0; i < vectors; ++i, to += vf::width)
+        store(to, load_pieces(from, piece, step > 0 ? step : s.x.source_step));
+    }
   }
 }
 template <class T>
@@ -77,55 +86,78 @@ void gather_panel(const ConvSum& s, const Panel& panel, const T* source, int64_t
   else gather<0>(s, panel, source, channels, to);
 }
 
+template <class T>
+const T* weight_at(const ConvBlock<T>& g, int64_t row, int64_t channel) {
+  const ConvSum& s = g.sum;
+  const int64_t r = g.row + row;
+  return g.w + (s.transposed ? (g.group * s.channels + channel) * s.rows + r
+                             : (g.group * s.rows + r) * s.channels + channel) *
+                   s.weight_taps;
+}
+
+// Masked stores are slow: but for the last it writes over what follows, which is filled later.
+template <class T>
+void copy_floats(float* to, const T* from, int64_t n, bool last) {
+  for_vectors(n, [&](int64_t j, auto lanes) {
+    const vf x = load(from + j, lanes);
+    if (last) store(to + j, x, lanes);
+    else store(to + j, x);
+  });
+}
+
 // The block's rows of the weight at channels [channel, channel + count) as floats, tile by tile: [height][count][taps],
 // or of a transposed weight [count][height][taps].
 template <class T>
 void pack_weight(const ConvBlock<T>& g, const Tiles& tiles, int64_t channel, int64_t count, float* packed) {
-  const ConvSum& s = g.sum;
-  const int64_t taps = s.weight_taps, outer = s.transposed ? count : g.rows;
-  const auto copy = [](float* to, const T* from, int64_t n) {
-    for_vectors(n, [&](int64_t j, auto lanes) { store(to + j, load(from + j, lanes), lanes); });
-  };
-  for (int64_t i = 0; i < outer; ++i) {
-    if (!s.transposed) {
-      const T* from = g.w + ((g.group * s.rows + g.row + i) * s.channels + channel) * taps;
-      copy(packed + i * count * taps, from, count * taps);
-      continue;
-    }
-    const T* from = g.w + ((g.group * s.channels + channel + i) * s.rows + g.row) * taps;
-    for (int64_t t = 0; t < tiles.count; ++t) {
-      const int64_t begin = tiles.begin(t) * taps, size = tiles.height(t) * taps;
-      copy(packed + begin * count + i * size, from + begin, size);
-    }
-  }
-}
-
-// Steps from one depth to the next in a packed tile of a transposed weight.
-void fill_deltas(const ConvSum& s, int height, int64_t channels, int64_t* deltas) {
-  for (int64_t c = 0; c < channels; ++c)
-    for (int64_t t = 0; t < s.tap_count; ++t)
-      *deltas++ = t + 1 < s.tap_count ? s.taps[t + 1].index - s.taps[t].index
-                                      : height * s.weight_taps + s.taps[0].index - s.taps[t].index;
-}
-
-template <class T>
-void multiply(const ConvBlock<T>& g, const Tiles& tiles, int64_t t, const Space<T>& space, int64_t i,
-              int64_t channel, int64_t count, float* sums) {
-  const ConvSum& s = g.sum;
-  const int64_t depth = count * s.tap_count, begin = tiles.begin(t);
-  const int columns = space.panels[i].columns, height = tiles.height(t);
-  const Columns b{space.source + i * depth * kPanel, kPanel};
-  if (s.transposed) {
-    const float* a = space.weight + begin * count * s.weight_taps + (s.tap_count > 0 ? s.taps[0].index : 0);
-    multiply_rows(height, columns, depth, Stepped{a, s.weight_taps, space.deltas}, b, sums, kPanel,
-                  channel > 0);
+  const int64_t taps = g.sum.weight_taps;
+  if (!g.sum.transposed) {
+    for (int64_t r = 0; r < g.rows; ++r)
+      copy_floats(packed + r * count * taps, weight_at(g, r, channel), count * taps, r + 1 == g.rows);
     return;
   }
-  Strided a{space.weight + begin * depth, depth, 1};
+  for (int64_t c = 0; c < count; ++c)
+    for (int64_t t = 0; t < tiles.count; ++t) {
+      const int64_t begin = tiles.begin(t), size = tiles.height(t) * taps;
+      const bool last = (count - c) * size < size + vf::width;
+      copy_floats(packed + begin * count * taps + c * size, weight_at(g, begin, channel + c), size, last);
+    }
+}
+
+// Steps from one depth to the next of a transposed weight, whose channels are `jump` apart; phase by phase.
+void fill_deltas(const ConvSum& s, int64_t jump, int64_t channels, int64_t* deltas) {
+  for (int64_t f = 0; f < s.phases(); ++f)
+    for (int64_t c = 0; c < channels; ++c)
+      for (int64_t t = s.phase_taps[f]; t < s.phase_taps[f + 1]; ++t)
+        *deltas++ = t + 1 < s.phase_taps[f + 1] ? s.taps[t + 1].index - s.taps[t].index
+                                                : jump + s.taps[s.phase_taps[f]].index - s.taps[t].index;
+}
+
+// Channels [first, first + count) of a block.
+struct Step {
+  int64_t first, count;
+};
+
+// One phase of a tile and a panel.
+template <class T>
+void multiply(const ConvBlock<T>& g, const Space<T>& space, const Step& step, int64_t row, int height, int64_t i,
+              int64_t phase, float* sums) {
+  const ConvSum& s = g.sum;
+  const int64_t first = s.phase_taps[phase], depth = step.count * (s.phase_taps[phase + 1] - first);
+  const bool packed = packs_weight<T>(s, g.panels), add = step.first > 0;
+  const int columns = space.panels[i].columns;
+  const Columns b{space.source + step.count * (i * s.tap_count() + first) * kPanel, kPanel};
+  const float* a = space.weight + row * step.count * s.weight_taps;
   if constexpr (sizeof(T) == sizeof(float))
-    a = {g.w + ((g.group * s.rows + g.row + begin) * s.channels + channel) * s.tap_count,
-         s.channels * s.tap_count, 1};
-  multiply_rows(height, columns, depth, a, b, sums, kPanel, channel > 0);
+    if (!packed) a = weight_at(g, row, step.first);
+  if (s.transposed) {
+    const int64_t next = height * s.weight_taps * (packed ? step.count : 1);
+    const int64_t at = depth > 0 ? s.taps[first].index : 0;
+    multiply_rows(height, columns, depth, Stepped{a + at, s.weight_taps, space.deltas + step.count * first, next}, b,
+                  sums, kPanel, add);
+  } else {
+    const Strided rows{a, packed ? depth : s.channels * s.weight_taps, 1};
+    multiply_rows(height, columns, depth, rows, b, sums, kPanel, add);
+  }
 }
 
 inline vf activate_vector(Activation f, vf v) {
@@ -154,22 +186,46 @@ void finish_run(const ConvEpilogue<T> e, int64_t channel, const float* sums, T* 
 template <class T>
 void finish(const ConvBlock<T>& g, int64_t row, int height, const Panel& panel, const float* sums) {
   const ConvSum& s = g.sum;
-  const bool whole_rows = s.x.positions == s.x.result, dense = s.x.step == 1;
   for (int i = 0; i < panel.run_count; ++i) {
     const Run& run = panel.runs[i];
     int count = run.count;
-    // Rows that follow each other in the result are one run.
-    while (whole_rows && s.y.step == 1 && i + 1 < panel.run_count && panel.runs[i + 1].image == run.image)
-      count += panel.runs[++i].count;
+    // Rows follow each other: runs of an image are one.
+    while (i + 1 < panel.run_count && panel.runs[i + 1].image == run.image) count += panel.runs[++i].count;
     for (int r = 0; r < height; ++r) {
       const int64_t channel = g.group * s.rows + row + r;
-      const int64_t at = (run.image * s.groups * s.rows + channel) * s.result_area() +
-                         (s.y.first + run.y * s.y.step) * s.x.result + s.x.first + run.x * s.x.step;
-      const float* from = sums + r * kPanel + run.lane;
-      if (dense) finish_run(g.epilogue, channel, from, g.result, at, count);
-      else
-        for (int j = 0; j < count; ++j) store(g.result + at + j * s.x.step, broadcast(from[j]), 1);
+      const int64_t at = (run.image * s.groups * s.rows + channel) * s.result_area() + run.y * s.x.result + run.x;
+      finish_run(g.epilogue, channel, sums + r * kPanel + run.lane, g.result, at, count);
     }
+  }
+}
+
+// One row of the result, n elements, from the sums of its phases, which are `apart`; without an epilogue.
+template <class T>
+void merge_phases(T* to, int64_t n, const float* sums, int64_t phases, int64_t apart) {
+  if (phases == 2) {
+    for (int64_t j = 0; j < n; j += 2 * vf::width, sums += vf::width, to += 2 * vf::width) {
+      const vf a = load(sums), b = load(sums + apart);
+      const int64_t left = n - j, rest = left - vf::width;
+      store(to, first_pairs(a, b), static_cast<int>(smaller(left, vf::width)));
+      if (rest > 0) store(to + vf::width, last_pairs(a, b), static_cast<int>(smaller(rest, vf::width)));
+    }
+    return;
+  }
+  for (int64_t j = 0; j < n; ++j) store(to + j, broadcast(sums[j % phases * apart + j / phases]), 1);
+}
+template <class T>
+void finish_phases(const ConvBlock<T>& g, int64_t row, int height, const Panel& panel, const float* sums) {
+  const ConvSum& s = g.sum;
+  for (int i = 0; i < panel.run_count; ++i) {
+    const Run& run = panel.runs[i];
+    const int64_t x = run.x * s.x.phases, n = smaller(run.count * s.x.phases, s.x.result - x);
+    for (int64_t f = 0; f < s.y.phases && run.y * s.y.phases + f < s.y.result; ++f)
+      for (int r = 0; r < height; ++r) {
+        const int64_t channel = g.group * s.rows + row + r;
+        T* const to = g.result + (run.image * s.groups * s.rows + channel) * s.result_area() +
+                      (run.y * s.y.phases + f) * s.x.result + x;
+        merge_phases(to, n, sums + (f * s.x.phases * height + r) * kPanel + run.lane, s.x.phases, height * kPanel);
+      }
   }
 }
 
@@ -188,22 +244,26 @@ void conv_block(const ConvBlock<T>& g) {
   const Space<T> space(s, g.rows, g.panels, g.workspace);
   const Tiles tiles(g.rows);
   map_panels(g, space);
-  const int64_t step = channel_step(s, g.panels), places_of_group = s.source_area() * s.channels;
+  const int64_t step = channel_step(s, g.panels), phases = s.phases();
+  const bool packed = packs_weight<T>(s, g.panels), one_step = step == s.channels;
   for (int64_t channel = 0; channel < s.channels; channel += step) {
-    const int64_t count = smaller(step, s.channels - channel), depth = count * s.tap_count;
-    const bool last = channel + count == s.channels;
+    const Step now{channel, smaller(step, s.channels - channel)};
+    const T* const source = g.source + (g.group * s.channels + channel) * s.source_area();
     for (int64_t i = 0; i < g.panels; ++i)
-      gather_panel(s, space.panels[i], g.source + g.group * places_of_group + channel * s.source_area(),
-                   count, space.source + i * depth * kPanel);
-    if (packs_weight<T>(s)) pack_weight(g, tiles, channel, count, space.weight);
+      gather_panel(s, space.panels[i], source, now.count, space.source + i * now.count * s.tap_count() * kPanel);
+    if (packed) pack_weight(g, tiles, channel, now.count, space.weight);
+    int64_t jump = 0;
     for (int64_t t = 0; t < tiles.count; ++t) {
       const int height = tiles.height(t);
-      if (s.transposed) fill_deltas(s, height, count, space.deltas);
+      const int64_t row = tiles.begin(t), wanted = (packed ? height : s.rows) * s.weight_taps;
+      if (s.transposed && jump != wanted) fill_deltas(s, jump = wanted, now.count, space.deltas);
       for (int64_t i = 0; i < g.panels; ++i) {
-        float* sums =
-            step < s.channels ? space.sums + (tiles.begin(t) * g.panels + i * height) * kPanel : space.sums;
-        multiply(g, tiles, t, space, i, channel, count, sums);
-        if (last) finish(g, g.row + tiles.begin(t), height, space.panels[i], sums);
+        float* const sums = space.sums + (one_step ? 0 : (row * g.panels + i * height) * phases * kPanel);
+        for (int64_t f = 0; f < phases; ++f)
+          multiply(g, space, now, row, height, i, f, sums + f * height * kPanel);
+        if (channel + now.count < s.channels) continue;
+        if (phases == 1) finish(g, g.row + row, height, space.panels[i], sums);
+        else finish_phases(g, g.row + row, height, space.panels[i], sums);
       }
     }
   }

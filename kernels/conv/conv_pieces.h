@@ -50,6 +50,15 @@ inline vf even(vf low, vf high) {
 }
 // Both have zeros where the other has not.
 inline vf either(vf a, vf b) { return {_mm512_or_ps(a.v, b.v)}; }
+// The first and the last half of a[0] b[0] a[1] b[1] ...
+inline vf first_pairs(vf a, vf b) {
+  const __m512i index = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  return {_mm512_permutex2var_ps(a.v, index, b.v)};
+}
+inline vf last_pairs(vf a, vf b) {
+  const __m512i index = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  return {_mm512_permutex2var_ps(a.v, index, b.v)};
+}
 #else
 inline vf masked(const float* p, uint32_t lanes) {
   const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
@@ -66,6 +75,8 @@ inline vf even(vf low, vf high) {
   return {_mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(pairs), 0xd8))};
 }
 inline vf either(vf a, vf b) { return {_mm256_or_ps(a.v, b.v)}; }
+inline vf first_pairs(vf a, vf b) { return even_lanes(pairs_low(a, b), pairs_high(a, b)); }
+inline vf last_pairs(vf a, vf b) { return odd_lanes(pairs_low(a, b), pairs_high(a, b)); }
 #endif
 
 // Bits 0 .. 15 to the even ones of 32.
@@ -104,19 +115,19 @@ struct Run {
 // The runs of the `count` places from `place` on, of all images; how many.
 inline int runs_of(const ConvSum& s, int64_t place, int count, Run* runs) {
   int n = 0;
-  int64_t image = place / s.places(), y = place % s.places() / s.x.positions, x = place % s.x.positions;
+  int64_t image = place / s.places(), y = place % s.places() / s.x.positions(), x = place % s.x.positions();
   for (int lane = 0; lane < count; ++n) {
-    const int64_t left = s.x.positions - x;
+    const int64_t left = s.x.positions() - x;
     const int some = left < count - lane ? static_cast<int>(left) : count - lane;
     runs[n] = {image, y, x, lane, some};
     lane += some, x = 0;
-    if (++y == s.y.positions) y = 0, ++image;
+    if (++y == s.y.positions()) y = 0, ++image;
   }
   return n;
 }
 // No more runs than this in a panel, pieces in it for one tap.
 inline int64_t most_runs(const ConvSum& s) {
-  const int64_t rows = kPanel / s.x.positions + 2;
+  const int64_t rows = kPanel / s.x.positions() + 2;
   return rows < kPanel ? rows : kPanel;
 }
 inline int64_t most_pieces(const ConvSum& s) { return most_runs(s) + 2 * kVectors; }
@@ -135,31 +146,31 @@ inline uint32_t lanes_inside(const Run& run, int64_t column, const SumAxis& x) {
   return static_cast<uint32_t>(((1ull << (end - begin)) - 1) << (run.lane + begin));
 }
 
-// The pieces of every tap and vector of a panel, in this order, from the images' first channels of a group on;
-// source_channels: of an image. starts, unless null: where those of each vector begin. Returns their end.
-inline Piece* pieces_of(const ConvSum& s, int64_t source_channels, const Run* runs, int run_count, Piece* to,
+// The pieces of taps [begin, end) and each vector of a panel, in this order, from the images' first channels of a group
+// on. starts, unless null: where those of each vector begin. Returns their end.
+inline Piece* pieces_of(const ConvSum& s, int64_t first, int64_t end, const Run* runs, int run_count, Piece* to,
                         int32_t* starts = nullptr) {
   const Piece* const first_piece = to;
+  const int64_t image = s.groups * s.channels * s.source_area();
   constexpr uint32_t all = (1ull << vf::width) - 1;
-  for (int64_t t = 0; t < s.tap_count; ++t) {
-    const SumTap& tap = s.taps[t];
+  for (int64_t t = first; t < end; ++t)
     for (int v = 0; v < kVectors; ++v) {
       Piece* const begin = to;
       for (int i = 0; i < run_count; ++i) {
         const Run& run = runs[i];
         if (run.lane + run.count <= v * vf::width || run.lane >= (v + 1) * vf::width) continue;
-        const int64_t row = run.y * s.y.source_step + tap.row, column = run.x * s.x.source_step + tap.column;
+        const int64_t row = run.y * s.y.source_step + s.taps[t].row;
+        const int64_t column = run.x * s.x.source_step + s.taps[t].column;
         if (row < 0 || row >= s.y.source) continue;
         const uint32_t lanes = lanes_inside(run, column, s.x) >> (v * vf::width) & all;
         if (lanes == 0) continue;
-        const int64_t at = run.image * source_channels * s.source_area() + row * s.x.source + column;
-        *to++ = {at + (v * vf::width - run.lane) * s.x.source_step, lanes, 0};
+        *to++ = {run.image * image + row * s.x.source + column + (v * vf::width - run.lane) * s.x.source_step, lanes,
+                 0};
       }
       if (to == begin) *to++ = {0, 0, 0};
       to[-1].last = 1;
       if (starts) *starts++ = static_cast<int32_t>(begin - first_piece);
     }
-  }
   return to;
 }
 

@@ -1,7 +1,7 @@
 // How conv2d.cpp hands its work to the code of a path. Forward and dx are sums of one form, over the channels c of a
 // group and taps t:
 //   result[i, place] = sum over c, t of weight(i, c, t) source[c, place seen through t]
-// The gradient of an image under a stride is one such sum for each residue of its rows and columns.
+// Under a stride, neighbours in dx see dy through different taps: places have phases, each with taps of its own.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -10,11 +10,12 @@
 
 namespace qfm {
 
-// Along one axis: position q of the result is its element first + q * step, and sees the elements
+// Along one axis: phase f of position q is the result's element q * phases + f, if it has one, and sees the elements
 // q * source_step + (the tap's offset) of the source; what lies outside it is zero.
 struct SumAxis {
   int64_t source, source_step;
-  int64_t positions, result, first, step;
+  int64_t result, phases;
+  int64_t positions() const { return (result + phases - 1) / phases; }
 };
 struct SumTap {
   int64_t row, column;  // offsets
@@ -24,11 +25,14 @@ struct ConvSum {
   int64_t batch, groups;
   int64_t rows, channels;  // of a group: those of the result, and of the source
   SumAxis y, x;
-  const SumTap* taps;
-  int64_t tap_count, weight_taps;
+  const SumTap* taps;         // phase by phase, (row, column)
+  const int64_t* phase_taps;  // those of phase f are [phase_taps[f], phase_taps[f + 1])
+  int64_t weight_taps;
   bool transposed;  // the weight is (groups, channels, rows, taps), not (groups, rows, channels, taps)
 
-  int64_t places() const { return y.positions * x.positions; }  // of an image
+  int64_t phases() const { return y.phases * x.phases; }
+  int64_t tap_count() const { return phase_taps[phases()]; }
+  int64_t places() const { return y.positions() * x.positions(); }  // of an image
   int64_t source_area() const { return y.source * x.source; }
   int64_t result_area() const { return y.result * x.result; }
 };

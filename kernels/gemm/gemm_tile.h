@@ -17,13 +17,16 @@ struct Strided {
   int64_t row, step;
 };
 inline int64_t step_after(const Strided& a, int64_t) { return a.step; }
-// The same where steps differ: deltas[p] from depth p to the next.
+// The same where steps differ: deltas[p] from depth p to the next. What lies `ahead` is wanted soon.
 struct Stepped {
   const float* data;
   int64_t row;
   const int64_t* deltas;
+  int64_t ahead;
 };
 inline int64_t step_after(const Stepped& a, int64_t p) { return a.deltas[p]; }
+inline void prefetch(const Strided&, const float*) {}
+inline void prefetch(const Stepped& a, const float* at) { __builtin_prefetch(at + a.ahead); }
 
 // kPanel columns of B: in a panel (ld = kPanel), or in place in a matrix that is not transposed.
 struct Columns {
@@ -52,7 +55,7 @@ void multiply_tile(int64_t k, Rows a, Columns columns, float* c, int64_t ldc, bo
     }
     const int64_t step = step_after(a, p);
 #pragma GCC unroll 16
-    for (int g = 0; 3 * g < R; ++g) at[g] += step;
+    for (int g = 0; 3 * g < R; ++g) prefetch(a, at[g]), at[g] += step;
   }
   asm("" : "+r"(c));  // or GCC computes and spills the addresses of all rows before the loop
 #pragma GCC unroll 16
