@@ -117,7 +117,7 @@ acc<T> db(const ConvShape& s, const T* dy, int64_t o) {
 
 namespace {
 
-// A path of products of panels of `columns` places.
+// The code of a path: products of panels of `columns` places, and convolutions channel by channel.
 template <class T>
 struct ConvCode {
   int64_t columns;
@@ -125,15 +125,20 @@ struct ConvCode {
   void (*block)(const ConvBlock<T>&);
   size_t (*dw_workspace)(const ConvSum&, int64_t, int64_t);
   void (*dw_block)(const ConvDwBlock<T>&);
+  size_t (*depthwise_workspace)(const ConvSum&);
+  void (*depthwise_block)(const DepthwiseBlock<T>&);
+  void (*depthwise_dw_block)(const DepthwiseDwBlock<T>&);
 };
-#define QFM_CONV_CODE_OF(isa, T)                                                                      \
-  ConvCode<T> {                                                                                       \
-    isa::conv_panel_columns(), isa::conv_workspace<T>, isa::conv_block<T>, isa::conv_dw_workspace<T>, \
-        isa::conv_dw_block<T>                                                                         \
-  }
 template <class T>
 ConvCode<T> conv_code() {
-  return cpu_path() == CpuIsa::Avx512 ? QFM_CONV_CODE_OF(avx512, T) : QFM_CONV_CODE_OF(avx2, T);
+#define QFM_CONV_CODE_OF(isa)                                                                                \
+  {                                                                                                          \
+    isa::conv_panel_columns(), isa::conv_workspace<T>, isa::conv_block<T>, isa::conv_dw_workspace<T>,        \
+        isa::conv_dw_block<T>, isa::depthwise_workspace, isa::depthwise_block<T>, isa::depthwise_dw_block<T> \
+  }
+  if (cpu_path() == CpuIsa::Avx512) return QFM_CONV_CODE_OF(avx512);
+  return QFM_CONV_CODE_OF(avx2);
+#undef QFM_CONV_CODE_OF
 }
 
 // Work in blocks of at most kMostRows rows times kMostPanels panels, which stay in the second level of cache. A few
@@ -167,8 +172,28 @@ struct Cut {
   }
 };
 
+// f(code, channel, channels, workspace) for ranges of `count` channels, which cost about `flops`.
+template <class T, class F>
+void for_channels(const ConvSum& s, int64_t count, double flops, F&& f) {
+  constexpr double kTask = 1 << 19;
+  const ConvCode<T> code = conv_code<T>();
+  const auto tasks = static_cast<int64_t>(std::min(flops / kTask + 1, 1e6));
+  for_ranges(count, std::max<int64_t>(1, (count + tasks - 1) / tasks), [&](int64_t begin, int64_t end) {
+    const Scratch workspace(code.depthwise_workspace(s));
+    f(code, begin, end - begin, workspace.as<void>());
+  });
+}
+
 template <class T>
 void run_sum(const ConvSum& s, T* result, const T* source, const T* w, const ConvEpilogue<T>& epilogue) {
+  if (s.rows == 1 && s.channels == 1 && s.tap_count() > 0) {
+    const auto flops =
+        2.0 * static_cast<double>(s.batch * s.groups * s.places()) * static_cast<double>(s.tap_count());
+    return for_channels<T>(s, s.batch * s.groups, flops,
+                           [&](auto& code, int64_t begin, int64_t count, void* workspace) {
+                             code.depthwise_block({s, result, source, w, epilogue, begin, count, workspace});
+                           });
+  }
   const ConvCode<T> code = conv_code<T>();
   const int64_t places = s.batch * s.places();
   const Cut cut(
@@ -186,8 +211,9 @@ class Forward {
   explicit Forward(const ConvShape& s) : phase_taps_{0, s.taps()} {
     for (int64_t u = 0; u < s.y.size; ++u)
       for (int64_t v = 0; v < s.x.size; ++v) taps_.push_back({s.y.at(0, u), s.x.at(0, v), u * s.x.size + v});
-    const SumAxis y{s.height, s.y.stride, s.out_height(), 1}, x{s.width, s.x.stride, s.out_width(), 1};
-    sum = {s.batch, s.groups,      s.group_out(),      s.group_in(), y,
+    const SumAxis y = sum_axis(s.height, s.y.stride, s.out_height(), 1),
+                  x = sum_axis(s.width, s.x.stride, s.out_width(), 1);
+    sum = {s.batch, s.groups,     s.group_out(),      s.group_in(), y,
            x,       taps_.data(), phase_taps_.data(), s.taps(),     false};
   }
   ConvSum sum;
@@ -212,8 +238,8 @@ std::vector<TapOffset> taps_of_phase(const Window& window, int64_t first) {
 class Backward {
  public:
   explicit Backward(const ConvShape& s) : phase_taps_{0} {
-    const SumAxis y{s.out_height(), 1, s.height, std::min(s.y.stride, s.height)},
-        x{s.out_width(), 1, s.width, std::min(s.x.stride, s.width)};
+    const SumAxis y = sum_axis(s.out_height(), 1, s.height, std::min(s.y.stride, s.height)),
+                  x = sum_axis(s.out_width(), 1, s.width, std::min(s.x.stride, s.width));
     for (int64_t i = 0; i < y.phases; ++i)
       for (int64_t j = 0; j < x.phases; ++j) {
         for (const TapOffset& u : taps_of_phase(s.y, i))
@@ -221,7 +247,7 @@ class Backward {
             taps_.push_back({u.offset, v.offset, u.tap * s.x.size + v.tap});
         phase_taps_.push_back(static_cast<int64_t>(taps_.size()));
       }
-    sum = {s.batch, s.groups,      s.group_in(),       s.group_out(), y,
+    sum = {s.batch, s.groups,     s.group_in(),       s.group_out(), y,
            x,       taps_.data(), phase_taps_.data(), s.taps(),      true};
   }
   ConvSum sum;
@@ -233,7 +259,6 @@ class Backward {
 
 template <class T>
 void run_dw(const ConvShape& s, acc<T>* dw, acc<T>* db, const T* dy, const T* x) {
-  const ConvCode<T> code = conv_code<T>();
   const Forward forward(s);
   const int64_t columns = s.group_in() * s.taps();
   if (s.batch == 0) {
@@ -241,6 +266,12 @@ void run_dw(const ConvShape& s, acc<T>* dw, acc<T>* db, const T* dy, const T* x)
     if (db) std::fill(db, db + s.out_channels, acc<T>{0});
     return;
   }
+  if (s.depthwise())
+    return for_channels<T>(forward.sum, s.groups, s.flops(),
+                           [&](auto& code, int64_t begin, int64_t count, void* workspace) {
+                             code.depthwise_dw_block({forward.sum, dw, db, dy, x, begin, count, workspace});
+                           });
+  const ConvCode<T> code = conv_code<T>();
   const Cut cut(s.group_out(), (columns + code.columns - 1) / code.columns, s.groups, s.flops() / 2);
   cut.run([&](int64_t group, int64_t row, int64_t rows, int64_t panel, int64_t panels) {
     const Scratch workspace(code.dw_workspace(forward.sum, rows, panels));

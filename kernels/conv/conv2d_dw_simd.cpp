@@ -66,7 +66,8 @@ void gather_transposed(const ConvDwBlock<T>& g, const Space<T>& space, int64_t p
     int64_t vector[vf::width];  // of the tap, in a chunk
     int count = 0;
     for (int64_t j = panel * kPanel + h; count < vf::width && j < columns; ++j, ++count)
-      from[count] = source + j / s.tap_count() * s.source_area(), vector[count] = j % s.tap_count() * kVectors;
+      from[count] = source + j / s.tap_count() * s.source_area(),
+      vector[count] = j % s.tap_count() * kVectors;
     for (int64_t place = 0; place < places; place += vf::width) {
       const int32_t* starts =
           space.starts + place / kPanel * s.tap_count() * kVectors + place % kPanel / vf::width;

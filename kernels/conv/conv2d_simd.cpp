@@ -1,21 +1,24 @@
-#include "kernels/conv/conv_pieces.h"
+#include "kernels/conv/conv_finish.h"
 
 // A product: the weight's rows from where they lie, times panels of places that are gathered from the source.
 namespace qfm::QFM_ISA {
 namespace {
 
 // Panels of a block stay in the second level of cache: where all channels do not, they come in steps of this depth.
-constexpr int64_t kCachedFloats = 160 << 10, kDepth = 384;
+constexpr int64_t kCachedFloats = 160 << 10, kPackedFloats = 96 << 10, kDepth = 384;
 
-int64_t channel_step(const ConvSum& s, int64_t panels) {
-  if (s.channels * s.tap_count() * panels * kPanel <= kCachedFloats) return s.channels;
-  return smaller(s.channels, larger(1, kDepth / s.tap_count()));
-}
-
-// A transposed weight is read in runs that are far from each other: for many panels it is packed first.
+// A transposed weight is read in runs that are far from each other: short ones, and for many panels, it is packed first.
 template <class T>
 bool packs_weight(const ConvSum& s, int64_t panels) {
-  return sizeof(T) != sizeof(float) || (s.transposed && panels > 3);
+  return sizeof(T) != sizeof(float) || (s.transposed && (panels > 3 || s.weight_taps < 4));
+}
+
+template <class T>
+int64_t channel_step(const ConvSum& s, int64_t rows, int64_t panels) {
+  int64_t step = s.channels;
+  if (step * s.tap_count() * panels * kPanel > kCachedFloats) step = kDepth / s.tap_count();
+  if (packs_weight<T>(s, panels)) step = smaller(step, kPackedFloats / (rows * s.weight_taps));
+  return smaller(s.channels, larger(1, step));
 }
 
 struct Panel {
@@ -35,7 +38,7 @@ struct Space {
   WorkspaceParts parts;
 
   Space(const ConvSum& s, int64_t rows, int64_t count, void* workspace = nullptr) : parts{workspace} {
-    const int64_t step = channel_step(s, count);
+    const int64_t step = channel_step<T>(s, rows, count);
     parts.take(panels, count);
     parts.take(runs, count * most_runs(s));
     parts.take(pieces, count * s.tap_count() * most_pieces(s));
@@ -139,8 +142,8 @@ struct Step {
 
 // One phase of a tile and a panel.
 template <class T>
-void multiply(const ConvBlock<T>& g, const Space<T>& space, const Step& step, int64_t row, int height, int64_t i,
-              int64_t phase, float* sums) {
+void multiply(const ConvBlock<T>& g, const Space<T>& space, const Step& step, int64_t row, int height,
+              int64_t i, int64_t phase, float* sums) {
   const ConvSum& s = g.sum;
   const int64_t first = s.phase_taps[phase], depth = step.count * (s.phase_taps[phase + 1] - first);
   const bool packed = packs_weight<T>(s, g.panels), add = step.first > 0;
@@ -152,34 +155,13 @@ void multiply(const ConvBlock<T>& g, const Space<T>& space, const Step& step, in
   if (s.transposed) {
     const int64_t next = height * s.weight_taps * (packed ? step.count : 1);
     const int64_t at = depth > 0 ? s.taps[first].index : 0;
-    multiply_rows(height, columns, depth, Stepped{a + at, s.weight_taps, space.deltas + step.count * first, next}, b,
-                  sums, kPanel, add);
+    multiply_rows(height, columns, depth,
+                  Stepped{a + at, s.weight_taps, space.deltas + step.count * first, next}, b, sums, kPanel,
+                  add);
   } else {
     const Strided rows{a, packed ? depth : s.channels * s.weight_taps, 1};
     multiply_rows(height, columns, depth, rows, b, sums, kPanel, add);
   }
-}
-
-inline vf activate_vector(Activation f, vf v) {
-  if (f == Activation::Silu) return v / (broadcast(1.0f) + exp(zero() - v));
-  if (f != Activation::None) v = max(zero(), v);
-  if (f == Activation::Relu6) v = min(broadcast(6.0f), v);
-  return v;
-}
-
-// The epilogue is passed by value: a copy that stores cannot change stays in registers.
-template <class T>
-void finish_run(const ConvEpilogue<T> e, int64_t channel, const float* sums, T* y, int64_t at,
-                int64_t count) {
-  const vf scale = broadcast(e.scale ? e.scale[channel] : 1.0f),
-           shift = broadcast(e.shift ? e.shift[channel] : 0.0f);
-  for_vectors(count, [&](int64_t j, auto lanes) {
-    vf v = load(sums + j, lanes);
-    if (e.scale) v = v * scale;
-    if (e.shift) v = v + shift;
-    if (e.residual) v = v + load(e.residual + at + j, lanes);
-    store(y + at + j, activate_vector(e.activation, v), lanes);
-  });
 }
 
 // The tile's sums to where the panel's places lie in the result.
@@ -193,26 +175,13 @@ void finish(const ConvBlock<T>& g, int64_t row, int height, const Panel& panel, 
     while (i + 1 < panel.run_count && panel.runs[i + 1].image == run.image) count += panel.runs[++i].count;
     for (int r = 0; r < height; ++r) {
       const int64_t channel = g.group * s.rows + row + r;
-      const int64_t at = (run.image * s.groups * s.rows + channel) * s.result_area() + run.y * s.x.result + run.x;
+      const int64_t at =
+          (run.image * s.groups * s.rows + channel) * s.result_area() + run.y * s.x.result + run.x;
       finish_run(g.epilogue, channel, sums + r * kPanel + run.lane, g.result, at, count);
     }
   }
 }
 
-// One row of the result, n elements, from the sums of its phases, which are `apart`; without an epilogue.
-template <class T>
-void merge_phases(T* to, int64_t n, const float* sums, int64_t phases, int64_t apart) {
-  if (phases == 2) {
-    for (int64_t j = 0; j < n; j += 2 * vf::width, sums += vf::width, to += 2 * vf::width) {
-      const vf a = load(sums), b = load(sums + apart);
-      const int64_t left = n - j, rest = left - vf::width;
-      store(to, first_pairs(a, b), static_cast<int>(smaller(left, vf::width)));
-      if (rest > 0) store(to + vf::width, last_pairs(a, b), static_cast<int>(smaller(rest, vf::width)));
-    }
-    return;
-  }
-  for (int64_t j = 0; j < n; ++j) store(to + j, broadcast(sums[j % phases * apart + j / phases]), 1);
-}
 template <class T>
 void finish_phases(const ConvBlock<T>& g, int64_t row, int height, const Panel& panel, const float* sums) {
   const ConvSum& s = g.sum;
@@ -224,7 +193,8 @@ void finish_phases(const ConvBlock<T>& g, int64_t row, int height, const Panel& 
         const int64_t channel = g.group * s.rows + row + r;
         T* const to = g.result + (run.image * s.groups * s.rows + channel) * s.result_area() +
                       (run.y * s.y.phases + f) * s.x.result + x;
-        merge_phases(to, n, sums + (f * s.x.phases * height + r) * kPanel + run.lane, s.x.phases, height * kPanel);
+        merge_phases(to, n, sums + (f * s.x.phases * height + r) * kPanel + run.lane, s.x.phases,
+                     height * kPanel);
       }
   }
 }
@@ -244,13 +214,14 @@ void conv_block(const ConvBlock<T>& g) {
   const Space<T> space(s, g.rows, g.panels, g.workspace);
   const Tiles tiles(g.rows);
   map_panels(g, space);
-  const int64_t step = channel_step(s, g.panels), phases = s.phases();
+  const int64_t step = channel_step<T>(s, g.rows, g.panels), phases = s.phases();
   const bool packed = packs_weight<T>(s, g.panels), one_step = step == s.channels;
   for (int64_t channel = 0; channel < s.channels; channel += step) {
     const Step now{channel, smaller(step, s.channels - channel)};
     const T* const source = g.source + (g.group * s.channels + channel) * s.source_area();
     for (int64_t i = 0; i < g.panels; ++i)
-      gather_panel(s, space.panels[i], source, now.count, space.source + i * now.count * s.tap_count() * kPanel);
+      gather_panel(s, space.panels[i], source, now.count,
+                   space.source + i * now.count * s.tap_count() * kPanel);
     if (packed) pack_weight(g, tiles, channel, now.count, space.weight);
     int64_t jump = 0;
     for (int64_t t = 0; t < tiles.count; ++t) {

@@ -24,10 +24,11 @@ struct WorkspaceParts {
 
 // An even cut of rows into tiles of at most kTileRows.
 struct Tiles {
-  int64_t rows, count;
-  explicit Tiles(int64_t rows) : rows(rows), count((rows + kTileRows - 1) / kTileRows) {}
-  int64_t begin(int64_t t) const { return rows * t / count; }
-  int height(int64_t t) const { return static_cast<int>(begin(t + 1) - begin(t)); }
+  int64_t count, least, taller;
+  explicit Tiles(int64_t rows)
+      : count((rows + kTileRows - 1) / kTileRows), least(rows / count), taller(rows % count) {}
+  int64_t begin(int64_t t) const { return t * least + smaller(t, taller); }
+  int height(int64_t t) const { return static_cast<int>(least + (t < taller ? 1 : 0)); }
 };
 
 // Some lanes of a vector: lane l is source[offset + l * step].
@@ -107,6 +108,19 @@ inline vf load_pieces(const T* source, const Piece*& piece, int64_t step) {
   return x;
 }
 
+// Lanes l = 0 .. count - 1 for which 0 <= first + l * step < size, as bits.
+inline uint32_t lanes_inside(int64_t first, int64_t count, int64_t step, int64_t size) {
+  int64_t begin = 0, end = count;
+  if (step == 1) {
+    if (first < 0) begin = -first;
+    if (first + end > size) end = size - first;
+  } else {
+    while (begin < end && first + begin * step < 0) ++begin;
+    while (end > begin && first + (end - 1) * step >= size) --end;
+  }
+  return begin < end ? static_cast<uint32_t>(((1ull << (end - begin)) - 1) << begin) : 0;
+}
+
 // Consecutive lanes of a panel whose places lie in one row of one image.
 struct Run {
   int64_t image, y, x;  // of the first
@@ -115,41 +129,27 @@ struct Run {
 // The runs of the `count` places from `place` on, of all images; how many.
 inline int runs_of(const ConvSum& s, int64_t place, int count, Run* runs) {
   int n = 0;
-  int64_t image = place / s.places(), y = place % s.places() / s.x.positions(), x = place % s.x.positions();
+  int64_t image = place / s.places(), y = place % s.places() / s.x.positions, x = place % s.x.positions;
   for (int lane = 0; lane < count; ++n) {
-    const int64_t left = s.x.positions() - x;
+    const int64_t left = s.x.positions - x;
     const int some = left < count - lane ? static_cast<int>(left) : count - lane;
     runs[n] = {image, y, x, lane, some};
     lane += some, x = 0;
-    if (++y == s.y.positions()) y = 0, ++image;
+    if (++y == s.y.positions) y = 0, ++image;
   }
   return n;
 }
 // No more runs than this in a panel, pieces in it for one tap.
 inline int64_t most_runs(const ConvSum& s) {
-  const int64_t rows = kPanel / s.x.positions() + 2;
+  const int64_t rows = kPanel / s.x.positions + 2;
   return rows < kPanel ? rows : kPanel;
 }
 inline int64_t most_pieces(const ConvSum& s) { return most_runs(s) + 2 * kVectors; }
 
-// Lanes of the run whose column lies in the source, as bits of the panel.
-inline uint32_t lanes_inside(const Run& run, int64_t column, const SumAxis& x) {
-  int64_t begin = 0, end = run.count;
-  if (x.source_step == 1) {
-    if (column < 0) begin = -column;
-    if (column + end > x.source) end = x.source - column;
-  } else {
-    while (begin < end && column + begin * x.source_step < 0) ++begin;
-    while (end > begin && column + (end - 1) * x.source_step >= x.source) --end;
-  }
-  if (begin >= end) return 0;
-  return static_cast<uint32_t>(((1ull << (end - begin)) - 1) << (run.lane + begin));
-}
-
 // The pieces of taps [begin, end) and each vector of a panel, in this order, from the images' first channels of a group
 // on. starts, unless null: where those of each vector begin. Returns their end.
-inline Piece* pieces_of(const ConvSum& s, int64_t first, int64_t end, const Run* runs, int run_count, Piece* to,
-                        int32_t* starts = nullptr) {
+inline Piece* pieces_of(const ConvSum& s, int64_t first, int64_t end, const Run* runs, int run_count,
+                        Piece* to, int32_t* starts = nullptr) {
   const Piece* const first_piece = to;
   const int64_t image = s.groups * s.channels * s.source_area();
   constexpr uint32_t all = (1ull << vf::width) - 1;
@@ -162,10 +162,11 @@ inline Piece* pieces_of(const ConvSum& s, int64_t first, int64_t end, const Run*
         const int64_t row = run.y * s.y.source_step + s.taps[t].row;
         const int64_t column = run.x * s.x.source_step + s.taps[t].column;
         if (row < 0 || row >= s.y.source) continue;
-        const uint32_t lanes = lanes_inside(run, column, s.x) >> (v * vf::width) & all;
+        const uint32_t inside = lanes_inside(column, run.count, s.x.source_step, s.x.source);
+        const uint32_t lanes = inside << run.lane >> (v * vf::width) & all;
         if (lanes == 0) continue;
-        *to++ = {run.image * image + row * s.x.source + column + (v * vf::width - run.lane) * s.x.source_step, lanes,
-                 0};
+        *to++ = {run.image * image + row * s.x.source + column + (v * vf::width - run.lane) * s.x.source_step,
+                 lanes, 0};
       }
       if (to == begin) *to++ = {0, 0, 0};
       to[-1].last = 1;

@@ -14,9 +14,11 @@ namespace qfm {
 // q * source_step + (the tap's offset) of the source; what lies outside it is zero.
 struct SumAxis {
   int64_t source, source_step;
-  int64_t result, phases;
-  int64_t positions() const { return (result + phases - 1) / phases; }
+  int64_t result, phases, positions;
 };
+inline SumAxis sum_axis(int64_t source, int64_t source_step, int64_t result, int64_t phases) {
+  return {source, source_step, result, phases, (result + phases - 1) / phases};
+}
 struct SumTap {
   int64_t row, column;  // offsets
   int64_t index;        // among the taps of the weight
@@ -32,7 +34,7 @@ struct ConvSum {
 
   int64_t phases() const { return y.phases * x.phases; }
   int64_t tap_count() const { return phase_taps[phases()]; }
-  int64_t places() const { return y.positions() * x.positions(); }  // of an image
+  int64_t places() const { return y.positions * x.positions; }  // of an image
   int64_t source_area() const { return y.source * x.source; }
   int64_t result_area() const { return y.result * x.result; }
 };
@@ -59,6 +61,26 @@ struct ConvDwBlock {
   void* workspace;  // conv_dw_workspace bytes
 };
 
+// Channels [channel, channel + channels), counted through all images, of a sum whose groups are of one channel.
+template <class T>
+struct DepthwiseBlock {
+  const ConvSum& sum;
+  T* result;
+  const T *source, *w;
+  const ConvEpilogue<T>& epilogue;
+  int64_t channel, channels;
+  void* workspace;  // depthwise_workspace bytes
+};
+// dw and db of channels [channel, channel + channels), over all images. `sum` is that of the forward.
+template <class T>
+struct DepthwiseDwBlock {
+  const ConvSum& sum;
+  acc<T>*dw, *db;
+  const T *dy, *x;
+  int64_t channel, channels;
+  void* workspace;
+};
+
 }  // namespace qfm
 
 #define QFM_CONV_CODE                                                         \
@@ -70,7 +92,12 @@ struct ConvDwBlock {
   template <class T>                                                          \
   size_t conv_dw_workspace(const ConvSum& sum, int64_t rows, int64_t panels); \
   template <class T>                                                          \
-  void conv_dw_block(const ConvDwBlock<T>& block);
+  void conv_dw_block(const ConvDwBlock<T>& block);                            \
+  size_t depthwise_workspace(const ConvSum& sum);                             \
+  template <class T>                                                          \
+  void depthwise_block(const DepthwiseBlock<T>& block);                       \
+  template <class T>                                                          \
+  void depthwise_dw_block(const DepthwiseDwBlock<T>& block);
 
 namespace qfm::avx2 {
 QFM_CONV_CODE
