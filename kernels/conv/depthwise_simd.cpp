@@ -90,10 +90,29 @@ void fill(const ConvSum& s, const Layout& l, const Space& space, const T* plane,
   else fill_parts<0>(s, l, space, plane, row, rows);
 }
 
+// What follows for all positions of a channel.
+struct Affine {
+  vf scale, shift;
+  bool scales, shifts;
+  Activation activation;
+  template <class T>
+  Affine(const ConvEpilogue<T>& e, int64_t channel)
+      : scale(broadcast(e.scale ? e.scale[channel] : 1.0f)),
+        shift(broadcast(e.shift ? e.shift[channel] : 0.0f)),
+        scales(e.scale),
+        shifts(e.shift),
+        activation(e.residual ? Activation::None : e.activation) {}
+  vf operator()(vf v) const {
+    if (scales) v = v * scale;
+    if (shifts) v = v + shift;
+    return activate_vector(activation, v);
+  }
+};
+
 // N vectors of positions.
 template <int N, class T>
 inline void convolve(const SumTap* taps, const int64_t* distances, int64_t count, const T* w,
-                     const float* from, float* to) {
+                     const Affine& affine, const float* from, float* to) {
   vf sum[N];
   for (int i = 0; i < N; ++i) sum[i] = zero();
   for (int64_t t = 0; t < count; ++t) {
@@ -102,34 +121,42 @@ inline void convolve(const SumTap* taps, const int64_t* distances, int64_t count
 #pragma GCC unroll 8
     for (int i = 0; i < N; ++i) sum[i] = fma(weight, load(x + i * vf::width), sum[i]);
   }
-  for (int i = 0; i < N; ++i) store(to + i * vf::width, sum[i]);
+  for (int i = 0; i < N; ++i) store(to + i * vf::width, affine(sum[i]));
 }
 
 template <class T>
-void convolve_band(const ConvSum& s, const Layout& l, const Space& space, const T* w, int64_t rows) {
+void convolve_band(const ConvSum& s, const Layout& l, const Space& space, const T* w, const Affine& affine,
+                   int64_t rows) {
   for (int64_t f = 0; f < s.phases(); ++f) {
     const int64_t first = s.phase_taps[f], count = s.phase_taps[f + 1] - first, n = rows * l.pitch;
     float* to = space.flat + f * l.flat();
     int64_t q = 0;
     for (; q + 4 * vf::width < n; q += 8 * vf::width)
-      convolve<8>(s.taps + first, space.distances + first, count, w, space.parts + q, to + q);
-    if (q < n) convolve<4>(s.taps + first, space.distances + first, count, w, space.parts + q, to + q);
+      convolve<8>(s.taps + first, space.distances + first, count, w, affine, space.parts + q, to + q);
+    if (q < n)
+      convolve<4>(s.taps + first, space.distances + first, count, w, affine, space.parts + q, to + q);
   }
 }
 
+// The positions of rows [row, row + rows) to the result; the residual and what follows it come last.
 template <class T>
 void finish_band(const DepthwiseBlock<T>& g, const Layout& l, const Space& space, int64_t plane, int64_t row,
                  int64_t rows) {
   const ConvSum& s = g.sum;
-  const int64_t channel = plane % s.groups;
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t f = 0; f < s.y.phases; ++f) {
-      const int64_t y = (row + i) * s.y.phases + f, at = plane * s.result_area() + y * s.x.result;
-      const float* from = space.flat + f * s.x.phases * l.flat() + i * l.pitch;
-      if (y >= s.y.result) break;
-      if (s.phases() == 1) finish_run(g.epilogue, channel, from, g.result, at, s.x.result);
-      else merge_phases(g.result + at, s.x.result, from, s.x.phases, l.flat());
-    }
+  T* to = g.result + plane * s.result_area() + row * s.y.phases * s.x.result;
+  if (s.phases() > 1) {
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t f = 0; f < s.y.phases && (row + i) * s.y.phases + f < s.y.result; ++f, to += s.x.result)
+        merge_phases(to, s.x.result, space.flat + f * s.x.phases * l.flat() + i * l.pitch, s.x.phases,
+                     l.flat());
+    return;
+  }
+  const ConvEpilogue<T> rest{nullptr, nullptr, g.epilogue.residual, g.epilogue.activation};
+  const float* from = space.flat;
+  for (int64_t i = 0; i < rows; ++i, to += s.x.result, from += l.pitch) {
+    if (rest.residual) finish_run(rest, 0, from, g.result, to - g.result, s.x.result);
+    else for_vectors(s.x.result, [&](int64_t j, auto lanes) { store(to + j, load(from + j), lanes); });
+  }
 }
 
 // Adds products of dy with what N taps see, lane by lane.
@@ -179,13 +206,16 @@ void depthwise_block(const DepthwiseBlock<T>& g) {
   const Layout l(s);
   const Space space(s, l, g.workspace);
   prepare(s, l, space);
-  for (int64_t plane = g.channel; plane < g.channel + g.channels; ++plane)
+  for (int64_t plane = g.channel; plane < g.channel + g.channels; ++plane) {
+    const int64_t channel = plane % s.groups;
+    const Affine affine(g.epilogue, channel);
     for (int64_t row = 0; row < s.y.positions; row += l.band) {
       const int64_t rows = smaller(l.band, s.y.positions - row);
       fill(s, l, space, g.source + plane * s.source_area(), row, rows);
-      convolve_band(s, l, space, g.w + plane % s.groups * s.weight_taps, rows);
+      convolve_band(s, l, space, g.w + channel * s.weight_taps, affine, rows);
       finish_band(g, l, space, plane, row, rows);
     }
+  }
 }
 
 template <class T>
