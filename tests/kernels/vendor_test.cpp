@@ -9,8 +9,9 @@
 #include "engine/base/io.h"
 #include "engine/cuda/cuda.h"
 #include "kernels/attention/attention_cudnn.h"
-#include "kernels/gemm/gemm_cublas.h"
+#include "kernels/conv/conv2d_cudnn.h"
 #include "kernels/gather/gather.h"
+#include "kernels/gemm/gemm_cublas.h"
 #include "kernels/image/patch_embed_cudnn.h"
 #include "kernels/norm/layernorm.h"
 #include "kernels/study/layernorm_cudnn.h"
@@ -229,6 +230,69 @@ TEST_CASE("cuDNN takes our layer normalisation for an H100, without a GPU") {
     CHECK(cudnn::build_layernorm(rows, cols, h100()) > 0);
 }
 
+const Window kThree{3, 1, 1, 1, 1}, kThreeBy2{3, 2, 1, 1, 1}, kSevenBy2{7, 2, 3, 3, 1};
+// The model's: those of ResNet-50, EfficientNet-Lite0's window of a channel each, and one of no model.
+const std::pair<ConvShape, bool> kConvolutions[] = {{{8, 3, 224, 224, 64, 1, kSevenBy2, kSevenBy2}, true},
+                                                    {{8, 64, 56, 56, 256, 1, {}, {}}, true},
+                                                    {{8, 64, 56, 56, 64, 1, kThree, kThree}, true},
+                                                    {{8, 128, 56, 56, 128, 1, kThreeBy2, kThreeBy2}, true},
+                                                    {{8, 512, 7, 7, 512, 1, kThree, kThree}, true},
+                                                    {{8, 96, 112, 112, 96, 96, kThreeBy2, kThreeBy2}, false},
+                                                    {{2, 5, 9, 11, 7, 1, {3, 1, 2, 0, 2}, kThree}, false}};
+constexpr cudnn::ConvDirection kDirections[] = {cudnn::ConvDirection::Forward, cudnn::ConvDirection::Dx,
+                                                cudnn::ConvDirection::Dw};
+
+TEST_CASE("cuDNN takes our convolutions for an H100, without a GPU") {
+  if (const auto why = without_cudnn(); !why.empty()) QFM_SKIP(why);
+  cuda::available();
+  if (!has_libcuda()) QFM_SKIP("no libcuda.so.1, not even the toolkit's stub");
+  for (const auto& [s, demanded] : kConvolutions)
+    for (const DType type : {DType::BF16, DType::F32})
+      for (const cudnn::ConvDirection direction : kDirections) {
+        // Of a BF16 weight gradient that is summed in F32 cuDNN has none that is deterministic.
+        const bool sums = direction == cudnn::ConvDirection::Dw;
+        size_t deterministic = 0;
+        const std::string refusal =
+            message_of([&, &s = s] { deterministic = cudnn::build_conv2d(direction, s, type, h100()); });
+        if (deterministic == 0)
+          not_served(cudnn::conv2d_key(direction, s, type), demanded && !(sums && type == DType::BF16),
+                     refusal);
+      }
+}
+
+TEST_CASE("convolutions by cuDNN equal our own") {
+  if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
+  if (const auto why = without_cudnn(); !why.empty()) QFM_SKIP(why);
+  const Cuda cuda{cuda::compute_stream()};
+  const ConvShape s{2, 64, 14, 14, 64, 1, kThreeBy2, kThreeBy2};
+  const auto x = random<bf16>("x", 0, 2 * 64 * 14 * 14), w = random<bf16>("w", 1, 64 * 64 * 9),
+             dy = random<bf16>("dy", 2, 2 * 64 * 7 * 7);
+  Guarded<bf16> on_x(cuda_device, x), on_w(cuda_device, w), on_dy(cuda_device, dy);
+  const auto check = [&](cudnn::ConvDirection direction, auto zero, const auto& inputs, const auto& own,
+                         size_t size, int64_t length) {
+    using Out = decltype(zero);
+    Guarded<Out> by_cudnn(cuda_device, size), by_own(cuda_device, size);
+    own(by_own.data());
+    if (!inputs(direction, by_cudnn.data()))
+      return not_served(cudnn::conv2d_key(direction, s, DType::BF16), false, "");
+    CHECK(within<Out>(converted<double>(by_cudnn.values()), converted<double>(by_own.values()), length));
+  };
+  const auto by = [&](cudnn::ConvDirection direction, void* out) {
+    const bool dx = direction == cudnn::ConvDirection::Dx, dw = direction == cudnn::ConvDirection::Dw;
+    return cudnn::conv2d_by<bf16>(cuda, direction, s, dx || dw ? on_dy.data() : out, dx ? out : on_x.data(),
+                                  dw ? out : on_w.data());
+  };
+  check(
+      kDirections[0], bf16{}, by, [&](bf16* y) { conv2d_forward_own(cuda, s, y, on_x.data(), on_w.data()); },
+      dy.size(), 576);
+  check(
+      kDirections[1], bf16{}, by, [&](bf16* dx) { conv2d_dx_own(cuda, s, dx, on_dy.data(), on_w.data()); },
+      x.size(), 576);
+  check(
+      kDirections[2], 0.0f, by,
+      [&](float* dw) { conv2d_dw_own<bf16>(cuda, s, dw, nullptr, on_dy.data(), on_x.data()); }, w.size(), 98);
+}
+
 TEST_CASE("patch embedding by cuDNN equals the plain functions, with the same bits every time") {
   if (!cuda::available()) QFM_SKIP(std::string(cuda::unavailable_reason()));
   if (const auto why = without_cudnn(); !why.empty()) QFM_SKIP(why);
@@ -239,7 +303,10 @@ TEST_CASE("patch embedding by cuDNN equals the plain functions, with the same bi
   Doubles rows(static_cast<size_t>(s.batch * s.tokens() * s.cols())), expected(static_cast<size_t>(out));
   const Doubles exact_w = converted<double>(w), exact_b = converted<double>(b);
   const int64_t n = s.height / s.patch, p = s.patch;
-  const CopySpace patches{5, {n, n, s.channels, p, p}, {n * s.cols(), s.cols(), p * p, p, 1}, {p * s.width, p, s.height * s.width, s.width, 1}};
+  const CopySpace patches{5,
+                          {n, n, s.channels, p, p},
+                          {n * s.cols(), s.cols(), p * p, p, 1},
+                          {p * s.width, p, s.height * s.width, s.width, 1}};
   strided_copy(cpu, patches, rows.data(), converted<double>(images).data());
   GemmEpilogue<double> e;
   e.bias = exact_b.data();
@@ -329,6 +396,7 @@ TEST_CASE("without a GPU the ladders have no row 0") {
   CHECK(!bias_gelu_by_vendor(Cuda{}, 8, 8, 8, nullptr, nullptr, nullptr, nullptr));
   CHECK(
       !attention_by_vendor(Cuda{}, {1, 1, 8, 8, 8}, {nullptr, 8}, {nullptr, 8}, {nullptr, 8}, {nullptr, 8}));
+  CHECK(!conv_by_vendor(Cuda{}, {1, 8, 8, 8, 8, 1, {}, {}}, nullptr, nullptr, nullptr));
   CHECK(!layernorm_by_vendor(Cuda{}, 8, 8, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr));
 }
 
