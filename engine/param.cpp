@@ -133,7 +133,7 @@ void ParamSet::sync() {
 void ParamSet::pack() {
   if (master.device() != cpu_device) return;
   for (const Param& p : params_)
-    if (p.entry()->role == Role::Matrix && !p.entry()->has_views) pack_weight(p.value());
+    if (p.entry()->role == Role::Matrix && p.entry()->packed && !p.entry()->has_views) pack_weight(p.value());
   for (const auto& view : views_)
     if (view->role == Role::Matrix) pack_weight(view->value);
 }

@@ -39,6 +39,7 @@ class Param {
     Role role = Role::Vector;
     Init init;
     bool trainable = true;
+    bool packed = true;  // a Matrix that a product reads, and so is worth packing
     bool saved = true;   // part of checkpoints; what only training needs is not
     int64_t offset = 0;  // elements from the start of the flat buffers
     Tensor master, value;

@@ -20,9 +20,13 @@ class Scope {
   // The same for what only training needs, such as the projector of a contrastive loss: in no checkpoint.
   Scope training_only() const { return Scope(*set_, prefix_, false); }
 
-  // What is multiplied with: it decays, and is packed for inference. A convolution's (out, in, kh, kw) too.
+  // What is multiplied with: it decays, and is packed for inference.
   Param weight(std::string_view name, Shape shape, Init init) const {
     return add(name, shape, Role::Matrix, init);
+  }
+  // The same for a convolution's (out, in, kh, kw), which it reads as it is.
+  Param filter(std::string_view name, Shape shape, Init init) const {
+    return add(name, shape, Role::Matrix, init, false);
   }
   // Bias, gain, embedding.
   Param vector(std::string_view name, Shape shape, Init init) const {
@@ -38,10 +42,10 @@ class Scope {
  private:
   Scope(ParamSet& set, std::string prefix, bool saved) : set_(&set), prefix_(std::move(prefix)), saved_(saved) {}
 
-  Param add(std::string_view name, Shape shape, Role role, Init init) const {
+  Param add(std::string_view name, Shape shape, Role role, Init init, bool packed = true) const {
     Param::Entry entry;
     entry.name = prefix_ + std::string(name), entry.shape = shape, entry.role = role, entry.init = init;
-    entry.saved = saved_;
+    entry.packed = packed, entry.saved = saved_;
     return set_->add(std::move(entry));
   }
 

@@ -101,7 +101,7 @@ Conv2d::Conv2d(const Scope& scope, int64_t in, int64_t out, int64_t kernel, cons
     : options(options), has_bias(with_bias) {
   QFM_CHECK(options.groups > 0 && in % options.groups == 0, "conv2d: ", options.groups, " groups of ", in,
             " channels in");
-  weight = scope.weight("weight", {out, in / options.groups, kernel, kernel}, init);
+  weight = scope.filter("weight", {out, in / options.groups, kernel, kernel}, init);
   if (with_bias) bias = scope.vector("bias", {out}, constant(0));
 }
 
