@@ -250,7 +250,7 @@ TEST_CASE("the plan of a step adds up to what the mathematics needs") {
   CHECK(matrix_gflop(plan()["rows"]) == doctest::Approx(7.46 + 3 * 0.036).epsilon(0.005));
   std::map<std::string, nlohmann::json> method;
   for (const auto& row : plan()["method"]) method[row["name"]] = row;
-  for (const char* op : {"gate", "gate.backward", "cosine", "gather_tokens", "nearest_match", "perturb"}) {
+  for (const char* op : {"multiply", "cosine", "gather_tokens", "nearest_match", "perturb"}) {
     CAPTURE(op);
     REQUIRE(method.count(op) == 1);
     CHECK(method[op]["bytes"] > 0);
@@ -328,7 +328,7 @@ TEST_CASE("bench kernels marks a kernel that fails, times the others, and ends w
 #ifdef QFM_CUDA_HOST
 TEST_CASE("bench kernels times kernels of CUDA, those with arguments of their own too") {
   for (const char* name :
-       {"residual_layernorm", "crop_normalise", "nearest_match", "gate.backward", "adamw"}) {
+       {"residual_layernorm", "crop_normalise", "nearest_match", "softmax.backward", "adamw"}) {
     const TemporaryFolder folder;
     const std::string path = folder / "report.json";
     const auto outcome = bench().run({"bench", "kernels", "--device", "cuda", "--dtype", "bf16", "--arch",

@@ -57,7 +57,7 @@ TEST_CASE("the experiments that come with the program can be read") {
         runs_of(parse_experiment(content(entry.path().string()), entry.path().filename().string())).empty());
     ++files;
   }
-  CHECK(files == 7);
+  CHECK(files == 8);
 }
 
 // 8 photos: blurred copies of one another.

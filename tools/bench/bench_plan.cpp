@@ -7,6 +7,7 @@
 #include "engine/base/io.h"
 #include "engine/profile.h"
 #include "tools/bench/bench.h"
+#include "tools/bench/image_cases.h"
 #include "tools/bench/model_cases.h"
 #include "tools/cli/console.h"
 #include "train/loop/train_step.h"
@@ -120,7 +121,9 @@ class Plan {
     };
     step("rows", "one training step", training(false));
     step("method", "one training step with gate, search and permuted noise", training(true), true);
-    print_kernels(model_cases(config, batch_, dtype_));
+    std::vector<KernelCase> kernels = model_cases(config, batch_, dtype_);
+    for (KernelCase& c : image_cases(batch_, dtype_)) kernels.push_back(std::move(c));
+    print_kernels(kernels);
     QFM_CHECK(any_, "--only ", options_.only, ": no op has this in its name");
     if (!options_.output.empty()) write_file(options_.output, report_.dump(2) + "\n");
     return 0;
