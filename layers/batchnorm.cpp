@@ -117,8 +117,8 @@ Var BatchNorm::operator()(const Var& x, Activation activation, const Var& residu
 
 Var conv_norm(const Conv2d& conv, const BatchNorm& norm, const Var& x, Activation activation,
               const Var& residual) {
-  const Var& weight = conv.weight;
-  if (norm.uses_batch() || conv.has_bias || needs_graph({&x, &weight, &norm.weight.entry()->var, &residual}))
+  const Var &weight = conv.weight, &norm_weight = norm.weight, &norm_bias = norm.bias;
+  if (norm.uses_batch() || conv.has_bias || needs_graph({&x, &weight, &norm_weight, &norm_bias, &residual}))
     return norm(conv(x), activation, residual);
   const Tensor gain = norm.weight.value(), scale = acc_like(gain, gain.shape()),
                shift = acc_like(gain, gain.shape());

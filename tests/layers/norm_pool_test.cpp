@@ -133,6 +133,23 @@ TEST_CASE(
   CHECK(y.needs_grad());
 }
 
+TEST_CASE("conv_norm: whatever of it is trained gets its gradient, also where the rest is frozen") {
+  for (const char* trained : {"conv.weight", "bn.weight", "bn.bias"}) {
+    CAPTURE(trained);
+    ParamSet set;
+    const Conv2d conv(Scope(set) / "conv", 3, 5, 3, ConvOptions::square(1, 1), trunc_normal(0.3));
+    const BatchNorm norm(Scope(set) / "bn", 5);
+    set.set_trainable("", false), set.set_trainable(trained, true);
+    set.allocate(cpu_device, DType::F32, true);
+    set.initialise(4);
+    const Var y = conv_norm(conv, norm, drawn_images({2, 3, 4, 5}, 1), Activation::None);
+    REQUIRE(y.needs_grad());
+    backward(y, drawn_images({2, 5, 4, 5}, 2));
+    for (const Param& p : set.params())
+      if (p.trainable()) CHECK(largest(p.grad().to(DType::F64).span<double>()) > 0);
+  }
+}
+
 TEST_CASE("pooling refuses what has no result, and says why") {
   const auto refusal = [](const Shape& x, const Window& down, const Window& along) {
     const std::string most = message_of([&] { max_pool2d(Tensor::zeros(x), down, along); });
