@@ -33,8 +33,8 @@ QFM_HD AdamWScalars<A> adamw_scalars(const AdamWRule& rule, double lr, int64_t s
           .rate1 = A(1 - rule.beta1),
           .beta2 = A(rule.beta2),
           .rate2 = A(1 - rule.beta2),
-          .step = A(lr / (1 - pow(rule.beta1, t))),
-          .root = A(sqrt(1 - pow(rule.beta2, t))),
+          .step = A(lr / (1 - ::pow(rule.beta1, t))),
+          .root = A(::sqrt(1 - ::pow(rule.beta2, t))),
           .eps = A(rule.eps)};
 }
 
