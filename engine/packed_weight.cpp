@@ -9,7 +9,7 @@ namespace qfm {
 
 void pack_weight(const Tensor& w) {
   const GemmShape shape{1, w.dim(0), w.numel() / w.dim(0), false, true};
-  PackedWeight packed{{}, cpu_path()};
+  PackedWeight packed{{}, cpu()};
   dispatch_cpu({"weight packing"}, w, [&](auto dev, auto t) {
     using T = decltype(t);
     packed.data =

@@ -9,7 +9,7 @@ namespace qfm {
 
 struct PackedWeight {
   Tensor data;
-  CpuIsa isa = CpuIsa::Plain;  // whose layout it is
+  CpuPath path;  // whose layout it is
 };
 
 // w (N, ...), the rest folded to K; on the CPU. It must not change until the packed form is forgotten.

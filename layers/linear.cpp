@@ -26,8 +26,8 @@ Tensor linear_forward(const Tensor& x, const Tensor& w, const LinearFusion& fusi
   const auto m = as_matrix(x);
   const PackedWeight* packed = x.device() == cpu_device ? packed_weight(w) : nullptr;
   QFM_CHECK(w.rank() == 2 && w.dim(1) == m.cols, "linear: x is ", x.shape(), ", w is ", w.shape());
-  QFM_CHECK(!packed || packed->isa == cpu_path(), "linear: the weight was packed for ", name_of(packed->isa),
-            ", running ", name_of(cpu_path()));
+  QFM_CHECK(!packed || packed->path == cpu(), "linear: the weight was packed for ", name_of(packed->path),
+            ", running ", name_of(cpu()));
   const GemmShape shape{m.rows, w.dim(0), m.cols, false, true};
   Tensor y = like(x, with_last(x.shape(), w.dim(0)));
   dispatch(cost("linear", shape, x), x, [&](auto dev, auto t) {

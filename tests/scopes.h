@@ -12,10 +12,23 @@
 namespace qfm::test {
 
 struct PathScope {
-  CpuIsa before = cpu_path();
-  explicit PathScope(CpuIsa path) { set_cpu_path(path); }
-  ~PathScope() { set_cpu_path(before); }
+  CpuPath before = cpu();
+  explicit PathScope(CpuIsa isa, CpuDot dot = CpuDot::None) { set_cpu_path(isa, dot); }
+  explicit PathScope(CpuPath path) : PathScope(path.isa, path.dot) {}
+  ~PathScope() { set_cpu_path(before.isa, before.dot); }
 };
+// The vector paths that this processor has, of those whose code for floats and bf16 differs; and with the plain one.
+inline std::vector<CpuPath> simd_paths() {
+  std::vector<CpuPath> paths;
+  for (const CpuPath& p : {CpuPath{CpuIsa::Avx2}, CpuPath{CpuIsa::Avx512}, CpuPath{CpuIsa::Avx512, CpuDot::Bf16}})
+    if (available(p.isa, p.dot)) paths.push_back(p);
+  return paths;
+}
+inline std::vector<CpuPath> all_paths() {
+  std::vector<CpuPath> paths = simd_paths();
+  paths.push_back({});
+  return paths;
+}
 struct ThreadScope {
   int before = threads();
   explicit ThreadScope(int n) { set_threads(n); }

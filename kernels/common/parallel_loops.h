@@ -71,6 +71,8 @@ To to(From x) {
 
 template <class... T>
 constexpr bool any_double = (std::is_same_v<T, double> || ...);
+template <class... T>
+constexpr bool any_bf16 = (std::is_same_v<T, bf16> || ...);
 
 }  // namespace qfm
 
@@ -92,4 +94,12 @@ constexpr bool any_double = (std::is_same_v<T, double> || ...);
       if (cpu_path() == CpuIsa::Avx2) return &avx2::f<__VA_ARGS__>;     \
     }                                                                   \
     return &plain::f<__VA_ARGS__>;                                      \
+  }()
+
+// The same where bf16 has code of its own for processors that multiply pairs of it, in namespace avx512bf16.
+#define QFM_BEST_DOT(f, ...)                                                    \
+  [] {                                                                          \
+    if constexpr (qfm::any_bf16<__VA_ARGS__>)                                   \
+      if (cpu_dot() == CpuDot::Bf16) return &avx512bf16::f<__VA_ARGS__>;        \
+    return QFM_BEST_ISA(f, __VA_ARGS__);                                        \
   }()

@@ -76,6 +76,9 @@ inline void store_whole(int32_t* p, vf a, int n) { _mm512_mask_storeu_epi32(p, f
 inline vf from_bf16(__m256i h) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16))};
 }
+#ifdef __AVX512BF16__
+inline __m256i to_bf16(vf a) { return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(a.v)); }
+#else
 inline __m256i to_bf16(vf a) {
   const __m512i u = _mm512_castps_si512(a.v), one = _mm512_set1_epi32(1);
   const __m512i high = _mm512_srli_epi32(u, 16);
@@ -85,6 +88,7 @@ inline __m256i to_bf16(vf a) {
   return _mm512_cvtepi32_epi16(
       _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q), quiet));
 }
+#endif
 inline vf load(const bf16* p) { return from_bf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
 inline vf load(const bf16* p, int n) { return from_bf16(_mm256_maskz_loadu_epi16(first(n), p)); }
 inline void store(bf16* p, vf a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), to_bf16(a)); }

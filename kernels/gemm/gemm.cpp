@@ -44,6 +44,16 @@ int64_t gemm_panel_columns() {
 }
 
 template <class T>
+int64_t gemm_words(int64_t k) {
+  return k;
+}
+
+template <class T>
+bool gemm_packs_a(const GemmShape&) {
+  return false;
+}
+
+template <class T>
 void gemm_pack_panel(const GemmShape& s, acc<T>* packed, const T* b, int64_t panel, int64_t depth,
                      int64_t step) {
   acc<T>* to = packed + (panel * s.k + depth) * kPanel;
@@ -80,21 +90,23 @@ namespace {
 
 template <class T>
 int64_t panels_of(const GemmShape& s) {
-  const int64_t columns = QFM_BEST_ISA(gemm_panel_columns, T)();
+  const int64_t columns = QFM_BEST_DOT(gemm_panel_columns, T)();
   return (s.n + columns - 1) / columns;
 }
 
 template <class T>
 size_t packed_bytes(const GemmShape& s) {
-  return static_cast<size_t>(panels_of<T>(s) * QFM_BEST_ISA(gemm_panel_columns, T)() * s.k) * sizeof(acc<T>);
+  return static_cast<size_t>(panels_of<T>(s) * QFM_BEST_DOT(gemm_panel_columns, T)() *
+                             QFM_BEST_DOT(gemm_words, T)(s.k)) *
+         sizeof(acc<T>);
 }
 
 // Reads b in the order of its storage: whole panels if transposed, else all panels of some rows.
 template <class T>
 void pack(const GemmShape& s, acc<T>* packed, const T* b) {
   constexpr int64_t task = 32768, few = 4;  // elements of a task; rows read side by side
-  const auto pack_panel = QFM_BEST_ISA(gemm_pack_panel, T);
-  const int64_t panels = panels_of<T>(s), columns = QFM_BEST_ISA(gemm_panel_columns, T)();
+  const auto pack_panel = QFM_BEST_DOT(gemm_pack_panel, T);
+  const int64_t panels = panels_of<T>(s), columns = QFM_BEST_DOT(gemm_panel_columns, T)();
   if (s.trans_b) {
     for_ranges(panels, 1 + task / std::max<int64_t>(1, s.k * columns), [&](int64_t begin, int64_t end) {
       for (int64_t panel = begin; panel < end; ++panel) pack_panel(s, packed, b, panel, 0, s.k);
@@ -128,12 +140,12 @@ struct Cut {
 template <class T, class Out>
 void product(const GemmShape& s, Out* c, const T* a, const acc<T>* b, bool packed,
              const GemmEpilogue<T>& epilogue) {
-  const auto run_block = QFM_BEST_ISA(gemm_block, T, Out);
-  const auto workspace_of = QFM_BEST_ISA(gemm_workspace, T);
-  const int64_t panels = panels_of<T>(s), columns = QFM_BEST_ISA(gemm_panel_columns, T)();
+  const auto run_block = QFM_BEST_DOT(gemm_block, T, Out);
+  const auto workspace_of = QFM_BEST_DOT(gemm_workspace, T);
+  const int64_t panels = panels_of<T>(s), columns = QFM_BEST_DOT(gemm_panel_columns, T)();
   if (s.m == 0 || panels == 0) return;
-  const int64_t panel_step = packed ? columns * s.k : columns, depth_step = packed ? columns : s.n;
-  const Cut cut(s, panels, s.trans_a || !std::is_same_v<T, acc<T>>);
+  const int64_t panel_step = packed ? columns * QFM_BEST_DOT(gemm_words, T)(s.k) : columns, depth_step = packed ? columns : s.n;
+  const Cut cut(s, panels, QFM_BEST_DOT(gemm_packs_a, T)(s));
   parallel_for(cut.blocks * cut.groups, [&](int64_t task) {
     const int64_t block = task / cut.groups, group = task % cut.groups;
     const int64_t row = s.m * block / cut.blocks, rows = s.m * (block + 1) / cut.blocks - row;
@@ -173,7 +185,7 @@ void gemm(Cpu, GemmShape s, Out* c, const T* a, const T* b, const GemmEpilogue<T
     reduce_sum(Cpu{}, {1, s.k, s.m}, epilogue.sum_a, a);
   }
   if constexpr (std::is_same_v<T, acc<T>>)
-    if (!s.trans_b && s.n % QFM_BEST_ISA(gemm_panel_columns, T)() == 0)
+    if (!s.trans_b && s.n % QFM_BEST_DOT(gemm_panel_columns, T)() == 0)
       return product(s, c, a, b, false, epilogue);
   const Scratch packed(packed_bytes<T>(s));
   pack(s, packed.as<acc<T>>(), b);

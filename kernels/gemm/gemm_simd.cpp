@@ -4,16 +4,12 @@
 namespace qfm::QFM_ISA {
 namespace {
 
-// k is cut in steps of this depth: a step of a panel and of the block's rows of A stay in the second
-// level of cache.
-constexpr int64_t kDepth = 384, kCachedFloats = 160 << 10;
+// k is cut in steps of this depth, in words as all depths here: a step of a panel and of the block's rows of A stay in
+// the second level of cache.
+constexpr int64_t kDepth = 384, kCachedWords = 160 << 10;
 
 int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-template <class T>
-bool packs_a(const GemmShape& s) {
-  return s.trans_a || sizeof(T) != sizeof(float);
-}
 template <class T>
 bool empty(const GemmEpilogue<T>& e) {
   return !e.bias && !e.pre_gelu && !e.gelu && !e.times_gelu_grad_of && !e.residual;
@@ -40,20 +36,22 @@ void prefetch_tile(const T* x, int64_t n, int64_t row, int height, int64_t colum
   }
 }
 
-// The block's rows of A at depths [depth, depth + step) as floats, tile by tile: [step][height of the tile]
+// The block's rows of A at depths [depth, depth + step) as words, tile by tile: [step][height of the tile]
 // of a transposed A, else [height][step].
 template <class T>
 void pack_a(const GemmShape& s, const T* a, int64_t row, const Tiles& tiles, int64_t depth, int64_t step,
             float* packed) {
+  constexpr int64_t per_word = Words<T>::elements;
   if (s.trans_a) {
-    constexpr int64_t few = 16;  // storage rows at a time, all tiles of them: long runs, few pages
+    constexpr int64_t few = 16;  // words deep at a time, all tiles of them: long runs, few pages
     for (int64_t p0 = 0; p0 < step; p0 += few)
       for (int64_t t = 0; t < tiles.count; ++t) {
         const int64_t begin = tiles.begin[t];
         const int height = tiles.height(t);
         float* to = packed + begin * step + p0 * height;
         for (int64_t p = p0; p < smaller(step, p0 + few); ++p, to += height) {
-          const vf x = load(a + (depth + p) * s.m + row + begin, height);
+          const int64_t at = (depth + p) * per_word;
+          const vf x = Words<T>::across(a + at * s.m + row + begin, s.m, s.k - at, height);
           // Masked stores are slow: rather write over the places of the next depths, which are filled later.
           if ((step - p) * height >= vf::width) store(to, x);
           else store(to, x, height);
@@ -62,7 +60,8 @@ void pack_a(const GemmShape& s, const T* a, int64_t row, const Tiles& tiles, int
   } else {
     for (int64_t i = 0; i < tiles.rows; ++i)
       for_vectors(step, [&](int64_t p, auto lanes) {
-        store(packed + i * step + p, load(a + (row + i) * s.k + depth + p, lanes), lanes);
+        const int64_t at = (depth + p) * per_word, rest = s.k - at, most = lanes_of(lanes) * per_word;
+        store(packed + i * step + p, Words<T>::load(a + (row + i) * s.k + at, smaller(rest, most)), lanes);
       });
   }
 }
@@ -73,7 +72,8 @@ Strided tile_of_a(const GemmShape& s, const T* a, const float* packed, int64_t r
                   int64_t step, const Tiles& tiles, int64_t t) {
   const int64_t begin = tiles.begin[t];
   if (s.trans_a) return {packed + begin * step, 1, tiles.height(t)};
-  if constexpr (sizeof(T) == sizeof(float)) return {a + (row + begin) * s.k + depth, s.k, 1};
+  if (!gemm_packs_a<T>(s))
+    return {reinterpret_cast<const float*>(a + (row + begin) * s.k) + depth, words_of<T>(s.k), 1};
   return {packed + begin * step, step, 1};
 }
 
@@ -111,16 +111,16 @@ void multiply_and_finish(const GemmBlock<T, Out>& g, const Tiles& tiles, int64_t
   if constexpr (sizeof(Out) == sizeof(float))
     if (empty(g.epilogue) && column + kPanel <= s.n) {  // C itself holds the sums
       prefetch_tile(g.c, s.n, row, height, column);
-      return multiply_rows(height, s.n - column, step, a, b, g.c + row * s.n + column, s.n, depth > 0);
+      return multiply_rows<typename Words<T>::Product>(height, s.n - column, step, a, b, g.c + row * s.n + column, s.n, depth > 0);
     }
-  const bool last = depth + step == s.k;
+  const bool last = depth + step == words_of<T>(s.k);
   if (last) {
     prefetch_tile(g.c, s.n, row, height, column);
     prefetch_tile(g.epilogue.times_gelu_grad_of, s.n, row, height, column);
     prefetch_tile(g.epilogue.residual, s.n, row, height, column);
   }
   float* sums = g.workspace + (panel * g.rows + tiles.begin[t]) * kPanel;
-  multiply_rows(height, s.n - column, step, a, b, sums, kPanel, depth > 0);
+  multiply_rows<typename Words<T>::Product>(height, s.n - column, step, a, b, sums, kPanel, depth > 0);
   if (last) finish_tile(g.epilogue, g.c, s.n, sums, row, height, column);
 }
 
@@ -132,11 +132,21 @@ int64_t gemm_panel_columns() {
 }
 
 template <class T>
+bool gemm_packs_a(const GemmShape& s) {
+  return s.trans_a || !Words<T>::in_place || s.k % Words<T>::elements != 0;
+}
+
+template <class T>
+int64_t gemm_words(int64_t k) {
+  return words_of<T>(k);
+}
+
+template <class T>
 void gemm_pack_panel(const GemmShape& s, acc<T>* packed, const T* b, int64_t panel, int64_t depth,
                      int64_t step) {
   const int64_t column = panel * kPanel;
   const int columns = static_cast<int>(smaller(kPanel, s.n - column));
-  packed += column * s.k + depth * kPanel;
+  packed += column * words_of<T>(s.k) + words_of<T>(depth) * kPanel;
   if (s.trans_b) pack_panel_transposed(packed, b + column * s.k + depth, s.k, step, columns);
   else pack_panel(packed, b + depth * s.n + column, s.n, step, columns);
 }
@@ -144,7 +154,7 @@ void gemm_pack_panel(const GemmShape& s, acc<T>* packed, const T* b, int64_t pan
 // Sums of all the block's tiles, then the packed step of A.
 template <class T>
 int64_t gemm_workspace(const GemmShape& s, int64_t rows, int64_t panels) {
-  return rows * panels * kPanel + (packs_a<T>(s) ? rows * smaller(kDepth, s.k) : 0);
+  return rows * panels * kPanel + (gemm_packs_a<T>(s) ? rows * smaller(kDepth, words_of<T>(s.k)) : 0);
 }
 
 template <class T, class Out>
@@ -152,26 +162,31 @@ void gemm_block(const GemmBlock<T, Out>& g) {
   const GemmShape& s = g.shape;
   const Tiles tiles(g.rows);
   float* const packed_a = g.workspace + g.rows * g.panels * kPanel;
+  const int64_t words = words_of<T>(s.k);
   int64_t depth = 0;
   do {
-    const int64_t step = smaller(kDepth, s.k - depth);
-    if (packs_a<T>(s)) pack_a(s, g.a, g.row, tiles, depth, step, packed_a);
+    const int64_t step = smaller(kDepth, words - depth);
+    if (gemm_packs_a<T>(s)) pack_a(s, g.a, g.row, tiles, depth, step, packed_a);
     // Where the panels' steps fit the cache, a tile passes over all of them: C is written along its rows.
-    const bool along_rows = g.panels * kPanel * step <= kCachedFloats;
+    const bool along_rows = g.panels * kPanel * step <= kCachedWords;
     const int64_t outer = along_rows ? tiles.count : g.panels, inner = along_rows ? g.panels : tiles.count;
     for (int64_t i = 0; i < outer; ++i)
       for (int64_t j = 0; j < inner; ++j)
         multiply_and_finish(g, tiles, along_rows ? i : j, along_rows ? j : i, depth, step, packed_a);
     depth += step;
-  } while (depth < s.k);
+  } while (depth < words);
 }
 
 #define QFM_INSTANTIATE(T)                                                                       \
   template int64_t gemm_panel_columns<T>();                                                      \
+  template int64_t gemm_words<T>(int64_t);                                                       \
+  template bool gemm_packs_a<T>(const GemmShape&);                                               \
   template void gemm_pack_panel(const GemmShape&, acc<T>*, const T*, int64_t, int64_t, int64_t); \
   template int64_t gemm_workspace<T>(const GemmShape&, int64_t, int64_t);                        \
   template void gemm_block(const GemmBlock<T, T>&);
+#ifndef __AVX512BF16__  // whose code serves bf16 alone
 QFM_INSTANTIATE(float)
+#endif
 QFM_INSTANTIATE(bf16)
 template void gemm_block(const GemmBlock<bf16, float>&);
 #undef QFM_INSTANTIATE

@@ -1,7 +1,7 @@
 // The innermost loop of matrix products and attention, for files compiled per instruction set: a tile of C
-// held in registers while k runs, and the packed form of B that it reads.
+// held in registers while k runs, and the packed form of B that it reads. Depths here count words (gemm_words.h).
 #pragma once
-#include "kernels/common/simd.h"
+#include "kernels/gemm/gemm_words.h"
 
 namespace qfm::QFM_ISA {
 
@@ -34,8 +34,8 @@ struct Columns {
   int64_t ld;
 };
 
-// C (R, V vectors), its rows ldc apart: = A B, or += A B with `add`, one FMA chain over p for each element.
-template <int R, int V, class Rows>
+// C (R, V vectors), its rows ldc apart: = A B, or += A B with `add`, one chain of products over p for each element.
+template <class Product, int R, int V, class Rows>
 void multiply_tile(int64_t k, Rows a, Columns columns, float* c, int64_t ldc, bool add) {
   vf sum[R][V];
 #pragma GCC unroll 16
@@ -51,7 +51,7 @@ void multiply_tile(int64_t k, Rows a, Columns columns, float* c, int64_t ldc, bo
 #pragma GCC unroll 16
     for (int i = 0; i < R; ++i) {
       const vf x = broadcast(at[i / 3][i % 3 * a.row]);
-      for (int j = 0; j < V; ++j) sum[i][j] = fma(x, row[j], sum[i][j]);
+      for (int j = 0; j < V; ++j) sum[i][j] = Product::add(sum[i][j], x, row[j]);
     }
     const int64_t step = step_after(a, p);
 #pragma GCC unroll 16
@@ -65,16 +65,16 @@ void multiply_tile(int64_t k, Rows a, Columns columns, float* c, int64_t ldc, bo
 
 // multiply_tile for a number of rows known at run time, 1 .. kTileRows. A panel of which at most one vector
 // of columns is wanted is multiplied by half.
-template <int V, int R = kTileRows, class Rows>
+template <class Product, int V, int R = kTileRows, class Rows>
 inline void multiply_rows_of(int rows, int64_t k, Rows a, Columns b, float* c, int64_t ldc, bool add) {
-  if (rows == R) return multiply_tile<R, V>(k, a, b, c, ldc, add);
-  if constexpr (R > 1) multiply_rows_of<V, R - 1>(rows, k, a, b, c, ldc, add);
+  if (rows == R) return multiply_tile<Product, R, V>(k, a, b, c, ldc, add);
+  if constexpr (R > 1) multiply_rows_of<Product, V, R - 1>(rows, k, a, b, c, ldc, add);
 }
-template <class Rows>
+template <class Product = FloatProduct, class Rows>
 inline void multiply_rows(int rows, int64_t columns, int64_t k, Rows a, Columns b, float* c, int64_t ldc,
                           bool add) {
-  if (columns > vf::width) multiply_rows_of<2>(rows, k, a, b, c, ldc, add);
-  else multiply_rows_of<1>(rows, k, a, b, c, ldc, add);
+  if (columns > vf::width) multiply_rows_of<Product, 2>(rows, k, a, b, c, ldc, add);
+  else multiply_rows_of<Product, 1>(rows, k, a, b, c, ldc, add);
 }
 
 #ifdef __AVX512F__
@@ -120,27 +120,26 @@ inline void transpose(vf (&r)[vf::width]) {
   }
 }
 
-// One panel from `columns` <= kPanel columns of a (k, columns) matrix, rows ld apart.
+// One panel from `columns` <= kPanel columns of a (k, columns) matrix, rows ld apart; k counts elements.
 template <class T>
 void pack_panel(float* panel, const T* b, int64_t ld, int64_t k, int columns) {
-  for (int64_t p = 0; p < k; ++p, b += ld, panel += kPanel)
-    for (int j = 0; j < kPanel; j += vf::width) {
-      const int rest = columns - j;
-      store(panel + j, rest >= vf::width ? load(b + j) : rest > 0 ? load(b + j, rest) : zero());
-    }
+  constexpr int per_word = Words<T>::elements;
+  for (int64_t p = 0; p < k; p += per_word, b += per_word * ld, panel += kPanel)
+    for (int j = 0; j < kPanel; j += vf::width)
+      store(panel + j, columns > j ? Words<T>::across(b + j, ld, k - p, columns - j) : zero());
 }
 
 // The same from the transposed storage (columns, k), rows ld apart.
 template <class T>
 void pack_panel_transposed(float* panel, const T* b, int64_t ld, int64_t k, int columns) {
+  const int64_t words = words_of<T>(k);
   for (int j = 0; j < kPanel; j += vf::width)
-    for (int64_t p = 0; p < k; p += vf::width) {
-      const int depth = static_cast<int>(k - p < vf::width ? k - p : vf::width);
+    for (int64_t p = 0; p < words; p += vf::width) {
+      const int depth = static_cast<int>(words - p < vf::width ? words - p : vf::width);
+      const int64_t at = p * Words<T>::elements;
       vf r[vf::width];
-      for (int i = 0; i < vf::width; ++i) {
-        const T* from = b + (j + i) * ld + p;
-        r[i] = j + i >= columns ? zero() : depth == vf::width ? load(from) : load(from, depth);
-      }
+      for (int i = 0; i < vf::width; ++i)
+        r[i] = j + i < columns ? Words<T>::load(b + (j + i) * ld + at, k - at) : zero();
       transpose(r);
       for (int i = 0; i < depth; ++i) store(panel + (p + i) * kPanel + j, r[i]);
     }

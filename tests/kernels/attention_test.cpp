@@ -79,19 +79,6 @@ const Shape kMasked[] = {{1, 1, 1, 1, 1, kCausal},   {1, 2, 77, 77, 64, kCausal}
                          {3, 1, 6, 40, 9, kPadded},  {3, 2, 33, 33, 32, kBoth},   {3, 1, 31, 21, 7, kBoth},
                          {3, 1, 11, 31, 48, kBoth}};
 
-std::vector<CpuIsa> fast_paths() {
-  std::vector<CpuIsa> paths;
-  for (CpuIsa p : {CpuIsa::Avx2, CpuIsa::Avx512})
-    if (available(p)) paths.push_back(p);
-  return paths;
-}
-
-std::vector<CpuIsa> all_paths() {
-  std::vector<CpuIsa> paths = fast_paths();
-  paths.push_back(CpuIsa::Plain);
-  return paths;
-}
-
 // `queries` of one image from the first on, and its first keys, as a problem of its own without a mask.
 template <class T>
 Problem<T> part_of(const Problem<T>& p, int64_t image, int64_t first, int64_t queries, int64_t keys) {
@@ -138,7 +125,7 @@ void compare_with_plain(const Shape& s) {
     PathScope plain(CpuIsa::Plain);
     expected = run(p);
   }
-  for (CpuIsa path : fast_paths()) {
+  for (const CpuPath& path : simd_paths()) {
     PathScope scope(path);
     INFO(name_of(path), " ", name_of(dtype_of<T>), ": queries ", s.queries, " keys ", s.keys, " d ",
          s.head_dim);
@@ -211,7 +198,7 @@ TEST_CASE("attention: every path agrees with the plain code") {
 }
 
 TEST_CASE_TEMPLATE("attention: padded keys count as little as absent ones", T, float, bf16, double) {
-  for (CpuIsa path : all_paths()) {
+  for (const CpuPath& path : all_paths()) {
     PathScope scope(path);
     CAPTURE(name_of(path));
     Problem<T> p({3, 2, 31, 31, 16, kPadded});
@@ -240,7 +227,7 @@ TEST_CASE_TEMPLATE("attention: padded keys count as little as absent ones", T, f
 
 TEST_CASE_TEMPLATE("attention: a causal query equals one with the keys up to its own", T, float, bf16,
                    double) {
-  for (CpuIsa path : all_paths()) {
+  for (const CpuPath& path : all_paths()) {
     PathScope scope(path);
     CAPTURE(name_of(path));
     for (const Shape& s :
@@ -264,7 +251,7 @@ TEST_CASE_TEMPLATE("attention: a causal query equals one with the keys up to its
 
 TEST_CASE("attention: lengths beyond the keys are all of them, below 0 none") {
   constexpr int32_t wild[] = {40, -3, 7}, tame[] = {31, 0, 7};
-  for (CpuIsa path : all_paths()) {
+  for (const CpuPath& path : all_paths()) {
     PathScope scope(path);
     CHECK(run(Problem<float>({3, 1, 5, 31, 8, {false, wild}})) ==
           run(Problem<float>({3, 1, 5, 31, 8, {false, tame}})));
@@ -282,7 +269,7 @@ TEST_CASE("attention: the FLOPs of a mask are those of the keys that queries see
 }
 
 TEST_CASE("attention: large scores neither overflow nor lose the sum") {
-  for (CpuIsa path : fast_paths()) {
+  for (const CpuPath& path : simd_paths()) {
     PathScope scope(path);
     Problem<float> p({1, 1, 14, 50, 8});
     for (float& x : p.q) x *= 300;
@@ -294,7 +281,7 @@ TEST_CASE("attention: large scores neither overflow nor lose the sum") {
 }
 
 TEST_CASE("attention: any number of threads, and an image alone or in a batch, give the same bits") {
-  for (CpuIsa path : all_paths())
+  for (const CpuPath& path : all_paths())
     for (const AttentionMask& mask : {AttentionMask{}, kBoth}) {
       PathScope scope(path);
       CAPTURE(name_of(path));

@@ -15,19 +15,6 @@ struct Size {
   int64_t batch, rows, width;
 };
 
-std::vector<CpuIsa> simd_paths() {
-  std::vector<CpuIsa> paths;
-  for (CpuIsa path : {CpuIsa::Avx2, CpuIsa::Avx512})
-    if (available(path)) paths.push_back(path);
-    else MESSAGE("skipped: this processor has no " << name_of(path));
-  return paths;
-}
-std::vector<CpuIsa> all_paths() {
-  std::vector<CpuIsa> paths = simd_paths();
-  paths.push_back(CpuIsa::Plain);
-  return paths;
-}
-
 // f(case, its inputs) for each case of the table.
 template <class F>
 void for_cases(Size size, DType type, F&& f) {
@@ -50,7 +37,7 @@ void compare_paths(Size size, DType type) {
       PathScope plain(CpuIsa::Plain);
       expected = run_case(c, cpu_device, in);
     }
-    for (CpuIsa path : simd_paths()) {
+    for (const CpuPath& path : simd_paths()) {
       PathScope scope(path);
       CAPTURE(name_of(path));
       const Values found = run_case(c, cpu_device, in);
@@ -85,7 +72,7 @@ TEST_CASE("kernels: every vector path agrees with the plain code, forward and ba
 
 void compare_threads(Size size, DType type) {
   for_cases(size, type, [&](const KernelCase& c, const Values& in) {
-    for (CpuIsa path : all_paths()) {
+    for (const CpuPath& path : all_paths()) {
       PathScope scope(path);
       ThreadScope one(1);
       const Values expected = run_case(c, cpu_device, in);
@@ -144,7 +131,7 @@ void compare_batches(DType type) {
 }
 
 TEST_CASE("kernels: an image has the same bits alone and in any batch") {
-  for (CpuIsa path : all_paths()) {
+  for (const CpuPath& path : all_paths()) {
     PathScope scope(path);
     for (const DType type : {DType::F32, DType::BF16}) compare_batches(type);
   }
@@ -239,7 +226,7 @@ TEST_CASE("kernels: plain gradients equal central differences") {
 }
 
 TEST_CASE("kernels: sizes of zero touch nothing") {
-  for (CpuIsa path : all_paths()) {
+  for (const CpuPath& path : all_paths()) {
     PathScope scope(path);
     for (const Size size : {Size{0, 0, 0}, {3, 0, 5}, {3, 5, 0}, {0, 3, 4}})
       for_cases(size, DType::F32,

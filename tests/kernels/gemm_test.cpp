@@ -45,19 +45,6 @@ std::vector<GemmShape> shapes() {
   return all;
 }
 
-std::vector<CpuIsa> fast_paths() {
-  std::vector<CpuIsa> paths;
-  for (CpuIsa p : {CpuIsa::Avx2, CpuIsa::Avx512})
-    if (available(p)) paths.push_back(p);
-  return paths;
-}
-
-std::vector<CpuIsa> every_path() {
-  auto paths = fast_paths();
-  paths.push_back(CpuIsa::Plain);
-  return paths;
-}
-
 template <class T, class Out>
 void compare_with_plain(GemmShape s, int parts) {
   const Problem<T> p(s, parts);
@@ -66,7 +53,7 @@ void compare_with_plain(GemmShape s, int parts) {
     PathScope plain(CpuIsa::Plain);
     expected = run<Out>(p);
   }
-  for (CpuIsa path : fast_paths()) {
+  for (const CpuPath& path : simd_paths()) {
     PathScope scope(path);
     CAPTURE(name_of(path));
     CAPTURE(name_of(dtype_of<T>));
@@ -138,7 +125,7 @@ TEST_CASE("gemm: every path agrees with the plain code in every epilogue") {
 }
 
 TEST_CASE("gemm: packed and unpacked, and any number of threads, give the same bits") {
-  for (CpuIsa path : every_path()) {
+  for (const CpuPath& path : all_paths()) {
     PathScope scope(path);
     CAPTURE(name_of(path));
     for (const GemmShape& s :
@@ -162,7 +149,7 @@ TEST_CASE("gemm: packed and unpacked, and any number of threads, give the same b
 
 TEST_CASE("gemm: an image has the same bits alone and in a batch") {
   const int64_t tokens = 197, batch = 5, n = 45, k = 64;
-  for (CpuIsa path : every_path()) {
+  for (const CpuPath& path : all_paths()) {
     PathScope scope(path);
     CAPTURE(name_of(path));
     const Problem<float> whole({batch * tokens, n, k, false, true}, Bias | Residual);

@@ -18,20 +18,13 @@
 namespace qfm::test {
 namespace {
 
-std::vector<CpuIsa> all_paths() {
-  std::vector<CpuIsa> paths;
-  for (CpuIsa path : {CpuIsa::Plain, CpuIsa::Avx2, CpuIsa::Avx512})
-    if (available(path)) paths.push_back(path);
-  return paths;
-}
-
 bool same_bits(const Doubles& a, const Doubles& b) {
   return a.size() == b.size() &&
          (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
 }
 
 TEST_CASE("kernels: sums over nothing are zero") {
-  for (CpuIsa path : all_paths()) {
+  for (const CpuPath& path : all_paths()) {
     PathScope scope(path);
     std::vector<float> sum = unwritten<float>(5);
     reduce_sum<float, float>(cpu, {1, 0, 5}, sum.data(), nullptr);
@@ -45,7 +38,7 @@ TEST_CASE("layernorm: rows near 1000 with a spread of 0.05 keep their digits") {
   auto x = random<float>("offset", 0, r * c, 0.05);
   for (float& v : x) v += 1000.0f;
   const std::vector<float> w(c, 1.0f), b(c, 0.0f);
-  for (CpuIsa path : all_paths()) {
+  for (const CpuPath& path : all_paths()) {
     PathScope scope(path);
     auto y = unwritten<float>(r * c), mean = unwritten<float>(r), rstd = mean;
     layernorm_forward(cpu, y.data(), mean.data(), rstd.data(), x.data(), w.data(), b.data(), r, c, 1e-6);
@@ -66,7 +59,7 @@ TEST_CASE("layernorm: rows near 1000 with a spread of 0.05 keep their digits") {
 }
 
 TEST_CASE("softmax: large values and rows of equal values") {
-  for (CpuIsa path : all_paths()) {
+  for (const CpuPath& path : all_paths()) {
     PathScope scope(path);
     for (float same : {0.0f, 80.0f, -80.0f, -1000.0f}) {
       const std::vector<float> x(19, same);
@@ -93,7 +86,7 @@ TEST_CASE("sigmoid: both tails are right and finite") {
 }
 
 TEST_CASE("gelu: far tails are 0 and x") {
-  for (CpuIsa path : all_paths()) {
+  for (const CpuPath& path : all_paths()) {
     PathScope scope(path);
     const std::vector<float> x{-1e30f, -30.0f, -9.0f, 0.0f, 9.0f, 30.0f, 1e30f}, dy(7, 1.0f);
     auto y = unwritten<float>(7), dx = y;
@@ -143,7 +136,7 @@ TEST_CASE("cast: rounds to nearest even and keeps NaN and infinity on every path
   x[3] = std::numeric_limits<float>::infinity();
   x[35] = -std::numeric_limits<float>::infinity();
   x[36] = x[4] = std::numeric_limits<float>::quiet_NaN();
-  for (CpuIsa path : all_paths()) {
+  for (const CpuPath& path : all_paths()) {
     PathScope scope(path);
     std::vector<bf16> low(37);
     std::vector<float> back(37);
@@ -167,7 +160,7 @@ void check_cast() {
 }
 
 TEST_CASE("cast: every pair of types") {
-  for (CpuIsa path : all_paths()) {
+  for (const CpuPath& path : all_paths()) {
     PathScope scope(path);
     check_cast<float, float>(), check_cast<float, bf16>(), check_cast<float, double>();
     check_cast<bf16, float>(), check_cast<bf16, bf16>(), check_cast<bf16, double>();
@@ -179,7 +172,7 @@ TEST_CASE("sum_squares: in double, whatever the size of the values") {
   const auto x = random<float>("sum_squares", 0, 40009, 1e25);
   double expected = 0;
   for (float v : x) expected += static_cast<double>(v) * static_cast<double>(v);
-  for (CpuIsa path : all_paths()) {
+  for (const CpuPath& path : all_paths()) {
     PathScope scope(path);
     CHECK(std::fabs(sum_squares(cpu, x.data(), 40009) / expected - 1) < 1e-12);
   }
@@ -219,7 +212,7 @@ void check_adamw() {
 }
 
 TEST_CASE("adamw: three steps as the rule says, in every type") {
-  for (CpuIsa path : all_paths()) {
+  for (const CpuPath& path : all_paths()) {
     PathScope scope(path);
     check_adamw<float>();
     check_adamw<bf16>();

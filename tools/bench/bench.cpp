@@ -112,10 +112,10 @@ BenchReport::BenchReport(const BenchOptions& options, const std::string& what, P
     : options_(options), peaks_(peaks_of(options, where)) {
   const bool on_cpu = where.device == cpu_device;
   report_ = bench_header(what, options, where, peaks_);
-  if (on_cpu) report_["path"] = name_of(cpu_path());
+  if (on_cpu) report_["path"] = name_of(cpu());
   report_["rows"] = Json::array();
   add_kernel_policy(report_, where.device);
-  const std::string path = on_cpu ? concat(", path ", name_of(cpu_path())) : "";
+  const std::string path = on_cpu ? concat(", path ", name_of(cpu())) : "";
   print(format("%s, %d threads, %s%s, commit %s\nmeasured peak: %s\n",
                report_["device"].get<std::string>().c_str(), threads(), options.common.dtype.c_str(),
                path.c_str(), commit(), text_of(peaks_).c_str()));
