@@ -6,6 +6,7 @@
 
 #include "engine/base/rng.h"
 #include "engine/dispatch.h"
+#include "engine/int8_matrix.h"
 #include "engine/packed_weight.h"
 #include "kernels/optim/adamw.h"
 #include "kernels/pointwise/map.h"
@@ -89,7 +90,9 @@ void ParamSet::set_trainable(std::string_view prefix, bool trainable) {
 }
 
 void ParamSet::allocate(Device device, DType compute, bool training) {
-  compute_ = compute;
+  int8_ = compute == DType::I8;
+  QFM_CHECK(!int8_ || (device == cpu_device && !training), "INT8 is for inference on the CPU");
+  compute_ = compute = int8_ ? DType::F32 : compute;
   size_ = 0;
   const auto place = [&](bool trainable, Role role) {
     for (const Param& p : params_) {
@@ -130,8 +133,15 @@ void ParamSet::sync() {
   });
 }
 
+void ParamSet::round_to_int8() {
+  for (const Param& p : params_)
+    if (p.saved() && p.entry()->role == Role::Matrix) copy_from_int8(p.master(), to_int8(p.master(), p.name()));
+  sync();
+}
+
 void ParamSet::pack() {
   if (master.device() != cpu_device) return;
+  if (int8_) round_to_int8();
   for (const Param& p : params_)
     if (p.entry()->role == Role::Matrix && p.entry()->packed && !p.entry()->has_views) pack_weight(p.value());
   for (const auto& view : views_)

@@ -40,6 +40,7 @@ class Param {
     Init init;
     bool trainable = true;
     bool packed = true;  // a Matrix that a product reads, and so is worth packing
+    bool int8 = false;   // and that product may run in INT8
     bool saved = true;   // part of checkpoints; what only training needs is not
     int64_t offset = 0;  // elements from the start of the flat buffers
     Tensor master, value;
@@ -128,6 +129,7 @@ class ParamSet {
   void set_training(bool on) { *training_ = on; }
 
   // Masters (acc type) and, where `compute` differs, the compute copy; gradient buffer and history only if `training`.
+  // I8, on the CPU and for inference only, is F32 with matrices that pack() rounds to INT8.
   void allocate(Device device, DType compute, bool training);
   // Gives every parameter and buffer its Init's values, each from its own stream (seed, name): adding a module
   // changes no other weight.
@@ -135,7 +137,8 @@ class ParamSet {
   // Copies the masters to the compute copy; what was packed is forgotten.
   void sync();
   // Lays matrices out for fast products; each is found by its tensor (engine/packed_weight.h). For inference,
-  // on the CPU; elsewhere nothing is to be done.
+  // on the CPU; elsewhere nothing is to be done. Allocated as I8: every saved matrix is rounded to INT8 first
+  // (kernels/gemm/int8_weights.h); throws Error that names one which is not finite.
   void pack();
   void zero_grad();
 
@@ -157,10 +160,11 @@ class ParamSet {
   int64_t decayed_size() const { return decayed_; }     // of it, the part in front to which weight decay applies
   int64_t count() const;                                // parameters that are saved, without gaps
   Tensor master, copy, gradient;                        // flat; copy is empty where master serves
-  DType compute() const { return compute_; }
+  DType compute() const { return compute_; }            // of activations
 
  private:
   void check_new(const std::string& name) const;
+  void round_to_int8();
   template <class F>
   void for_pairs(const ParamSet& other, F&& f) const;
 
@@ -168,6 +172,7 @@ class ParamSet {
   std::vector<Buffer> buffers_;
   std::vector<std::shared_ptr<Param::Entry>> views_;
   std::shared_ptr<bool> training_ = std::make_shared<bool>(false);
+  bool int8_ = false;
   int64_t size_ = 0, trained_ = 0, decayed_ = 0;
   DType compute_ = DType::F32;
 };

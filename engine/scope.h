@@ -5,7 +5,6 @@
 #pragma once
 #include <string>
 #include <string_view>
-#include <utility>
 
 #include "engine/param.h"
 
@@ -15,10 +14,24 @@ class Scope {
  public:
   // Implicit: the set itself is its outermost scope.
   Scope(ParamSet& set) : set_(&set) {}
-  Scope operator/(std::string_view name) const { return Scope(*set_, prefix_ + std::string(name) + ".", saved_); }
+  Scope operator/(std::string_view name) const {
+    Scope inner = *this;
+    inner.prefix_ += std::string(name) + ".";
+    return inner;
+  }
   Scope operator/(int64_t index) const { return *this / std::string_view(std::to_string(index)); }
   // The same for what only training needs, such as the projector of a contrastive loss: in no checkpoint.
-  Scope training_only() const { return Scope(*set_, prefix_, false); }
+  Scope training_only() const {
+    Scope scope = *this;
+    scope.saved_ = false;
+    return scope;
+  }
+  // The same for weights whose products may run in INT8.
+  Scope in_int8() const {
+    Scope scope = *this;
+    scope.int8_ = true;
+    return scope;
+  }
 
   // What is multiplied with: it decays, and is packed for inference.
   Param weight(std::string_view name, Shape shape, Init init) const {
@@ -40,18 +53,16 @@ class Scope {
   Training training() const { return set_->training(); }
 
  private:
-  Scope(ParamSet& set, std::string prefix, bool saved) : set_(&set), prefix_(std::move(prefix)), saved_(saved) {}
-
   Param add(std::string_view name, Shape shape, Role role, Init init, bool packed = true) const {
     Param::Entry entry;
     entry.name = prefix_ + std::string(name), entry.shape = shape, entry.role = role, entry.init = init;
-    entry.packed = packed, entry.saved = saved_;
+    entry.packed = packed, entry.int8 = packed && int8_, entry.saved = saved_;
     return set_->add(std::move(entry));
   }
 
   ParamSet* set_;
   std::string prefix_;
-  bool saved_ = true;
+  bool saved_ = true, int8_ = false;
 };
 
 }  // namespace qfm

@@ -39,11 +39,11 @@ struct bf16 {
   }
 };
 
-// U8: pixels on their way to a device; no arithmetic.
-enum class DType : uint8_t { F32, BF16, F64, I32, I64, U8 };
+// U8: pixels on their way to a device; I8: weights rounded to eight bits. No arithmetic of their own.
+enum class DType : uint8_t { F32, BF16, F64, I32, I64, U8, I8 };
 
 constexpr size_t size_of(DType t) {
-  return t == DType::U8 ? 1 : t == DType::BF16 ? 2 : t == DType::F64 || t == DType::I64 ? 8 : 4;
+  return t == DType::U8 || t == DType::I8 ? 1 : t == DType::BF16 ? 2 : t == DType::F64 || t == DType::I64 ? 8 : 4;
 }
 constexpr bool is_floating(DType t) { return t == DType::F32 || t == DType::BF16 || t == DType::F64; }
 constexpr const char* name_of(DType t) {
@@ -52,6 +52,7 @@ constexpr const char* name_of(DType t) {
          : t == DType::F64  ? "F64"
          : t == DType::I32  ? "I32"
          : t == DType::I64  ? "I64"
+         : t == DType::I8   ? "I8"
                             : "U8";
 }
 
@@ -85,6 +86,10 @@ struct dtype_traits<int64_t> {
 template <>
 struct dtype_traits<uint8_t> {
   static constexpr DType dtype = DType::U8;
+};
+template <>
+struct dtype_traits<int8_t> {
+  static constexpr DType dtype = DType::I8;
 };
 
 // acc<T>: statistics, softmax, losses, reductions, matrix products and parameter gradients of T live in it.

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "engine/base/cpu.h"
+#include "engine/base/dtype.h"
 #include "engine/base/threads.h"
 #include "engine/memory/memory.h"
 #include "kernels/common/reduce_rows.h"

@@ -45,7 +45,7 @@ Vit::Vit(const Scope& scope, const VitConfig& c)
   QFM_CHECK(c.image_height % c.patch == 0 && c.image_width % c.patch == 0, "vit: ", c.image_height, "x",
             c.image_width, " images do not divide into patches of ", c.patch);
   QFM_CHECK(c.width % c.heads == 0, "vit: width ", c.width, " does not divide into ", c.heads, " heads");
-  for (int64_t i = 0; i < c.depth; ++i) blocks.emplace_back(scope / "blocks" / i, c);
+  for (int64_t i = 0; i < c.depth; ++i) blocks.emplace_back((scope / "blocks" / i).in_int8(), c);
 }
 
 Var Vit::embed(const Var& images) const {

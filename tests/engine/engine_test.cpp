@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <limits>
 
 #include "engine/base/io.h"
 #include "engine/base/rng.h"
@@ -109,6 +110,29 @@ TEST_CASE("parameters: flat buffers, decayed ones first, rows as parameters of t
   CHECK(grad[10] == 1);
   CHECK(grad[19] == 5);
   CHECK(grad[20] == 0);
+}
+
+TEST_CASE("parameters: allocated as I8, pack() rounds matrices to eight bits and nothing else") {
+  ParamSet set;
+  const Scope scope(set);
+  const Param weight = scope.in_int8().weight("weight", {2, 3}, constant(0));
+  const Param filter = scope.filter("filter", {1, 1, 1, 3}, constant(0)), bias = scope.vector("bias", {3}, constant(0.3));
+  CHECK(contains(message_of([&] { set.allocate(cpu_device, DType::I8, true); }), "for inference"));
+  set.allocate(cpu_device, DType::I8, false);
+  CHECK(set.compute() == DType::F32);
+  set.initialise(0);
+  weight.master().copy_from(Tensor::from(std::vector<float>{127, 0.7f, -1.5f, 0, 0, 0}, {2, 3}));
+  filter.master().copy_from(Tensor::from(std::vector<float>{1.7f, 254, -2.2f}, {1, 1, 1, 3}));
+  set.pack();
+  const auto values = [](const Param& p) {
+    const auto all = p.value().span<float>();
+    return std::vector<float>(all.begin(), all.end());
+  };
+  CHECK(values(weight) == std::vector<float>{127, 1, -2, 0, 0, 0});
+  CHECK(values(filter) == std::vector<float>{2, 254, -2});
+  CHECK(values(bias) == std::vector<float>(3, 0.3f));
+  filter.master().span<float>()[1] = std::numeric_limits<float>::quiet_NaN();
+  CHECK(contains(message_of([&] { set.pack(); }), "filter: has a number that is not finite"));
 }
 
 TEST_CASE("memory: counters, reuse, ordered failure, scratch") {
