@@ -118,8 +118,8 @@ void attention_forward(Cpu, AttentionShape s, Heads<T> o, acc<T>* lse, Heads<con
   constexpr int64_t tasks = 12, block_queries = 42;
   const int64_t heads = s.batch * s.heads, most = (s.queries + block_queries - 1) / block_queries;
   const int64_t blocks = std::min(most, std::max<int64_t>(1, tasks / std::max<int64_t>(1, heads)));
-  const auto run_head = QFM_BEST_ISA(attention_forward_head, T);
-  const size_t bytes = static_cast<size_t>(QFM_BEST_ISA(attention_forward_workspace, T)(s)) * sizeof(acc<T>);
+  const auto run_head = QFM_BEST_DOT(attention_forward_head, T);
+  const size_t bytes = static_cast<size_t>(QFM_BEST_DOT(attention_forward_workspace, T)(s)) * sizeof(acc<T>);
   parallel_for(heads * blocks, [&](int64_t task) {
     const Scratch workspace(bytes);
     const int64_t head = task / blocks, block = task % blocks;
@@ -135,8 +135,8 @@ void attention_backward(Cpu, AttentionShape s, Heads<T> dq, Heads<T> dk, Heads<T
                         Heads<const T> q, Heads<const T> k, Heads<const T> v, Heads<const T> o,
                         const acc<T>* lse) {
   check(s);
-  const auto run_head = QFM_BEST_ISA(attention_backward_head, T);
-  const size_t bytes = static_cast<size_t>(QFM_BEST_ISA(attention_backward_workspace, T)(s)) * sizeof(acc<T>);
+  const auto run_head = QFM_BEST_DOT(attention_backward_head, T);
+  const size_t bytes = static_cast<size_t>(QFM_BEST_DOT(attention_backward_workspace, T)(s)) * sizeof(acc<T>);
   parallel_for(s.batch * s.heads, [&](int64_t head) {
     const Scratch workspace(bytes);
     const auto of_queries = [&](auto x) { return rows_of(x, s, s.queries, head); };

@@ -5,6 +5,9 @@
 // recomputed q k^T is not counted).
 // The forward keeps the log-sum-exp of each row of scores, the backward recomputes the probabilities from it:
 // nothing of size Sq x Sk is kept.
+//
+// With T = bf16 scores, exponentials and all sums are F32. On CUDA, and on a CPU that multiplies pairs of bf16, the
+// probabilities and the gradients of the scores are rounded to bf16 for the products that read them.
 #pragma once
 #include <cstdint>
 

@@ -52,3 +52,6 @@ QFM_ATTENTION_CODE
 namespace qfm::avx512 {
 QFM_ATTENTION_CODE
 }
+namespace qfm::avx512bf16 {
+QFM_ATTENTION_CODE
+}
