@@ -12,12 +12,12 @@ namespace {
 
 using Shape = AttentionShape;
 
-// One call, forward and backward, in rows wider than they need be: q, k, v are views of one packed tensor
-// where there are as many queries as keys, and the gaps must keep their bits.
+// One call, forward and backward, in rows wider than they need be, by an odd and an even number: q, k, v are views of one
+// packed tensor where there are as many queries as keys, and the gaps must keep their bits.
 template <class T>
 struct Problem {
   Shape s;
-  int64_t dim = s.heads * s.head_dim, ld = 3 * dim + 5;
+  int64_t dim = s.heads * s.head_dim, ld = 3 * dim + 5 + s.heads % 2;
   std::vector<T> q, k, v, d_o;
   explicit Problem(Shape s)
       : s(s),
@@ -280,19 +280,20 @@ TEST_CASE("attention: large scores neither overflow nor lose the sum") {
   }
 }
 
-TEST_CASE("attention: any number of threads, and an image alone or in a batch, give the same bits") {
+TEST_CASE_TEMPLATE("attention: any number of threads, and an image alone or in a batch, give the same bits", T, float,
+                   bf16) {
   for (const CpuPath& path : all_paths())
     for (const AttentionMask& mask : {AttentionMask{}, kBoth}) {
       PathScope scope(path);
       CAPTURE(name_of(path));
-      const Problem<float> p({3, 2, 61, 77, 32, mask});
+      const Problem<T> p({3, 2, 61, 77, 32, mask});
       ThreadScope one(1);
       const Result expected = run(p);
       for (int n : {2, 3}) {
         ThreadScope several(n);
         CHECK(run(p) == expected);
       }
-      Problem<float> alone = p;
+      Problem<T> alone = p;
       alone.s.batch = 1;
       const Result first = run(alone);
       const auto begins_with = [](const Doubles& all, const Doubles& part) {
