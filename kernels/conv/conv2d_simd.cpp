@@ -69,24 +69,30 @@ void map_panels(const ConvBlock<T>& g, const Space<T>& space) {
   }
 }
 
-// `channels` of a panel from `source` on: of each phase [channel][tap][kPanel].
+// Channel c of `channels` of a panel, from `source` on: of each phase [channel][tap][kPanel].
 template <int64_t step, class T>
-void gather(const ConvSum& s, const Panel& panel, const T* source, int64_t channels, float* to) {
+void gather_channel(const ConvSum& s, const Panel& panel, const T* source, int64_t c, int64_t channels, float* to) {
   for (int64_t f = 0; f < s.phases(); ++f) {
-    const int64_t vectors = (s.phase_taps[f + 1] - s.phase_taps[f]) * kVectors;
-    const T* from = source;
-    for (int64_t c = 0; c < channels; ++c, from += s.source_area()) {
-      const Piece* piece = panel.pieces[f];
-      for (int64_t i = 0; i < vectors; ++i, to += vf::width)
-        store(to, load_pieces(from, piece, step > 0 ? step : s.x.source_step));
-    }
+    const int64_t taps = s.phase_taps[f + 1] - s.phase_taps[f];
+    const Piece* piece = panel.pieces[f];
+    float* at = to + c * taps * kPanel;
+    for (int64_t i = 0; i < taps * kVectors; ++i, at += vf::width)
+      store(at, load_pieces(source, piece, step > 0 ? step : s.x.source_step));
+    to += channels * taps * kPanel;
   }
 }
+// Channel by channel, all panels of each: what lies side by side in memory is read in turn.
+template <int64_t step, class T>
+void gather(const ConvSum& s, const Panel* panels, int64_t count, const T* source, int64_t channels, float* to) {
+  for (int64_t c = 0; c < channels; ++c, source += s.source_area())
+    for (int64_t i = 0; i < count; ++i)
+      gather_channel<step>(s, panels[i], source, c, channels, to + i * channels * s.tap_count() * kPanel);
+}
 template <class T>
-void gather_panel(const ConvSum& s, const Panel& panel, const T* source, int64_t channels, float* to) {
-  if (s.x.source_step == 1) gather<1>(s, panel, source, channels, to);
-  else if (s.x.source_step == 2) gather<2>(s, panel, source, channels, to);
-  else gather<0>(s, panel, source, channels, to);
+void gather_panels(const ConvSum& s, const Panel* panels, int64_t count, const T* source, int64_t channels, float* to) {
+  if (s.x.source_step == 1) gather<1>(s, panels, count, source, channels, to);
+  else if (s.x.source_step == 2) gather<2>(s, panels, count, source, channels, to);
+  else gather<0>(s, panels, count, source, channels, to);
 }
 
 template <class T>
@@ -219,9 +225,7 @@ void conv_block(const ConvBlock<T>& g) {
   for (int64_t channel = 0; channel < s.channels; channel += step) {
     const Step now{channel, smaller(step, s.channels - channel)};
     const T* const source = g.source + (g.group * s.channels + channel) * s.source_area();
-    for (int64_t i = 0; i < g.panels; ++i)
-      gather_panel(s, space.panels[i], source, now.count,
-                   space.source + i * now.count * s.tap_count() * kPanel);
+    gather_panels(s, space.panels, g.panels, source, now.count, space.source);
     if (packed) pack_weight(g, tiles, channel, now.count, space.weight);
     int64_t jump = 0;
     for (int64_t t = 0; t < tiles.count; ++t) {
