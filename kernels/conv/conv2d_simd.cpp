@@ -5,7 +5,7 @@ namespace qfm::QFM_ISA {
 namespace {
 
 // Panels of a block stay in the second level of cache: where all channels do not, they come in steps of this depth.
-constexpr int64_t kCachedFloats = 160 << 10, kPackedFloats = 96 << 10, kDepth = 384;
+constexpr int64_t kCachedFloats = 160 << 10, kPackedFloats = 96 << 10, kDepth = 384, kAhead = 6;
 
 // A transposed weight is read in runs that are far from each other: short ones, and for many panels, it is packed first.
 template <class T>
@@ -24,6 +24,7 @@ int64_t channel_step(const ConvSum& s, int64_t rows, int64_t panels) {
 struct Panel {
   Run* runs;
   Piece** pieces;  // of each phase
+  Piece* last_tap;
   int run_count, columns;
 };
 
@@ -60,11 +61,15 @@ void map_panels(const ConvBlock<T>& g, const Space<T>& space) {
     const int columns = static_cast<int>(smaller(kPanel, s.batch * s.places() - place));
     const int count = runs_of(s, place, columns, runs);
     Piece** const phase_pieces = space.phase_pieces + i * s.phases();
+    Piece* last_tap = pieces;
     for (int64_t f = 0; f < s.phases(); ++f) {
+      const int64_t begin = s.phase_taps[f], end = s.phase_taps[f + 1];
       phase_pieces[f] = pieces;
-      pieces = pieces_of(s, s.phase_taps[f], s.phase_taps[f + 1], runs, count, pieces);
+      if (begin == end) continue;
+      last_tap = pieces_of(s, begin, end - 1, runs, count, pieces);
+      pieces = pieces_of(s, end - 1, end, runs, count, last_tap);
     }
-    space.panels[i] = {runs, phase_pieces, count, columns};
+    space.panels[i] = {runs, phase_pieces, last_tap, count, columns};
     runs += count;
   }
 }
@@ -81,12 +86,23 @@ void gather_channel(const ConvSum& s, const Panel& panel, const T* source, int64
     to += channels * taps * kPanel;
   }
 }
+// Asks for what the last tap sees, of which the taps before it have read the rest.
+template <class T>
+void prefetch_channel(const Panel& panel, const T* source) {
+  const Piece* piece = panel.last_tap;
+  for (int64_t i = 0; i < kVectors; ++i) {
+    do __builtin_prefetch(source + piece->offset);
+    while (!(piece++)->last);
+  }
+}
 // Channel by channel, all panels of each: what lies side by side in memory is read in turn.
 template <int64_t step, class T>
 void gather(const ConvSum& s, const Panel* panels, int64_t count, const T* source, int64_t channels, float* to) {
   for (int64_t c = 0; c < channels; ++c, source += s.source_area())
-    for (int64_t i = 0; i < count; ++i)
+    for (int64_t i = 0; i < count; ++i) {
+      if (c + kAhead < channels) prefetch_channel(panels[i], source + kAhead * s.source_area());
       gather_channel<step>(s, panels[i], source, c, channels, to + i * channels * s.tap_count() * kPanel);
+    }
 }
 template <class T>
 void gather_panels(const ConvSum& s, const Panel* panels, int64_t count, const T* source, int64_t channels, float* to) {
