@@ -8,7 +8,7 @@
 #include "engine/memory/memory.h"
 #include "kernels/common/parallel_loops.h"
 #include "kernels/gemm/gemm_block.h"
-#include "kernels/pointwise/number.h"
+#include "kernels/gemm/gemm_finish.h"
 #include "kernels/reduce/reduce.h"
 
 namespace qfm {
@@ -16,19 +16,6 @@ namespace {
 
 void check(const GemmShape& s) {
   QFM_CHECK(s.m >= 0 && s.n >= 0 && s.k >= 0, "gemm: m ", s.m, ", n ", s.n, ", k ", s.k);
-}
-
-template <class T>
-acc<T> finish(const GemmEpilogue<T>& e, acc<T> v, int64_t row, int64_t column, int64_t n) {
-  using A = acc<T>;
-  const int64_t at = row * n + column;
-  if (e.bias) v += static_cast<A>(e.bias[column]);
-  if (e.pre_gelu) e.pre_gelu[at] = static_cast<T>(v);
-  if (e.gelu) v = static_cast<A>(fn::gelu(static_cast<double>(v)));
-  if (e.times_gelu_grad_of)
-    v *= static_cast<A>(fn::gelu_grad(static_cast<double>(static_cast<A>(e.times_gelu_grad_of[at]))));
-  if (e.residual) v += static_cast<A>(e.residual[at]);
-  return v;
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 #include "kernels/gemm/gemm_block.h"
+#include "kernels/gemm/gemm_finish_simd.h"
 #include "kernels/gemm/gemm_tile.h"
 
 namespace qfm::QFM_ISA {
@@ -8,33 +9,12 @@ namespace {
 // the second level of cache.
 constexpr int64_t kDepth = 384, kCachedWords = 160 << 10;
 
-int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
 template <class T>
 bool empty(const GemmEpilogue<T>& e) {
   return !e.bias && !e.pre_gelu && !e.gelu && !e.times_gelu_grad_of && !e.residual;
 }
 
-// An even cut of the block's rows: tile t is [begin[t], begin[t + 1]).
-struct Tiles {
-  int64_t rows, count, begin[kGemmBlockRows / kTileRows + 2];
-  explicit Tiles(int64_t rows) : rows(rows), count((rows + kTileRows - 1) / kTileRows) {
-    for (int64_t t = 0; t <= count; ++t) begin[t] = rows * t / count;
-  }
-  int height(int64_t t) const { return static_cast<int>(begin[t + 1] - begin[t]); }
-};
-
-// Asks for the lines that finishing a tile will touch of x, an (m, n) tensor or null, so that they come while
-// the tile is multiplied.
-template <class T>
-void prefetch_tile(const T* x, int64_t n, int64_t row, int height, int64_t column) {
-  if (!x) return;
-  const int64_t bytes = smaller(kPanel, n - column) * static_cast<int64_t>(sizeof(T));
-  for (int64_t i = row; i < row + height; ++i) {
-    const char* line = reinterpret_cast<const char*>(x + i * n + column);
-    for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(line + at, 1);
-  }
-}
+using Tiles = TilesOf<kTileRows, kGemmBlockRows>;
 
 // The block's rows of A at depths [depth, depth + step) as words, tile by tile: [step][height of the tile]
 // of a transposed A, else [height][step].
@@ -77,17 +57,6 @@ Strided tile_of_a(const GemmShape& s, const T* a, const float* packed, int64_t r
   return {packed + begin * step, step, 1};
 }
 
-// The epilogue on a vector of C that begins at element `at`, column `column`. Lanes = Whole or Tail.
-template <class T, class Out, class Lanes>
-inline void finish(const GemmEpilogue<T>& e, vf v, Out* c, int64_t at, int64_t column, Lanes lanes) {
-  if (e.bias) v = v + load(e.bias + column, lanes);
-  if (e.pre_gelu) stream(e.pre_gelu + at, v, lanes);  // for the backward
-  if (e.gelu) v = gelu(v);
-  if (e.times_gelu_grad_of) v = v * gelu_grad(load(e.times_gelu_grad_of + at, lanes));
-  if (e.residual) v = v + load(e.residual + at, lanes);
-  store(c + at, v, lanes);
-}
-
 // The epilogue is passed by value: a copy that stores to C cannot change stays in registers.
 template <class T, class Out>
 void finish_tile(const GemmEpilogue<T> e, Out* c, int64_t n, const float* tile, int64_t row, int height,
@@ -110,14 +79,14 @@ void multiply_and_finish(const GemmBlock<T, Out>& g, const Tiles& tiles, int64_t
   const Columns b = {g.b + (g.panel + panel) * g.panel_step + depth * g.depth_step, g.depth_step};
   if constexpr (sizeof(Out) == sizeof(float))
     if (empty(g.epilogue) && column + kPanel <= s.n) {  // C itself holds the sums
-      prefetch_tile(g.c, s.n, row, height, column);
+      prefetch_tile(g.c, s.n, row, height, column, kPanel);
       return multiply_rows<typename Words<T>::Product>(height, s.n - column, step, a, b, g.c + row * s.n + column, s.n, depth > 0);
     }
   const bool last = depth + step == words_of<T>(s.k);
   if (last) {
-    prefetch_tile(g.c, s.n, row, height, column);
-    prefetch_tile(g.epilogue.times_gelu_grad_of, s.n, row, height, column);
-    prefetch_tile(g.epilogue.residual, s.n, row, height, column);
+    prefetch_tile(g.c, s.n, row, height, column, kPanel);
+    prefetch_tile(g.epilogue.times_gelu_grad_of, s.n, row, height, column, kPanel);
+    prefetch_tile(g.epilogue.residual, s.n, row, height, column, kPanel);
   }
   float* sums = g.workspace + (panel * g.rows + tiles.begin[t]) * kPanel;
   multiply_rows<typename Words<T>::Product>(height, s.n - column, step, a, b, sums, kPanel, depth > 0);

@@ -36,7 +36,7 @@ struct Columns {
 
 // C (R, V vectors), its rows ldc apart: = A B, or += A B with `add`, one chain of products over p for each element.
 template <class Product, int R, int V, class Rows>
-void multiply_tile(int64_t k, Rows a, Columns columns, float* c, int64_t ldc, bool add) {
+[[gnu::noinline]] void multiply_tile(int64_t k, Rows a, Columns columns, float* c, int64_t ldc, bool add) {
   vf sum[R][V];
 #pragma GCC unroll 16
   for (int i = 0; i < R; ++i)
