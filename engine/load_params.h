@@ -10,7 +10,8 @@ namespace qfm {
 
 // Copies tensors of `file` into the masters and buffers, `prefix` + file name = name in the set; strict: one Error
 // names every missing, extra and misshapen tensor, and nothing has then been copied. `skip(name)`: what the file
-// may have and the model not; `instead` replaces tensors of the file, or those that it lacks, by name.
+// may have and the model not; `instead` replaces tensors of the file, or those that it lacks, by name. A matrix may be
+// I8, with its scales beside it (engine/int8_matrix.h).
 void load_params(ParamSet& params, const SafeTensors& file, const std::string& prefix,
                  bool (*skip)(const std::string&), const std::map<std::string, Tensor>& instead = {});
 

@@ -126,6 +126,7 @@ DType tensor_dtype(const std::string& dtype) {
   if (dtype == "F64") return DType::F64;
   if (dtype == "I32") return DType::I32;
   if (dtype == "I64") return DType::I64;
+  if (dtype == "I8") return DType::I8;
   QFM_FAIL("dtype ", dtype, " cannot be a tensor here");
 }
 

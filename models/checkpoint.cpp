@@ -1,8 +1,10 @@
 #include "models/checkpoint.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "engine/int8_matrix.h"
 #include "engine/load_params.h"
 #include "models/registry.h"
 #include "models/within.h"
@@ -12,7 +14,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-ordered_json to_json(const ModelInfo& info) {
+ordered_json to_json(const ModelInfo& info, bool int8) {
   ordered_json j{{"format", 2},
                  {"name", info.name},
                  {"arch", info.config.arch},
@@ -35,6 +37,7 @@ ordered_json to_json(const ModelInfo& info) {
                  {"seed", info.seed},
                  {"version", info.version}};
   if (info.truncated_schedule) j["schedule"] = "truncated";
+  if (int8) j["weights"] = "int8";
   return j;
 }
 
@@ -70,6 +73,7 @@ ModelInfo from_json(const ordered_json& j) {
   info.training_set = j.at("training_set"), info.command = j.at("command"), info.seed = j.at("seed");
   info.version = j.at("version");
   info.truncated_schedule = j.value("schedule", "") == "truncated";
+  info.int8 = j.value("weights", "") == "int8";
   return info;
 }
 
@@ -83,6 +87,26 @@ void check_sizes(const ModelInfo& info) {
             " is not the image size ", features.image_height, "x", features.image_width);
   QFM_CHECK(info.label_high > info.label_low, "label range ", info.label_low, " to ", info.label_high);
   for (double s : info.std) QFM_CHECK(s > 0, "preprocessing std ", s);
+}
+
+std::map<std::string, std::string> metadata(const ModelInfo& info, bool int8) {
+  return {{"format", "pt"}, {"qfm", to_json(info, int8).dump()}};
+}
+
+bool any_int8(const SafeTensors& file) {
+  const auto& all = file.entries();
+  return std::any_of(all.begin(), all.end(), [](const auto& e) { return e.second.dtype == "I8"; });
+}
+
+// What a file in eight bits holds, where `file` is the one that the model was read from.
+NamedTensors int8_tensors(const ParamSet& params, const SafeTensors& file) {
+  NamedTensors tensors;
+  for (const Param& p : params.params())
+    if (!p.saved()) continue;
+    else if (p.decay()) add_int8(tensors, p.name(), to_int8(p.master(), concat(file.path(), ": ", p.name())));
+    else tensors.emplace_back(p.name(), file.tensor(p.name()));
+  for (const Buffer& b : params.buffers()) tensors.emplace_back(b.name(), file.tensor(b.name()));
+  return tensors;
 }
 
 }  // namespace
@@ -108,8 +132,24 @@ double ModelInfo::std_to_label_unit(double spread) const {
 }
 
 void save_model(const std::string& path, const Model& model, const ModelInfo& info, StoreAs store) {
-  write_safetensors(path, model.params.saved(), {{"format", "pt"}, {"qfm", to_json(info).dump()}}, store);
+  write_safetensors(path, model.params.saved(), metadata(info, false), store);
 }
+
+namespace {
+
+// f(), an Error of which gets the file's name.
+template <class F>
+void named(const std::string& path, F&& f) {
+  try {
+    f();
+  } catch (const OutOfMemory&) {
+    throw;
+  } catch (const Error& e) {
+    QFM_FAIL(path, ": ", e.what());
+  }
+}
+
+}  // namespace
 
 ModelInfo read_model_info(const SafeTensors& file) {
   const auto it = file.metadata().find("qfm");
@@ -117,6 +157,8 @@ ModelInfo read_model_info(const SafeTensors& file) {
   try {
     ModelInfo info = from_json(ordered_json::parse(it->second));
     check_sizes(info);
+    QFM_CHECK(info.int8 == any_int8(file), info.int8 ? "speaks of INT8 weights, there are none"
+                                                     : "does not speak of the INT8 weights that are there");
     if (info.name.empty()) info.name = std::filesystem::path(file.path()).stem().string();
     return info;
   } catch (const nlohmann::json::exception& e) {
@@ -126,19 +168,27 @@ ModelInfo read_model_info(const SafeTensors& file) {
   }
 }
 
-LoadedModel load_model(const std::string& path, Device device, DType compute, bool training) {
+LoadedModel load_model(const std::string& path, Device device, std::optional<DType> compute, bool training) {
   const SafeTensors file = SafeTensors::open(path);
-  LoadedModel result{nullptr, read_model_info(file)};
-  try {
-    result.model = std::make_unique<Model>(result.info.config, device, compute, training);
-  } catch (const OutOfMemory&) {
-    throw;
-  } catch (const Error& e) {
-    QFM_FAIL(path, ": ", e.what());
-  }
+  LoadedModel result{nullptr, read_model_info(file), DType::F32};
+  const bool int8 = result.info.int8 && device == cpu_device && !training;
+  result.dtype = compute.value_or(int8 ? DType::I8 : usual_dtype(device));
+  named(path, [&] { result.model = std::make_unique<Model>(result.info.config, device, result.dtype, training); });
   load_params(result.model->params, file, "", [](const std::string&) { return false; });
-  if (!training) result.model->params.pack();
+  if (!training) named(path, [&] { result.model->params.pack(); });
   return result;
+}
+
+void convert_model(const std::string& from, const std::string& to, WeightsAs weights) {
+  const LoadedModel loaded = load_model(from, cpu_device, DType::F32, false);
+  if (weights == WeightsAs::Int8) {
+    const NamedTensors tensors = int8_tensors(loaded.model->params, SafeTensors::open(from));
+    return write_safetensors(to, tensors, metadata(loaded.info, true));
+  }
+  save_model(to, *loaded.model, loaded.info,
+             weights == WeightsAs::BF16  ? StoreAs::BF16
+             : weights == WeightsAs::F16 ? StoreAs::F16
+                                         : StoreAs::AsIs);
 }
 
 }  // namespace qfm

@@ -2,6 +2,7 @@
 #pragma once
 #include <array>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "engine/safetensors.h"
@@ -26,6 +27,7 @@ struct ModelInfo {
   std::string name;  // the folder that it was trained in
   std::string training_set, command, version;
   uint64_t seed = 0;
+  bool int8 = false;                // the file's weights are in eight bits
   bool truncated_schedule = false;  // its warm-up was longer than the first step of the learning rate's curve
 
   // An output of the model as a quality from 0 to 100, higher is better; or in the labels' own unit and direction.
@@ -45,11 +47,21 @@ void save_model(const std::string& path, const Model& model, const ModelInfo& in
 // a QFM checkpoint, unknown architecture, ...).
 ModelInfo read_model_info(const SafeTensors& file);
 
+// What is computed in where nobody says.
+constexpr DType usual_dtype(Device device) { return device == cpu_device ? DType::F32 : DType::BF16; }
+
 struct LoadedModel {
   std::unique_ptr<Model> model;
   ModelInfo info;
+  DType dtype;  // of the arithmetic; I8: INT8 (ParamSet::allocate)
 };
 // Strict: every missing, extra or misshapen tensor is named in one Error. Ready for inference when not training.
-LoadedModel load_model(const std::string& path, Device device, DType compute, bool training);
+// Without `compute`: INT8 for a file in eight bits and the CPU, else usual_dtype.
+LoadedModel load_model(const std::string& path, Device device, std::optional<DType> compute, bool training);
+
+// One of our checkpoints with its weights stored otherwise, written atomically. Int8: every matrix in eight bits
+// (engine/int8_matrix.h), all else as `from` holds it, F16 as F32: it scores as `from` does in INT8, bit for bit.
+enum class WeightsAs { F32, BF16, F16, Int8 };
+void convert_model(const std::string& from, const std::string& to, WeightsAs weights);
 
 }  // namespace qfm

@@ -53,7 +53,7 @@ inline TrainConfig toy_run(const TemporaryFolder& folder, const std::string& out
     save_model(folder / "init.safetensors", model, toy_info());
   }
   TrainConfig config;
-  config.device = "cpu";  // tests that fork cannot share a GPU with their children
+  config.dtype = "f32", config.device = "cpu";  // tests that fork cannot share a GPU with their children
   config.data = folder / "labels.csv", config.init = folder / "init.safetensors", config.out = folder / out;
   config.scale = "0:100", config.val = "0.25";
   config.epochs = 3, config.warmup = 1, config.batch = 4, config.crops_per_image = 2;

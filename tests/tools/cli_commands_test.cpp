@@ -86,6 +86,40 @@ TEST_CASE("model info says what a checkpoint is") {
   CHECK(bench().run({"model", "info", "--json", shipped}).json().at(0)["name"] == "qfm-tiny");
 }
 
+TEST_CASE("model convert: a file in eight bits is scored in INT8 by itself, and the results say so") {
+  const TemporaryFolder folder;
+  const std::string small = folder / "small.safetensors", report = folder / "r.json";
+  const Outcome made = bench().run({"model", "convert", bench().model, small, "--dtype", "int8"});
+  CHECK(made.code == 0);
+  CHECK(made.out.empty());
+  CHECK(made.err.starts_with(small + ": "));
+  const auto info = [&](const std::string& of) { return bench().run({"model", "info", "--json", of}).json().at(0); };
+  CHECK(contains(info(small)["stored_as"], " I8"));
+  CHECK(info(small)["parameters"] == info(bench().model)["parameters"]);
+  const auto scores = [&](const std::string& model, const Words& more) {
+    Words words{"score", bench().a, bench().b, "--json", "--device", "cpu", "--model", model, "-o", report};
+    words.insert(words.end(), more.begin(), more.end());
+    const Outcome outcome = bench().run(words);
+    CHECK(outcome.code == 0);
+    const auto header = nlohmann::json::parse(content(report))["header"];
+    CHECK(!header["kernels"].get<std::string>().empty());
+    return std::pair(header["dtype"].get<std::string>(), outcome.out);
+  };
+  const auto in_int8 = scores(small, {});
+  CHECK(in_int8.first == "int8");
+  CHECK(in_int8 == scores(bench().model, {"--dtype", "int8"}));
+  CHECK(scores(bench().model, {}).first == "f32");
+  CHECK(scores(small, {"--dtype", "bf16"}).first == "bf16");
+  const std::string features = folder / "f.safetensors";
+  for (const char* dtype : {"auto", "int8"}) {
+    const Outcome embedded =
+        bench().run({"embed", bench().a, "--device", "cpu", "--model", small, "--dtype", dtype, "-o", features});
+    CHECK(embedded.code == 0);
+    const auto about = nlohmann::json::parse(SafeTensors::open(features).metadata().at("embedding"));
+    CHECK(about["dtype"] == (dtype == std::string("auto") ? "f32" : dtype));
+  }
+}
+
 TEST_CASE("distort grades photos and eval measures on its manifest") {
   const TemporaryFolder folder;
   const std::string manifest = graded_photos(folder);

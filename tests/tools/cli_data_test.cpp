@@ -99,7 +99,9 @@ TEST_CASE("data split: train learns from one part, eval measures on the other, b
   const auto info = bench().run({"model", "info", "--json", out + "/last.safetensors"}).json().at(0);
   CHECK(contains(info["training_set"], hash));
   const auto log = lines_of(content(out + "/log.jsonl"));
-  CHECK(log.size() == 4);  // 6 photos in batches of 2, and the epoch
+  CHECK(log.size() == 5);  // what it runs on, 6 photos in batches of 2, and the epoch
+  CHECK(nlohmann::json::parse(log.front())["dtype"] == "f32");
+  CHECK(contains(content(out + "/config.json"), "\"dtype\": \"f32\""));  // not auto
   CHECK(nlohmann::json::parse(log.back())["val"]["photos"] == 4);
   CHECK(nlohmann::json::parse(log.back())["split_sha256"] == hash);
 

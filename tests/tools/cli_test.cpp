@@ -69,12 +69,24 @@ TEST_CASE("a usage error is one line and exit code 2") {
   refused({"score", bench().a, "--crops", "random:0"}, "random:0");
   refused({"score", bench().a, "--resize", "100"}, "--resize");
   refused({"score", bench().a, "--device", "gpu"}, "auto, cpu, cuda");
-  refused({"score", bench().a, "--dtype", "int8"}, "not built yet");
-  refused({"score", bench().a, "--dtype", "f8"}, "f32, bf16");
+  refused({"score", bench().a, "--dtype", "f8"}, "use auto, f32, bf16 or int8");
+  refused({"train", "--dtype", "int8"}, "--dtype: 'int8' is for scoring");
+  refused({"bench", "train", "--dtype", "int8"}, "--dtype int8: is for scoring");
   refused({"score", bench().a, "--model", "model.pth", "--device", "cpu"}, "not built yet");
   refused({"score", bench().a, "-o", "x.html"}, "not built yet");
   refused({"score", bench().a, "-o", "x.xml"}, ".jsonl");
-  refused({"model", "convert", "in.pth", "out.safetensors"}, "not built yet");
+  const auto convert = [&](const std::string& from, const std::string& to, const std::string& dtype, const Words& more,
+                           const std::string& part) {
+    Words words{"model", "convert", from, to, "--dtype", dtype};
+    words.insert(words.end(), more.begin(), more.end());
+    refused(words, part);
+  };
+  convert("in.pth", "out.safetensors", "f16", {}, "not built yet");
+  convert(bench().model, "out.onnx", "f16", {}, "not built yet");
+  convert(bench().model, "out.safetensors", "f16", {"--to", "timm"}, "not built yet");
+  convert(bench().model, "out.safetensors", "f16", {"--grid", "14x14"}, "not built yet");
+  convert(bench().model, "out.safetensors", "int4", {}, "use f32, bf16, f16 or int8");
+  refused({"model", "convert", bench().model, "out.safetensors"}, "--dtype is required");
   refused({"rank", bench().a}, "not built yet");
   refused({"embed", bench().a, "-o", "x.npy"}, ".safetensors");
 }

@@ -113,8 +113,8 @@ BenchReport::BenchReport(const BenchOptions& options, const std::string& what, P
   const bool on_cpu = where.device == cpu_device;
   report_ = bench_header(what, options, where, peaks_);
   if (on_cpu) report_["path"] = name_of(cpu());
+  else add_kernels(report_, where.device);
   report_["rows"] = Json::array();
-  add_kernel_policy(report_, where.device);
   const std::string path = on_cpu ? concat(", path ", name_of(cpu())) : "";
   print(format("%s, %d threads, %s%s, commit %s\nmeasured peak: %s\n",
                report_["device"].get<std::string>().c_str(), threads(), options.common.dtype.c_str(),
@@ -214,7 +214,11 @@ void add_bench(CLI::App& parent, const RegisterAction& on) {
       if (!options->arch.empty()) as_usage("--arch", [&] { model_config(options->arch); });
       as_usage("--w-distil-feat",
                [&] { QFM_CHECK(options->w_distil_feat == 0 || options->ema > 0, "needs --ema"); });
-      return run(*options, apply(options->common));
+      const Placement where = apply(options->common);
+      if (where.dtype == DType::I8 && run != bench_model)
+        throw UsageError("--dtype int8: is for scoring: bench model");
+      options->common.dtype = flag_of(where.dtype);  // auto is none of a report's
+      return run(*options, where);
     });
     return std::pair(app, options);
   };

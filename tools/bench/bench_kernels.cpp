@@ -19,7 +19,7 @@ class KernelReport {
       : options_(options), peaks_(peaks_of(options, where)) {
     report_ = bench_header("kernels", options, where, peaks_);
     report_.update({{"arch", arch}, {"batch", batch}, {"rows", Json::array()}, {"ladders", Json::array()}});
-    add_kernel_policy(report_, where.device);
+    add_kernels(report_, where.device);
     print(format("%s, %s, commit %s\nmeasured peak: %s\n", report_["device"].get<std::string>().c_str(),
                  options.common.dtype.c_str(), commit(), text_of(peaks_).c_str()));
     if (where.device != cpu_device && !cuda::keeps_time())

@@ -47,7 +47,7 @@ int bench_model(const BenchOptions& options, Placement where) {
       Tensor pixels({batch, 3, shape.image_height, shape.image_width});
       Rng rng(options.common.seed, "bench pixels");
       for (float& x : pixels.span<float>()) x = 4 * rng.uniform() - 2;
-      const Tensor images = pixels.to(where.dtype).to(where.device);
+      const Tensor images = pixels.to(model.params.compute()).to(where.device);
       const auto [backbone, whole] = names(batch);
       const double of_backbone = 1e-9 * model.config.backbone->forward_flops(),
                    of_head = 1e-9 * model.config.head->forward_flops(shape);

@@ -3,6 +3,7 @@
 #include <CLI/App.hpp>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -59,7 +60,7 @@ struct CommonOptions {
   int threads = 0;  // 0: all cores
   uint64_t seed = 0;
   bool quiet = false;
-  std::string model, device = "auto", dtype = "f32";
+  std::string model, device = "auto", dtype = "auto";
 };
 CLI::App* add_subcommand(CLI::App& parent, const std::string& name, const std::string& description,
                          const std::string& example);
@@ -70,12 +71,15 @@ void add_common_options(CLI::App& app, CommonOptions& options);
 void add_device_options(CLI::App& app, CommonOptions& options);
 void add_model_option(CLI::App& app, CommonOptions& options);
 
-// Makes --threads hold, and checks what was asked of --device and --dtype. Throws UsageError or Error.
+// Makes --threads hold, and checks what was asked of --device and --dtype; auto is F32. Throws UsageError or Error.
 struct Placement {
   Device device;
-  DType dtype;
+  DType dtype;  // I8: INT8, on the CPU
 };
 Placement apply(const CommonOptions& options);
+// What --dtype says, nothing for auto: it is then for load_model to decide. And what a dtype is called there.
+std::optional<DType> asked_dtype(const CommonOptions& options);
+const char* flag_of(DType dtype);
 // The path of --model, else QFM_MODEL, else the model shipped with the program. Throws Error that lists where
 // it looked.
 std::string model_path(const CommonOptions& options);

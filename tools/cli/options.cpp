@@ -22,13 +22,6 @@ Device checked_device(const CommonOptions& options) {
   return chosen.device;
 }
 
-DType checked_dtype(const std::string& name) {
-  if (name == "f32") return DType::F32;
-  if (name == "bf16") return DType::BF16;
-  if (name == "int8") throw UsageError("--dtype int8: not built yet");
-  throw UsageError("--dtype " + name + ": use f32, bf16 or int8");
-}
-
 }  // namespace
 
 CLI::App* add_subcommand(CLI::App& parent, const std::string& name, const std::string& description,
@@ -51,7 +44,7 @@ void add_common_options(CLI::App& app, CommonOptions& options) {
 
 void add_device_options(CLI::App& app, CommonOptions& options) {
   app.add_option("--device", options.device, "auto, cpu or cuda[:n] (default auto)")->type_name("DEVICE");
-  app.add_option("--dtype", options.dtype, "Arithmetic: f32, bf16 or int8 (default f32)")->type_name("TYPE");
+  app.add_option("--dtype", options.dtype, "Arithmetic: auto, f32, bf16 or int8 (default auto)")->type_name("TYPE");
 }
 
 void add_model_option(CLI::App& app, CommonOptions& options) {
@@ -59,9 +52,19 @@ void add_model_option(CLI::App& app, CommonOptions& options) {
       ->type_name("FILE");
 }
 
+std::optional<DType> asked_dtype(const CommonOptions& options) {
+  if (options.dtype == "auto") return std::nullopt;
+  for (const DType dtype : {DType::F32, DType::BF16, DType::I8})
+    if (options.dtype == flag_of(dtype)) return dtype;
+  throw UsageError("--dtype " + options.dtype + ": use auto, f32, bf16 or int8");
+}
+
+const char* flag_of(DType dtype) { return dtype == DType::I8 ? "int8" : dtype == DType::BF16 ? "bf16" : "f32"; }
+
 Placement apply(const CommonOptions& options) {
-  const DType dtype = checked_dtype(options.dtype);
+  const DType dtype = asked_dtype(options).value_or(DType::F32);
   const Device device = checked_device(options);
+  if (dtype == DType::I8 && device != cpu_device) throw UsageError("--dtype int8: is for the CPU; give --device cpu");
   set_threads(options.threads);
   return {device, dtype};
 }

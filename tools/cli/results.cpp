@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "engine/base/cpu.h"
 #include "kernels/vendor/kernel_policy.h"
 #include "tools/cli/console.h"
 #include "train/data/csv_field.h"
@@ -23,8 +24,8 @@ double rounded(double value) { return std::round(value * 1e4) / 1e4; }
 Json as_json(const Resize& size) { return size.fixed() ? Json(name_of(size)) : Json(size.side); }
 Json as_json(std::optional<double> figure) { return figure ? Json(*figure) : Json(nullptr); }
 
-void add_kernel_policy(Json& header, Device device) {
-  if (device != cpu_device) header["kernels"] = policy_text();
+void add_kernels(Json& header, Device device) {
+  header["kernels"] = device == cpu_device ? name_of(cpu()) : policy_text();
 }
 
 std::string to_line(const Json& json) {

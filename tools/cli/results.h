@@ -39,9 +39,9 @@ Json as_json(const Resize& size);
 // A figure that may be undefined: null then.
 Json as_json(std::optional<double> figure);
 
-// "kernels": own or vendor's (kernels/vendor/kernel_policy.h), which the bits of a GPU's results depend on.
-// Nothing on the CPU.
-void add_kernel_policy(Json& header, Device device);
+// "kernels", which the bits of results depend on: the CPU's path (engine/base/cpu.h); of a GPU own or vendor's
+// (kernels/vendor/kernel_policy.h).
+void add_kernels(Json& header, Device device);
 
 // -o FILE of `score`: .jsonl (a line a photo), .json ({"header": ..., "results": [...]}) or .csv (the header
 // as lines "# key: value", then path,score,spread,width,height,crops,error). Grows as FILE.part.

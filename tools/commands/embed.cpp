@@ -30,7 +30,7 @@ LoadedModel load_backbone(const std::string& path, Placement where) {
   const SafeTensors file = SafeTensors::open(path);
   const auto foreign = file.metadata().count("qfm") ? std::nullopt : find_timm_config(file);
   if (!foreign) return load_model(path, where.device, where.dtype, false);
-  LoadedModel loaded{nullptr, ModelInfo(*foreign)};
+  LoadedModel loaded{nullptr, ModelInfo(*foreign), where.dtype};
   loaded.model = std::make_unique<Model>(loaded.info.config, where.device, where.dtype, false);
   loaded.model->params.initialise(0);
   load_pretrained(*loaded.model, path);
@@ -90,13 +90,15 @@ int embed(const EmbedOptions& options) {
   const auto line = [](const Json& json) {
     return json.dump(-1, ' ', false, Json::error_handler_t::replace);
   };
-  const Json about = {{"version", version()},
+  Json about = {{"version", version()},
                       {"model", path},
                       {"model_sha256", sha256_of_file(path)},
                       {"crops", options.photos.crops},
                       {"crop", loaded.info.crop},
                       {"resize", as_json(predict.resize.value_or(loaded.info.resize))},
+                      {"dtype", flag_of(loaded.dtype)},
                       {"seed", options.common.seed}};
+  add_kernels(about, where.device);
   Json files = Json::array();
   for (const auto& row : rows) files.push_back(row["path"]);
   write_safetensors(options.output, {{"cls", joined(cls)}, {"patches", joined(patches)}},

@@ -25,7 +25,7 @@ struct EvalOptions {
 };
 
 EvalReport evaluate(const EvalOptions& options, const Dataset& set, const LoadedModel& loaded,
-                    const std::string& model, Device device, const Predictor& predictor) {
+                    const std::string& model, const Predictor& predictor) {
   EvalReport report;
   report.header = {{"tool", "qfm"},
                    {"version", version()},
@@ -44,9 +44,10 @@ EvalReport evaluate(const EvalOptions& options, const Dataset& set, const Loaded
                    {"labels_higher_is_better", set.higher_is_better},
                    {"crops", options.photos.crops},
                    {"resize", as_json(predictor.options().resize.value_or(loaded.info.resize))},
+                   {"dtype", flag_of(loaded.dtype)},
                    {"seed", options.common.seed}};
   if (loaded.info.truncated_schedule) report.header["schedule"] = "truncated";
-  add_kernel_policy(report.header, device);
+  add_kernels(report.header, loaded.model->params.master.device());
   std::vector<std::string> paths;
   for (const auto& sample : set.samples) paths.push_back(sample.path);
   Progress progress(options.common.quiet, "photos", static_cast<int64_t>(paths.size()));
@@ -81,12 +82,12 @@ int eval(const EvalOptions& options) {
   DatasetOptions how = checked(options.data);
   if (!how.split.empty()) how.part = "test";
   const PredictOptions predict = options.photos.predict(options.common.seed);
-  const Placement where = apply(options.common);
+  const Device device = apply(options.common).device;
   const std::string model = model_path(options.common);
   const Dataset set = load_dataset(options.data.data, how);
-  const LoadedModel loaded = load_model(model, where.device, where.dtype, false);
+  const LoadedModel loaded = load_model(model, device, asked_dtype(options.common), false);
   const Predictor predictor(*loaded.model, loaded.info, predict);
-  const EvalReport report = evaluate(options, set, loaded, model, where.device, predictor);
+  const EvalReport report = evaluate(options, set, loaded, model, predictor);
   print(options.json ? to_line(report.summary()) : report.text());
   if (extension == ".json") write_file(options.output, report.json());
   if (extension == ".csv") write_file(options.output, report.csv());

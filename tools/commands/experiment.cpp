@@ -56,17 +56,19 @@ int64_t make_missing(const ExperimentOptions& options, Device device, Runner& ru
 }
 
 int experiment(const ExperimentOptions& options) {
-  if (options.common.dtype != "f32")
+  if (options.common.dtype != "auto")
     throw UsageError("--dtype " + options.common.dtype +
                      ": a setting of the variants: \"dtype\" in the flags of FILE");
   const std::string file = fs::absolute(options.file).string();
   const std::string out =
       fs::absolute(options.out.empty() ? fs::path(options.file).stem() : fs::path(options.out)).string();
-  const Experiment e = parse_experiment(read_text(file), options.file);
+  Experiment e = parse_experiment(read_text(file), options.file);
   std::vector<RunResult> others;
   for (const auto& path : options.reuse)
     for (auto& result : read_results(path)) others.push_back(std::move(result));
   const Device device = apply(options.common).device;
+  // Results are kept under their settings.
+  for (ExperimentVariant& variant : e.variants) choose_dtype(variant.config, device);
   const bool quiet = options.common.quiet;
   if (!options.root.empty()) fs::current_path(options.root);
   fs::create_directories(out);

@@ -33,8 +33,9 @@ struct Scorer {
   Predictor predictor;
   bool raw;
 
-  Scorer(const std::string& path, Placement where, const PredictOptions& options, bool as_labels)
-      : loaded(load_model(path, where.device, where.dtype, false)),
+  Scorer(const std::string& path, Device device, std::optional<DType> dtype, const PredictOptions& options,
+         bool as_labels)
+      : loaded(load_model(path, device, dtype, false)),
         predictor(*loaded.model, loaded.info, options),
         raw(as_labels) {}
 
@@ -66,7 +67,8 @@ std::string scale_of(const ModelInfo& info, bool raw) {
                 info.higher_is_better ? "higher" : "lower");
 }
 
-Json header(const ScoreOptions& options, const ModelInfo& info, const std::string& model, Device device) {
+Json header(const ScoreOptions& options, const LoadedModel& loaded, const std::string& model) {
+  const ModelInfo& info = loaded.info;
   Json header{{"tool", "qfm"},
               {"version", version()},
               {"commit", commit()},
@@ -76,9 +78,9 @@ Json header(const ScoreOptions& options, const ModelInfo& info, const std::strin
               {"training_set", info.training_set},
               {"crops", options.photos.crops},
               {"resize", as_json(options.photos.predict(options.common.seed).resize.value_or(info.resize))},
-              {"dtype", options.common.dtype},
+              {"dtype", flag_of(loaded.dtype)},
               {"seed", options.common.seed}};
-  add_kernel_policy(header, device);
+  add_kernels(header, loaded.model->params.master.device());
   return header;
 }
 
@@ -94,11 +96,10 @@ void report_finished(const std::vector<ScoredPhoto>& results, double seconds) {
 // Where results go: stdout, or the file of -o (and then stdout only for --json).
 class Output {
  public:
-  Output(const ScoreOptions& options, const ModelInfo& info, const std::string& model, Device device,
-         int64_t total)
+  Output(const ScoreOptions& options, const LoadedModel& loaded, const std::string& model, int64_t total)
       : options_(options), progress_(options.common.quiet, "photos", total) {
     if (!options.output.empty())
-      file_.emplace(options.output, extension_of(options.output), header(options, info, model, device));
+      file_.emplace(options.output, extension_of(options.output), header(options, loaded, model));
   }
 
   void add(ScoredPhoto result) {
@@ -146,18 +147,18 @@ int score(const ScoreOptions& options) {
     checked_extension(options.output, ".json .jsonl .csv");
   }
   const PredictOptions predict = options.photos.predict(options.common.seed);
-  const Placement where = apply(options.common);
+  const Device device = apply(options.common).device;
   const auto photos = list_photos(options.photos.paths, options.photos.recursive);
   // Starts while the model is read.
   PhotoStream stream(photos, {.decode = options.photos.decode(), .workers = decode_workers()});
   const std::string model = model_path(options.common);
-  const Scorer scorer(model, where, predict, options.raw);
+  const Scorer scorer(model, device, asked_dtype(options.common), predict, options.raw);
   if (!scorer.loaded.info.higher_is_better)
     note(options.common.quiet,
          options.raw ? "qfm: scores are in the unit of the labels: lower is better\n"
                      : "qfm: the labels of this model's training set are lower for better photos; "
                        "scores are turned round: higher is better\n");
-  Output output(options, scorer.loaded.info, model, where.device, static_cast<int64_t>(photos.size()));
+  Output output(options, scorer.loaded, model, static_cast<int64_t>(photos.size()));
   for (const auto& photo : photos) output.add(scorer(photo.path, stream));
   return output.finish();
 }

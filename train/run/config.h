@@ -50,7 +50,7 @@ std::optional<Resize> parse_resize_flag(const std::string& text);
 Validation parse_val_flag(const std::string& text);
 ScheduleKind parse_schedule_flag(const std::string& text);
 DeviceRequest parse_device_flag(const std::string& text);
-DType parse_dtype_flag(const std::string& text);
+std::optional<DType> parse_dtype_flag(const std::string& text);  // nullopt: auto
 
 // Names, meaning and limits are in config_fields(); a field `crops_per_image` is the flag --crops-per-image
 // and the key "crops-per-image". Empty text means not given.
@@ -70,7 +70,7 @@ struct TrainConfig {
   Options objectives;  // the flags that objectives declare
   int64_t seed = 0, threads = 0, workers = 1;
   Parsed<parse_device_flag> device = "auto";
-  Parsed<parse_dtype_flag> dtype = "f32";
+  Parsed<parse_dtype_flag> dtype = "auto";
   std::string out;
   bool resume = false, quiet = false;
 
@@ -119,6 +119,9 @@ void merge_config(TrainConfig& config, std::string_view json, const std::string&
 void merge_config_file(TrainConfig& config, const std::string& path);
 // What no single field shows: --data and --out are given, --protocol paper has --val, ... Throws Error.
 void validate(const TrainConfig& config);
+
+// --dtype auto becomes what it stands for.
+void choose_dtype(TrainConfig& config, Device device);
 
 // A JSON object with every stored field, in the order of the table. Throws Error for a path that is not UTF-8.
 std::string to_json(const TrainConfig& config);

@@ -2,6 +2,7 @@
 #include <set>
 
 #include "engine/base/error.h"
+#include "models/checkpoint.h"
 #include "models/preprocessing.h"
 #include "models/registry.h"
 #include "train/data/csv.h"
@@ -43,9 +44,15 @@ DeviceRequest parse_device_flag(const std::string& text) {
   return *request;
 }
 
-DType parse_dtype_flag(const std::string& text) {
-  QFM_CHECK(text == "f32" || text == "bf16", "'", shown(text), "' is none of f32, bf16");
+std::optional<DType> parse_dtype_flag(const std::string& text) {
+  if (text == "auto") return std::nullopt;
+  QFM_CHECK(text != "int8", "'int8' is for scoring; training takes f32 or bf16");
+  QFM_CHECK(text == "f32" || text == "bf16", "'", shown(text), "' is none of auto, f32, bf16");
   return text == "bf16" ? DType::BF16 : DType::F32;
+}
+
+void choose_dtype(TrainConfig& config, Device device) {
+  if (!*config.dtype) config.dtype = usual_dtype(device) == DType::BF16 ? "bf16" : "f32";
 }
 
 namespace {
@@ -148,7 +155,7 @@ std::vector<ConfigField> fields_of_this_call() {
       {.key = "threads", .member = &C::threads, .help = "0: all cores", .low = 0, .high = 1024},
       {.key = "workers", .member = &C::workers, .help = "threads that decode photos", .low = 0, .high = 256},
       {.key = "device", .member = &C::device, .help = "auto, cpu, cuda or cuda:N"},
-      {.key = "dtype", .member = &C::dtype, .help = "of activations", .choices = {"f32", "bf16"}},
+      {.key = "dtype", .member = &C::dtype, .help = "of activations: f32, bf16, or auto (bf16 on CUDA, else f32)"},
       {.key = "out", .member = &C::out, .help = "folder of the run"},
       {.key = "resume", .member = &C::resume, .help = "go on with the run in --out", .stored = false},
       {.key = "quiet", .member = &C::quiet, .help = "no progress", .stored = false},

@@ -7,6 +7,7 @@
 #include <set>
 #include <utility>
 
+#include "engine/base/cpu.h"
 #include "engine/base/sha256.h"
 #include "engine/base/threads.h"
 #include "kernels/vendor/kernel_policy.h"
@@ -93,7 +94,7 @@ Run::Run(const TrainConfig& config, const TrainHooks& hooks)
 // Objectives may have parameters of their own, so that memory comes after them.
 void Run::make_trainable() {
   const Device device = choose_device(*config_.device).device;
-  const DType compute = *config_.dtype;
+  const DType compute = **config_.dtype;
   Objectives objectives = objectives_of(config_, data_.train, batches_.batch_size(), model_, info_, device, compute);
   model_.params.allocate(device, compute, true);
   model_.params.initialise(static_cast<uint64_t>(config_.seed));
@@ -139,8 +140,9 @@ void Run::open_folder() {
 TrainResult Run::go() {
   start_ = saved_ = Clock::now();
   first_step_ = state_.steps;
-  if (model_.params.master.device() != cpu_device)  // own kernels or the vendor's: the bits depend on it
-    folder_->log(ordered_json{{"event", "kernels"}, {"kernels", policy_text()}}.dump());
+  const bool on_cpu = model_.params.master.device() == cpu_device;
+  const std::string kernels = on_cpu ? name_of(cpu()) : policy_text();  // the bits depend on it
+  folder_->log(ordered_json{{"event", "kernels"}, {"kernels", kernels}, {"dtype", config_.dtype.text()}}.dump());
   batches_.start(state_.steps, steps_);
   bool going = true;
   while (going && state_.epochs < config_.epochs) {
@@ -269,8 +271,9 @@ void Run::save() {
 
 }  // namespace
 
-TrainResult train(const TrainConfig& config, const TrainHooks& hooks) {
+TrainResult train(TrainConfig config, const TrainHooks& hooks) {
   validate(config);
+  choose_dtype(config, choose_device(*config.device).device);
   if (config.threads != 0 && config.threads != threads()) set_threads(static_cast<int>(config.threads));
   return Run(config, hooks).go();
 }

@@ -66,6 +66,6 @@ struct TrainResult {
 // Throws Error: a photo that cannot be decoded (before the first step: all are tried), a folder that holds a
 // run already (without resume) or another one (with it), a loss that is not finite (naming step and photos).
 // The last checkpoint stays.
-TrainResult train(const TrainConfig& config, const TrainHooks& hooks = {});
+TrainResult train(TrainConfig config, const TrainHooks& hooks = {});
 
 }  // namespace qfm

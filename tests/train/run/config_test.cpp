@@ -158,7 +158,7 @@ TEST_CASE("values that make no sense are refused with the flag's name") {
            {"fold", "train", "not COLUMN=VALUE"},
            {"device", "gpu", "is none of auto"},
            {"device", "cuda:", "is none of auto"},
-           {"dtype", "int8", "is none of f32"},
+           {"dtype", "int8", "is for scoring"},
            {"data", "life:x", "did you mean 'live'?"},
            {"ema", "1.5", "above 1"},
            {"pseudo-ratio", "0", "not above 0"}}) {
