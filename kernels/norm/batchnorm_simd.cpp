@@ -124,7 +124,7 @@ void norm_apply(const NormPlanes& p, T* y, const T* x, const T* residual, NormLi
         for_elements(p, c, [&](int64_t i, auto part) {
           vf v = fma(load(x + i, part) - line.center, line.scale, line.shift);
           if constexpr (with) v = v + load(residual + i, part);
-          store(y + i, activate<a>(v), part);
+          stream(y + i, activate<a>(v), part);
         });
       }
     });
@@ -171,7 +171,7 @@ void norm_gradient(const NormPlanes& p, T* dx, const T* dy, const T* x, NormLine
       for_elements(p, c, [&](int64_t i, auto part) {
         const vf d = load(x + i, part) - line.center;
         const vf dv = activate_backward<a>(load(dy + i, part), fma(d, line.scale, line.shift));
-        store(dx + i, fma(by_dv, dv, fma(by_x, d, rest)), part);
+        stream(dx + i, fma(by_dv, dv, fma(by_x, d, rest)), part);
       });
     }
   });
