@@ -3,7 +3,8 @@
 #include <utility>
 
 #include "engine/dispatch.h"
-#include "kernels/gemm/gemm.h"
+#include "engine/int8_matrix.h"
+#include "kernels/gemm/gemm_int8.h"
 
 namespace qfm {
 
@@ -19,8 +20,22 @@ void pack_weight(const Tensor& w) {
   w.attach(std::make_shared<const PackedWeight>(std::move(packed)));
 }
 
+void pack_weight_int8(const Tensor& w) {
+  const ProfileScope scope({"weight packing"});
+  const int64_t n = w.dim(0), k = w.numel() / n;
+  const Int8Matrix m = to_int8(w, "weight");
+  PackedWeight packed{Tensor({static_cast<int64_t>(gemm_int8_packed_bytes(n, k) / 4)}, DType::I32), {}, true};
+  gemm_int8_pack(Cpu{}, packed.data.raw(), m.q.data<const int8_t>(), m.scale.data<const float>(), n, k);
+  w.attach(std::make_shared<const PackedWeight>(std::move(packed)));
+}
+
 const PackedWeight* packed_weight(const Tensor& w) {
   return static_cast<const PackedWeight*>(w.attached());
+}
+
+bool reads_int8(const Tensor& w) {
+  const PackedWeight* packed = w.empty() ? nullptr : packed_weight(w);
+  return packed && packed->int8;
 }
 
 }  // namespace qfm

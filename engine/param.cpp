@@ -142,10 +142,12 @@ void ParamSet::round_to_int8() {
 void ParamSet::pack() {
   if (master.device() != cpu_device) return;
   if (int8_) round_to_int8();
+  const auto pack_one = [&](const Param::Entry& e) {
+    if (e.role == Role::Matrix && e.packed) int8_ && e.int8 ? pack_weight_int8(e.value) : pack_weight(e.value);
+  };
   for (const Param& p : params_)
-    if (p.entry()->role == Role::Matrix && p.entry()->packed && !p.entry()->has_views) pack_weight(p.value());
-  for (const auto& view : views_)
-    if (view->role == Role::Matrix) pack_weight(view->value);
+    if (!p.entry()->has_views) pack_one(*p.entry());
+  for (const auto& view : views_) pack_one(*view);
 }
 
 void ParamSet::zero_grad() { gradient.fill_zero(); }

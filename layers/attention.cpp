@@ -1,7 +1,9 @@
 #include "layers/attention.h"
 
 #include "engine/dispatch.h"
+#include "engine/packed_weight.h"
 #include "kernels/attention/attention.h"
+#include "layers/linear.h"
 
 namespace qfm {
 namespace {
@@ -62,13 +64,14 @@ void backward(const AttentionShape& s, const Tensor& dqueries, const Tensor& dke
 
 }  // namespace
 
-Var self_attention(const Var& qkv, int64_t heads, const Mask& mask) {
+Var self_attention(const Var& qkv, int64_t heads, const Mask& mask, const Tensor& reader) {
   QFM_CHECK(qkv.value.rank() == 3 && heads > 0 && qkv.dim(2) % (3 * heads) == 0, "self_attention: qkv is ",
             qkv.shape(), " for ", heads, " heads");
   const int64_t d = qkv.dim(2) / 3;
   const AttentionShape s{qkv.dim(0), heads,     qkv.dim(1),
                          qkv.dim(1), d / heads, checked("self_attention", mask, qkv.value, qkv.dim(1))};
   const Result r = forward(s, qkv.value, 0, qkv.value, d, 2 * d);
+  if (reads_int8(reader) && !needs_graph({&qkv})) return Var(quantised(r.o));
   return record("self_attention", r.o, {qkv},
                 [s, d, r, x = qkv.value, kept = mask.key_lengths](const Tensor& dy) -> Grads {
                   const Tensor dx = like(x);

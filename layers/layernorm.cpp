@@ -1,14 +1,38 @@
 #include "layers/layernorm.h"
 
 #include "engine/dispatch.h"
+#include "engine/packed_weight.h"
 #include "kernels/norm/layernorm.h"
 
 namespace qfm {
 
-Var layernorm(const Var& x, const Var& w, const Var& b, double eps) {
+namespace {
+
+// Without history: {sum, y}. No x: the sum is the residual.
+ResidualNorm quantised_norm(const Var& x, const Var& gamma, const Var& residual, const Var& w, const Var& b,
+                            double eps) {
+  const auto m = as_matrix(residual.value);
+  std::vector<int64_t> dims(residual.shape().begin(), residual.shape().end());
+  dims.back() = int8_row_bytes(m.cols);
+  const bool has_x = !x.value.empty();
+  const Tensor y(Shape(dims), DType::U8), sum = has_x ? like(residual.value) : residual.value;
+  const ProfileScope scope({has_x ? "residual_layernorm.int8" : "layernorm.int8", 0,
+                            static_cast<double>(y.bytes() + (has_x ? 3 : 1) * sum.bytes())});
+  if (has_x)
+    residual_sum(Cpu{}, ptr<float>(sum), ptr<const float>(x.value), ptr_or_null<const float>(gamma.value),
+                 ptr<const float>(residual.value), m.rows, m.cols);
+  layernorm_forward(Cpu{}, ptr<uint8_t>(y), ptr<const float>(sum), ptr<const float>(w.value), ptr<const float>(b.value),
+                    m.rows, m.cols, eps);
+  return {Var(sum), Var(y)};
+}
+
+}  // namespace
+
+Var layernorm(const Var& x, const Var& w, const Var& b, double eps, const Tensor& reader) {
   const auto m = as_matrix(x.value);
   QFM_CHECK(w.shape() == Shape{m.cols} && b.shape() == Shape{m.cols}, "layernorm: x is ", x.shape(),
             ", w is ", w.shape(), ", b is ", b.shape());
+  if (reads_int8(reader) && !needs_graph({&x, &w, &b})) return quantised_norm({}, {}, x, w, b, eps).y;
   const Tensor y = like(x.value), mean = acc_like(x.value, {m.rows}), rstd = acc_like(x.value, {m.rows});
   const auto bytes = static_cast<double>(y.bytes());
   dispatch({"layernorm", 0, 2 * bytes}, x.value, [&](auto dev, auto t) {
@@ -31,7 +55,7 @@ Var layernorm(const Var& x, const Var& w, const Var& b, double eps) {
 }
 
 ResidualNorm residual_layernorm(const Var& x, const Var& gamma, const Var& residual, const Var& w,
-                                const Var& b, double eps) {
+                                const Var& b, double eps, const Tensor& reader) {
   const auto m = as_matrix(residual.value);
   const bool has_x = !x.value.empty(), scaled = !gamma.value.empty();
   QFM_CHECK(w.shape() == Shape{m.cols} && b.shape() == Shape{m.cols}, "residual_layernorm: residual is ",
@@ -40,6 +64,8 @@ ResidualNorm residual_layernorm(const Var& x, const Var& gamma, const Var& resid
       (!has_x || x.shape() == residual.shape()) && (!scaled || (has_x && gamma.shape() == Shape{m.cols})),
       "residual_layernorm: residual is ", residual.shape(), ", x is ", x.shape(), ", gamma is ",
       gamma.shape());
+  if (reads_int8(reader) && !needs_graph({&x, &gamma, &residual, &w, &b}))
+    return quantised_norm(x, gamma, residual, w, b, eps);
   const Tensor y = like(residual.value), sum = has_x ? like(residual.value) : residual.value;
   const Tensor mean = acc_like(y, {m.rows}), rstd = acc_like(y, {m.rows});
   const auto bytes = static_cast<double>(y.bytes());

@@ -7,7 +7,9 @@ namespace qfm {
 
 // x (..., C), w (C), b (C); h = (x - mean) / sqrt(var + eps), var biased; g = dy w.
 //   y = h w + b; dx = (g - mean(g) - h mean(g h)) / sqrt(var + eps), dw = sum of dy h, db = sum of dy
-Var layernorm(const Var& x, const Var& w, const Var& b, double eps);
+// reader: the weight of the product that alone reads y. If that reads quantised rows and no graph is recorded, y is made
+// so (layers/linear.h).
+Var layernorm(const Var& x, const Var& w, const Var& b, double eps, const Tensor& reader = {});
 
 // A residual stream and its normalisation in one step: sum = residual + gamma * x, y = layernorm(sum). x,
 // residual (..., C), gamma (C). Without a gamma (an empty Var) sum = residual + x; without an x it is the residual
@@ -17,20 +19,26 @@ struct ResidualNorm {
   Var sum, y;
 };
 ResidualNorm residual_layernorm(const Var& x, const Var& gamma, const Var& residual, const Var& w,
-                                const Var& b, double eps);
+                                const Var& b, double eps, const Tensor& reader = {});
 
 struct LayerNorm {
   LayerNorm(const Scope& scope, int64_t width, double eps)
       : weight(scope.vector("weight", {width}, constant(1))),
         bias(scope.vector("bias", {width}, constant(0))),
         eps(eps) {}
-  Var operator()(const Var& x) const { return layernorm(x, weight, bias, eps); }
+  Var operator()(const Var& x) const { return layernorm(x, weight, bias, eps, reader_value()); }
   ResidualNorm operator()(const Var& x, const Var& gamma, const Var& residual) const {
-    return residual_layernorm(x, gamma, residual, weight, bias, eps);
+    return residual_layernorm(x, gamma, residual, weight, bias, eps, reader_value());
   }
 
-  Param weight, bias;
+  // Says whose product reads the result, if one alone.
+  void feeds(const Param& weight) { reader = weight; }
+
+  Param weight, bias, reader;
   double eps;
+
+ private:
+  Tensor reader_value() const { return reader.entry() ? reader.value() : Tensor(); }
 };
 
 }  // namespace qfm

@@ -2,7 +2,7 @@
 
 #include "engine/dispatch.h"
 #include "engine/packed_weight.h"
-#include "kernels/gemm/gemm.h"
+#include "kernels/gemm/gemm_int8.h"
 #include "layers/reduce.h"
 
 namespace qfm {
@@ -20,11 +20,38 @@ Op cost(const char* name, const GemmShape& s, const Tensor& like) {
       static_cast<double>(s.m * s.k + s.k * s.n + s.m * s.n) * static_cast<double>(size_of(like.dtype()))};
 }
 
+Tensor int8_forward(const Tensor& x, const Tensor& w, const PackedWeight& packed, const LinearFusion& fusion) {
+  const int64_t n = w.dim(0), k = w.dim(1);
+  if (x.dtype() != DType::U8) return int8_forward(quantised(x), w, packed, fusion);
+  const auto m = as_matrix(x);
+  QFM_CHECK(m.cols == int8_row_bytes(k), "linear: x is ", x.shape(), " in eight bits, w is ", w.shape());
+  const ProfileScope scope(cost("linear.int8", GemmShape{m.rows, n, k}, x));
+  GemmEpilogue<float> e;
+  e.bias = ptr_or_null<const float>(fusion.bias), e.residual = ptr_or_null<const float>(fusion.residual);
+  e.pre_gelu = ptr_or_null<float>(fusion.pre_gelu), e.gelu = fusion.gelu;
+  const auto run = [&](const Tensor& y, auto* c) {
+    gemm_int8(Cpu{}, m.rows, n, k, c, ptr<const uint8_t>(x), packed.data.raw(), e);
+    return y;
+  };
+  const bool narrow = fusion.quantised;
+  const Tensor y(with_last(x.shape(), narrow ? int8_row_bytes(n) : n), narrow ? DType::U8 : DType::F32);
+  return narrow ? run(y, ptr<uint8_t>(y)) : run(y, ptr<float>(y));
+}
+
 }  // namespace
 
-Tensor linear_forward(const Tensor& x, const Tensor& w, const LinearFusion& fusion) {
+Tensor quantised(const Tensor& x) {
   const auto m = as_matrix(x);
+  const Tensor y(with_last(x.shape(), int8_row_bytes(m.cols)), DType::U8);
+  const ProfileScope scope({"quantise", 0, static_cast<double>(x.bytes() + y.bytes())});
+  quantise_tokens(Cpu{}, ptr<uint8_t>(y), ptr<const float>(x), m.rows, m.cols);
+  return y;
+}
+
+Tensor linear_forward(const Tensor& x, const Tensor& w, const LinearFusion& fusion) {
   const PackedWeight* packed = x.device() == cpu_device ? packed_weight(w) : nullptr;
+  if (packed && packed->int8) return int8_forward(x, w, *packed, fusion);
+  const auto m = as_matrix(x);
   QFM_CHECK(w.rank() == 2 && w.dim(1) == m.cols, "linear: x is ", x.shape(), ", w is ", w.shape());
   QFM_CHECK(!packed || packed->path == cpu(), "linear: the weight was packed for ", name_of(packed->path),
             ", running ", name_of(cpu()));

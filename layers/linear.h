@@ -11,8 +11,12 @@ namespace qfm {
 struct LinearFusion {
   Tensor bias, pre_gelu, residual;
   bool gelu = false;
+  bool quantised = false;  // y as quantised rows; of a w that reads them only (reads_int8)
 };
-// x (..., K), w (N, K) -> (..., N), no history. A packed w is found by itself (engine/packed_weight.h).
+// Quantised rows (kernels/pointwise/quantise.h) are a U8 tensor (..., bytes of a row). x (..., K): F32, on the CPU.
+Tensor quantised(const Tensor& x);
+// x (..., K), w (N, K) -> (..., N), no history. A packed w is found by itself (engine/packed_weight.h); one packed for
+// INT8 takes an x of quantised rows too.
 Tensor linear_forward(const Tensor& x, const Tensor& w, const LinearFusion& fusion = {});
 // The gradients of a linear map, dy (..., N): dx like x; dW (N, K) and, if asked for, db (N) in the
 // accumulation type. gelu_input: the product with W is followed by times GELU'(gelu_input), which is shaped

@@ -1,5 +1,7 @@
 #include "layers/mlp.h"
 
+#include "engine/packed_weight.h"
+
 namespace qfm {
 
 Var mlp(const Var& x, const Var& w1, const Var& b1, const Var& w2, const Var& b2, const Var& residual) {
@@ -8,7 +10,8 @@ Var mlp(const Var& x, const Var& w1, const Var& b1, const Var& w2, const Var& b2
   const bool keep = needs_graph({&x, &w1, &b1, &w2, &b2});
   const Tensor pre =
       keep ? like(x.value, Shape(hidden)) : Tensor();  // before GELU: what its derivative needs
-  const Tensor a = linear_forward(x.value, w1.value, {b1.value, pre, {}, true});
+  const bool in_int8 = !keep && reads_int8(w1.value) && reads_int8(w2.value);
+  const Tensor a = linear_forward(x.value, w1.value, {b1.value, pre, {}, true, in_int8});
   const Tensor y = linear_forward(a, w2.value, {b2.value, {}, residual.value});
   return record("mlp", y, {x, w1, b1, w2, b2, residual},
                 [pre, a, xv = x.value, w1v = w1.value, w2v = w2.value, x_needs = x.needs_grad(),

@@ -74,6 +74,21 @@ void layernorm_forward(Cpu, T* y, acc<T>* mean, acc<T>* rstd, const T* x, const 
   });
 }
 
+void layernorm_forward(Cpu cpu, uint8_t* y, const float* x, const float* w, const float* b, int64_t rows, int64_t cols,
+                       double eps) {
+  constexpr int64_t few = 8;  // rows that stay in the first level of cache
+  const auto run = QFM_BEST_ISA(layernorm_forward, float);
+  for_ranges(rows, 2 * few, [&](int64_t begin, int64_t end) {
+    const Scratch scratch(static_cast<size_t>(few * (cols + 2)) * sizeof(float));
+    float *const floats = scratch.as<float>(), *const mean = floats + few * cols, *const rstd = mean + few;
+    for (int64_t i = begin; i < end; i += few) {
+      const int64_t n = std::min(few, end - i);
+      run(floats, mean, rstd, x + i * cols, w, b, n, cols, static_cast<float>(eps));
+      quantise_tokens(cpu, y + i * int8_row_bytes(cols), floats, n, cols);
+    }
+  });
+}
+
 int64_t layernorm_workspace(int64_t rows, int64_t cols) { return reduce_chunks(rows) * 2 * cols; }
 
 template <class T>
@@ -90,11 +105,16 @@ void layernorm_backward(Cpu, T* dx, acc<T>* dw, acc<T>* db, const T* dy, const T
 }
 
 template <class T>
+void residual_sum(Cpu cpu, T* sum, const T* x, const T* gamma, const T* residual, int64_t rows, int64_t cols) {
+  if (gamma) layerscale_forward(cpu, sum, x, gamma, residual, rows, cols);
+  else map(cpu, fn::Add{}, flat_space<2>(rows * cols), sum, MapInputs<T, 2>{{residual, x}});
+}
+
+template <class T>
 void residual_layernorm_forward(Cpu cpu, T* sum, T* y, acc<T>* mean, acc<T>* rstd, const T* x, const T* gamma,
                                 const T* residual, const T* w, const T* b, int64_t rows, int64_t cols,
                                 double eps) {
-  if (gamma) layerscale_forward(cpu, sum, x, gamma, residual, rows, cols);
-  else map(cpu, fn::Add{}, flat_space<2>(rows * cols), sum, MapInputs<T, 2>{{residual, x}});
+  residual_sum(cpu, sum, x, gamma, residual, rows, cols);
   layernorm_forward(cpu, y, mean, rstd, sum, w, b, rows, cols, eps);
 }
 
@@ -113,6 +133,7 @@ void residual_layernorm_backward(Cpu cpu, T* dsum, T* dx, acc<T>* dgamma, acc<T>
                                   double);                                                                   \
   template void layernorm_backward(Cpu, T*, acc<T>*, acc<T>*, const T*, const T*, const T*, const acc<T>*,   \
                                    const acc<T>*, acc<T>*, int64_t, int64_t);                                \
+  template void residual_sum(Cpu, T*, const T*, const T*, const T*, int64_t, int64_t);                       \
   template void residual_layernorm_forward(Cpu, T*, T*, acc<T>*, acc<T>*, const T*, const T*, const T*,      \
                                            const T*, const T*, int64_t, int64_t, double);                    \
   template void residual_layernorm_backward(Cpu, T*, T*, acc<T>*, acc<T>*, acc<T>*, const T*, const T*,      \

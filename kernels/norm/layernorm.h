@@ -8,6 +8,7 @@
 
 #include "engine/base/dtype.h"
 #include "engine/memory/device.h"
+#include "kernels/pointwise/quantise.h"
 
 namespace qfm {
 
@@ -19,6 +20,10 @@ void layernorm_forward(Cpu, T* y, acc<T>* mean, acc<T>* rstd, const T* x, const 
 template <class T>
 void layernorm_forward(Cuda, T* y, acc<T>* mean, acc<T>* rstd, const T* x, const T* w, const T* b,
                        int64_t rows, int64_t cols, double eps);
+
+// The same with y (rows, int8_row_bytes(cols)) quantised as it is made (pointwise/quantise.h), for inference.
+void layernorm_forward(Cpu, uint8_t* y, const float* x, const float* w, const float* b, int64_t rows, int64_t cols,
+                       double eps);
 
 // Elements of acc<T> that the backward needs as workspace: partial sums of dw and db over fixed
 // chunks of rows.
@@ -33,6 +38,10 @@ template <class T>
 void layernorm_backward(Cuda, T* dx, acc<T>* dw, acc<T>* db, const T* dy, const T* x, const T* w,
                         const acc<T>* mean, const acc<T>* rstd, acc<T>* workspace, int64_t rows,
                         int64_t cols);
+
+// residual + gamma * x (residual + x where gamma is null), of (rows, cols) and gamma (cols).
+template <class T>
+void residual_sum(Cpu, T* sum, const T* x, const T* gamma, const T* residual, int64_t rows, int64_t cols);
 
 // The residual before the normalisation: sum = residual + gamma * x (residual + x where gamma is null), y =
 // layernorm(sum). x, residual, sum, y (rows, cols), gamma (cols). Bits are those of layerscale_forward or

@@ -27,10 +27,13 @@ VitBlock::VitBlock(const Scope& scope, const VitConfig& c)
       norm2(scope / "norm2", c.width, c.eps),
       mlp(scope / "mlp" / "fc1", scope / "mlp" / "fc2", c.width, 4 * c.width),
       ls2(scope / "ls2", c.width, c.layer_scale, c.layer_scale_init),
-      heads(c.heads) {}
+      heads(c.heads) {
+  norm1.feeds(qkv.weight), norm2.feeds(mlp.fc1.weight);
+}
 
 ResidualNorm VitBlock::operator()(ResidualNorm x, const LayerNorm& next) const {
-  const Var a = self_attention(qkv(std::exchange(x.y, Var())), heads);  // let go where nothing is recorded
+  // What is read last is let go, where nothing is recorded.
+  const Var a = self_attention(qkv(std::exchange(x.y, Var())), heads, {}, proj.weight.value());
   x = add_and_norm(proj, a, x.sum, ls1, norm2);
   return add_and_norm(mlp, x.y, x.sum, ls2, next);
 }
