@@ -27,6 +27,15 @@ QFM_HD inline N activate(N v) {
   else return typename ActivationFunction<a>::type()(v);
 }
 
+// The same of an activation that is known when it runs.
+template <class N>
+QFM_HD inline N activate(Activation a, N v) {
+  if (a == Activation::Relu) return activate<Activation::Relu>(v);
+  if (a == Activation::Relu6) return activate<Activation::Relu6>(v);
+  if (a == Activation::Silu) return activate<Activation::Silu>(v);
+  return v;
+}
+
 // dy activation'(v); 0 at the kinks, as in PyTorch.
 template <Activation a, class N>
 QFM_HD inline N activate_backward(N dy, N v) {

@@ -4,6 +4,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "kernels/common/activate.h"
 #include "kernels/common/parallel_loops.h"
 #include "kernels/conv/conv_sum.h"
 

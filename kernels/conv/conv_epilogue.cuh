@@ -5,7 +5,7 @@
 // time. Where places follow each other in memory in whole packs those are neighbours, and leave by one store;
 // else they lie a whole warp apart, so that neighbouring threads store neighbouring places.
 #pragma once
-#include "kernels/common/activation.h"
+#include "kernels/common/activate.h"
 #include "kernels/conv/conv_gather.cuh"
 #include "kernels/gemm/gemm_epilogue.cuh"
 

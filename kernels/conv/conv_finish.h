@@ -1,15 +1,9 @@
 // From sums to rows of the result, for files compiled per instruction set.
 #pragma once
+#include "kernels/common/activate.h"
 #include "kernels/conv/conv_pieces.h"
 
 namespace qfm::QFM_ISA {
-
-inline vf activate_vector(Activation f, vf v) {
-  if (f == Activation::Silu) return v / (broadcast(1.0f) + exp(zero() - v));
-  if (f != Activation::None) v = max(zero(), v);
-  if (f == Activation::Relu6) v = min(broadcast(6.0f), v);
-  return v;
-}
 
 // The epilogue is passed by value: a copy that stores cannot change stays in registers.
 template <class T>
@@ -22,7 +16,7 @@ inline void finish_run(const ConvEpilogue<T> e, int64_t channel, const float* su
     if (e.scale) v = v * scale;
     if (e.shift) v = v + shift;
     if (e.residual) v = v + load(e.residual + at + j, lanes);
-    store(y + at + j, activate_vector(e.activation, v), lanes);
+    store(y + at + j, activate(e.activation, v), lanes);
   });
 }
 

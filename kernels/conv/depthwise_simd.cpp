@@ -105,7 +105,7 @@ struct Affine {
   vf operator()(vf v) const {
     if (scales) v = v * scale;
     if (shifts) v = v + shift;
-    return activate_vector(activation, v);
+    return activate(activation, v);
   }
 };
 
