@@ -2,7 +2,7 @@
 
 #include "engine/dispatch.h"
 #include "engine/packed_weight.h"
-#include "kernels/attention/attention.h"
+#include "kernels/attention/attention_int8.h"
 #include "layers/linear.h"
 
 namespace qfm {
@@ -51,6 +51,15 @@ Result forward(const AttentionShape& s, const Tensor& queries, int64_t q_at, con
   return r;
 }
 
+Tensor int8_forward(const AttentionShape& s, const Tensor& qkv) {
+  const int64_t d = s.heads * s.head_dim;
+  const Tensor o = like(qkv, {s.batch, s.queries, d});
+  const ProfileScope scope(cost("attention.int8", s, qkv, 1));
+  attention_forward_int8(Cpu{}, s, view<float>(o, 0), view<const float>(qkv, 0), view<const float>(qkv, d),
+                         view<const float>(qkv, 2 * d));
+  return o;
+}
+
 void backward(const AttentionShape& s, const Tensor& dqueries, const Tensor& dkeys, const Tensor& dy,
               const Tensor& queries, int64_t q_at, const Tensor& keys, int64_t k_at, int64_t v_at,
               const Result& saved) {
@@ -70,8 +79,8 @@ Var self_attention(const Var& qkv, int64_t heads, const Mask& mask, const Tensor
   const int64_t d = qkv.dim(2) / 3;
   const AttentionShape s{qkv.dim(0), heads,     qkv.dim(1),
                          qkv.dim(1), d / heads, checked("self_attention", mask, qkv.value, qkv.dim(1))};
+  if (reads_int8(reader) && !needs_graph({&qkv})) return Var(quantised(int8_forward(s, qkv.value)));
   const Result r = forward(s, qkv.value, 0, qkv.value, d, 2 * d);
-  if (reads_int8(reader) && !needs_graph({&qkv})) return Var(quantised(r.o));
   return record("self_attention", r.o, {qkv},
                 [s, d, r, x = qkv.value, kept = mask.key_lengths](const Tensor& dy) -> Grads {
                   const Tensor dx = like(x);

@@ -15,7 +15,7 @@ struct Mask {
 };
 
 // qkv (B, S, 3D): query, key, value side by side, head h at columns h*d..(h+1)*d-1 of each -> (B, S, D).
-// reader: as that of layernorm.
+// reader: as that of layernorm; the products inside are in INT8 then too.
 //   y = softmax(q k^T / sqrt(d)) v; dv = p^T dy, ds = p (dy v^T - sum(dy y)), dq = ds k / sqrt(d), dk = ds^T q / sqrt(d)
 Var self_attention(const Var& qkv, int64_t heads, const Mask& mask = {}, const Tensor& reader = {});
 

@@ -7,22 +7,11 @@
 #include "engine/base/error.h"
 #include "engine/base/threads.h"
 #include "engine/memory/memory.h"
-#include "kernels/attention/attention_head.h"
+#include "kernels/attention/attention_blocks.h"
 #include "kernels/common/parallel_loops.h"
 
 namespace qfm {
 namespace {
-
-void check(const AttentionShape& s) {
-  QFM_CHECK(s.batch >= 0 && s.queries >= 0 && s.heads > 0 && s.keys > 0 && s.head_dim > 0,
-            "attention: batch ", s.batch, ", heads ", s.heads, ", queries ", s.queries, ", keys ", s.keys,
-            ", head_dim ", s.head_dim);
-}
-
-template <class T>
-HeadRows<T> rows_of(Heads<T> x, const AttentionShape& s, int64_t tokens, int64_t head) {
-  return {x.data + head / s.heads * tokens * x.ld + head % s.heads * s.head_dim, x.ld};
-}
 
 template <class T>
 acc<T> dot(const T* x, const T* y, int64_t n) {
@@ -109,24 +98,17 @@ double AttentionShape::forward_flops() const {
   return 4.0 * static_cast<double>(batch * heads * head_dim) * seen;
 }
 
-// Few heads (a batch of one) are cut in blocks of queries as well, though each block packs the keys and
-// values again.
 template <class T>
 void attention_forward(Cpu, AttentionShape s, Heads<T> o, acc<T>* lse, Heads<const T> q, Heads<const T> k,
                        Heads<const T> v) {
-  check(s);
-  constexpr int64_t tasks = 12, block_queries = 42;
-  const int64_t heads = s.batch * s.heads, most = (s.queries + block_queries - 1) / block_queries;
-  const int64_t blocks = std::min(most, std::max<int64_t>(1, tasks / std::max<int64_t>(1, heads)));
   const auto run_head = QFM_BEST_DOT(attention_forward_head, T);
   const size_t bytes = static_cast<size_t>(QFM_BEST_DOT(attention_forward_workspace, T)(s)) * sizeof(acc<T>);
-  parallel_for(heads * blocks, [&](int64_t task) {
+  for_head_blocks(s, [&](int64_t head, int64_t first, int64_t last) {
     const Scratch workspace(bytes);
-    const int64_t head = task / blocks, block = task % blocks;
-    run_head({s, visible_keys<int64_t>(s, head / s.heads), rows_of(o, s, s.queries, head),
-              lse ? lse + head * s.queries : nullptr, rows_of(q, s, s.queries, head),
-              rows_of(k, s, s.keys, head), rows_of(v, s, s.keys, head), s.queries * block / blocks,
-              s.queries * (block + 1) / blocks, workspace.as<acc<T>>()});
+    run_head({s, visible_keys<int64_t>(s, head / s.heads), rows_of_head(o, s, s.queries, head),
+              lse ? lse + head * s.queries : nullptr, rows_of_head(q, s, s.queries, head),
+              rows_of_head(k, s, s.keys, head), rows_of_head(v, s, s.keys, head), first, last,
+              workspace.as<acc<T>>()});
   });
 }
 
@@ -134,13 +116,13 @@ template <class T>
 void attention_backward(Cpu, AttentionShape s, Heads<T> dq, Heads<T> dk, Heads<T> dv, Heads<const T> d_o,
                         Heads<const T> q, Heads<const T> k, Heads<const T> v, Heads<const T> o,
                         const acc<T>* lse) {
-  check(s);
+  check_attention(s);
   const auto run_head = QFM_BEST_DOT(attention_backward_head, T);
   const size_t bytes = static_cast<size_t>(QFM_BEST_DOT(attention_backward_workspace, T)(s)) * sizeof(acc<T>);
   parallel_for(s.batch * s.heads, [&](int64_t head) {
     const Scratch workspace(bytes);
-    const auto of_queries = [&](auto x) { return rows_of(x, s, s.queries, head); };
-    const auto of_keys = [&](auto x) { return rows_of(x, s, s.keys, head); };
+    const auto of_queries = [&](auto x) { return rows_of_head(x, s, s.queries, head); };
+    const auto of_keys = [&](auto x) { return rows_of_head(x, s, s.keys, head); };
     run_head({s, visible_keys<int64_t>(s, head / s.heads), of_queries(dq), of_keys(dk), of_keys(dv),
               of_queries(d_o), of_queries(q), of_keys(k), of_keys(v), of_queries(o), lse + head * s.queries,
               workspace.as<acc<T>>()});

@@ -14,6 +14,11 @@ struct HeadRows {
 
 // Queries [first, last) of a head. lse may be null.
 template <class T>
+HeadRows<T> rows_of_head(Heads<T> x, const AttentionShape& s, int64_t tokens, int64_t head) {
+  return {x.data + head / s.heads * tokens * x.ld + head % s.heads * s.head_dim, x.ld};
+}
+
+template <class T>
 struct AttentionForward {
   AttentionShape shape;
   VisibleKeys<int64_t> visible;

@@ -76,17 +76,16 @@ void pack_panel(float* to, const int8_t* w, const float* scale, int64_t columns,
   }
 }
 
-// f(block, its first row) for blocks of rows, whose c is left to f: two for each thread where there are enough, whole
-// tiles of most paths.
+// f(block, its first row) for blocks of rows, whose c is left to f: two for each thread where there are enough.
 template <class F>
 void for_blocks(int64_t m, int64_t n, int64_t k, const uint8_t* a, const void* packed,
                 const GemmEpilogue<float>& epilogue, F&& f) {
-  constexpr int64_t unit = 8;
+  constexpr int64_t least_rows = 14;
   check(m, n, k, epilogue);
-  const int64_t units = (m + unit - 1) / unit, least = (units * unit + kInt8BlockRows - 1) / kInt8BlockRows;
-  const int64_t blocks = std::max(least, std::min<int64_t>(units, 2 * threads()));
+  const int64_t most = (m + least_rows - 1) / least_rows, least = (m + kInt8BlockRows - 1) / kInt8BlockRows;
+  const int64_t blocks = std::max(least, std::min<int64_t>(most, 2 * threads()));
   parallel_for(blocks, [&](int64_t i) {
-    const int64_t row = units * i / blocks * unit, rows = std::min(m, units * (i + 1) / blocks * unit) - row;
+    const int64_t row = m * i / blocks, rows = m * (i + 1) / blocks - row;
     GemmInt8Block block{rows, n, k, nullptr, a + row * int8_row_bytes(k), static_cast<const float*>(packed), epilogue};
     if (epilogue.residual) block.epilogue.residual += row * n;
     f(block, row);

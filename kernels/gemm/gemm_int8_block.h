@@ -11,7 +11,7 @@ inline constexpr int64_t kInt8Panel = 32;
 constexpr int64_t int8_panel_words(int64_t k) { return ((k + 3) / 4 + 2) * kInt8Panel; }
 
 // Some rows of C, at most kInt8BlockRows, all columns: c, a and the epilogue's residual begin with the first of them.
-inline constexpr int64_t kInt8BlockRows = 72;
+inline constexpr int64_t kInt8BlockRows = 70;
 struct GemmInt8Block {
   int64_t rows, n, k;
   float* c;

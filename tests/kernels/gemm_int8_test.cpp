@@ -6,6 +6,7 @@
 #include "kernels/gemm/gemm_int8.h"
 #include "kernels/pointwise/number.h"
 #include "tests/guarded.h"
+#include "tests/int8_paths.h"
 #include "tests/kernels/numbers.h"
 #include "tests/tolerance.h"
 
@@ -13,23 +14,6 @@ namespace qfm::test {
 namespace {
 
 const float kNaN = std::numeric_limits<float>::quiet_NaN(), kInfinity = std::numeric_limits<float>::infinity();
-
-std::vector<CpuPath> int8_paths() {
-  std::vector<CpuPath> paths;
-  for (const CpuPath& p : {CpuPath{}, CpuPath{CpuIsa::Avx2}, CpuPath{CpuIsa::Avx512},
-                           CpuPath{CpuIsa::Avx2, CpuDot::Int8}, CpuPath{CpuIsa::Avx512, CpuDot::Int8}})
-    if (available(p.isa, p.dot)) paths.push_back(p);
-  return paths;
-}
-// f() on each path.
-template <class F>
-void on_paths(F&& f) {
-  for (const CpuPath& path : int8_paths()) {
-    PathScope scope(path);
-    CAPTURE(name_of(path));
-    f();
-  }
-}
 
 using Bytes = std::vector<uint8_t>;
 Bytes quantised(const std::vector<float>& x, int64_t rows, int64_t cols) {
@@ -110,7 +94,7 @@ TEST_CASE("quantise_tokens: the nearest of 127 steps to either side of zero, the
   for (const int64_t cols : {1, 4, 15, 33, 197, 768}) {
     const auto x = random<float>("tokens", 0, 5 * cols);
     Bytes first;
-    on_paths([&] {
+    on_int8_paths([&] {
       const Bytes q = quantised(x, 5, cols);
       if (first.empty()) first = q;
       CHECK(q == first);
@@ -135,7 +119,7 @@ TEST_CASE("quantise_tokens: ties go to even, and rows of zeros, of tiny numbers 
     x[17] = first;
     return x;
   };
-  on_paths([&] {
+  on_int8_paths([&] {
     const Bytes ties = quantised(row(-127, 2.5f), 1, cols), constant = quantised(row(3, 3), 1, cols);
     CHECK((number(ties, 0, 0, cols) == 2 && number(ties, 0, 17, cols) == -127 && scale_of(ties, 0, cols) == 1));
     CHECK((number(constant, 0, 4, cols) == 127 && ties[cols] == 128));
@@ -167,7 +151,7 @@ TEST_CASE("gemm_int8: the sums are those of integers, also where 16 bits would s
       p.a = quantised(p.x, m, k);
       std::vector<float> expected;
       for (const int64_t sum : sums(p.a, p.w, m, n, k)) expected.push_back(static_cast<float>(sum));
-      on_paths([&] { CHECK(p.run<float>({}) == expected); });
+      on_int8_paths([&] { CHECK(p.run<float>({}) == expected); });
     }
 }
 
@@ -178,7 +162,7 @@ TEST_CASE("gemm_int8: scales and epilogue against F64; quantised as it is made, 
       const auto e = p.epilogue(parts & 1, parts & 2, parts & 4);
       const Doubles expected = p.expected(e);
       CAPTURE(parts);
-      on_paths([&] {
+      on_int8_paths([&] {
         const auto c = p.run<float>(e);
         CHECK(within<float>(converted<double>(c), expected, 1));
         CHECK(p.run<uint8_t>(e) == quantised(c, m, n));
@@ -192,7 +176,7 @@ TEST_CASE("gemm_int8: a row that is not finite makes a row of NaN, and no other"
   p.x[9 + 4] = kInfinity;
   p.a = quantised(p.x, 3, 9);
   for (const bool gelu : {false, true})
-    on_paths([&] {
+    on_int8_paths([&] {
       const auto c = p.run<float>(p.epilogue(true, gelu, !gelu));
       for (int64_t i = 0; i < 60; ++i) CHECK(std::isnan(c[static_cast<size_t>(i)]) == (i / 20 == 1));
       CHECK(std::isnan(scale_of(p.run<uint8_t>(p.epilogue(true, gelu, false)), 1, 20)));
@@ -202,7 +186,7 @@ TEST_CASE("gemm_int8: a row that is not finite makes a row of NaN, and no other"
 TEST_CASE("gemm_int8: the same bits for any number of threads, and for a row alone") {
   const Int8Problem p(197, 70, 48);
   const auto e = p.epilogue(true, true, false);
-  on_paths([&] {
+  on_int8_paths([&] {
     ThreadScope one(1);
     const auto c = p.run<float>(e);
     const auto q = p.run<uint8_t>(e);

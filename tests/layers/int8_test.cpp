@@ -6,6 +6,7 @@
 
 #include "engine/base/rng.h"
 #include "engine/packed_weight.h"
+#include "kernels/attention/attention_int8.h"
 #include "layers/attention.h"
 #include "layers/layernorm.h"
 #include "layers/mlp.h"
@@ -47,7 +48,7 @@ struct Vits {
 TEST_CASE("INT8 layers: what a product of 8-bit numbers reads is quantised where it is made, without a graph") {
   const Tensor x = numbers({2, 5, 24}, 0), w1 = numbers({30, 24}, 1, 0.2), w2 = numbers({24, 30}, 2, 0.2);
   const Var gain(numbers({24}, 3)), bias(numbers({24}, 4)), b1(numbers({30}, 5)), qkv(numbers({2, 5, 72}, 6));
-  const Tensor normed = layernorm(Var(x), gain, bias, 1e-6).value, attended = self_attention(qkv, 2).value;
+  const Tensor normed = layernorm(Var(x), gain, bias, 1e-6).value, attended({2, 5, 24});
   CHECK(same_bits(layernorm(Var(x), gain, bias, 1e-6, w1).value, normed));  // not packed yet
   pack_weight_int8(w1), pack_weight_int8(w2);
   CHECK(same_bits(layernorm(Var(x), gain, bias, 1e-6, w1).value, quantised(normed)));
@@ -56,11 +57,15 @@ TEST_CASE("INT8 layers: what a product of 8-bit numbers reads is quantised where
                      in_int8 = residual_layernorm(Var(x), gain, Var(x), gain, bias, 1e-6, w1);
   CHECK(same_bits(in_int8.sum.value, summed.sum.value));
   CHECK(same_bits(in_int8.y.value, quantised(summed.y.value)));
+  const float* const rows = qkv.value.data<float>();
+  attention_forward_int8(Cpu{}, {2, 2, 5, 5, 12}, {attended.data<float>(), 24}, {rows, 72}, {rows + 24, 72},
+                         {rows + 48, 72});
   CHECK(same_bits(self_attention(qkv, 2, {}, w1).value, quantised(attended)));
 
   const Tensor hidden = linear_forward(quantised(x), w1, {b1.value, {}, {}, true});
   CHECK(same_bits(linear_forward(x, w1, {b1.value, {}, {}, true}), hidden));
-  CHECK(same_bits(mlp(Var(x), Var(w1), b1, Var(w2), bias).value, linear_forward(quantised(hidden), w2, {bias.value, {}, {}})));
+  const Tensor y = linear_forward(quantised(hidden), w2, {bias.value, {}, {}});
+  CHECK(same_bits(mlp(Var(x), Var(w1), b1, Var(w2), bias).value, y));
   const Var leaf = Var::leaf(x);
   CHECK(layernorm(leaf, gain, bias, 1e-6, w1).value.dtype() == DType::F32);
   CHECK(residual_layernorm(leaf, gain, Var(x), gain, bias, 1e-6, w1).y.value.dtype() == DType::F32);
