@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "engine/dispatch.h"
-#include "engine/int8_matrix.h"
 #include "kernels/gemm/gemm_int8.h"
 
 namespace qfm {
@@ -20,10 +19,9 @@ void pack_weight(const Tensor& w) {
   w.attach(std::make_shared<const PackedWeight>(std::move(packed)));
 }
 
-void pack_weight_int8(const Tensor& w) {
+void pack_weight_int8(const Tensor& w, const Int8Matrix& m) {
   const ProfileScope scope({"weight packing"});
   const int64_t n = w.dim(0), k = w.numel() / n;
-  const Int8Matrix m = to_int8(w, "weight");
   PackedWeight packed{Tensor({static_cast<int64_t>(gemm_int8_packed_bytes(n, k) / 4)}, DType::I32), {}, true};
   gemm_int8_pack(Cpu{}, packed.data.raw(), m.q.data<const int8_t>(), m.scale.data<const float>(), n, k);
   w.attach(std::make_shared<const PackedWeight>(std::move(packed)));

@@ -20,13 +20,6 @@ Tensor slice(const Tensor& flat, const Param::Entry& e) {
   return flat.rows(e.offset, e.offset + e.shape.numel()).reshape(e.shape);
 }
 
-void bind(Param::Entry& e, const ParamSet& set) {
-  e.master = slice(set.master, e);
-  e.value = set.copy.empty() ? e.master : slice(set.copy, e);
-  const bool wanted = e.trainable && !set.gradient.empty();
-  e.var = wanted ? Var::parameter(e.value, slice(set.gradient, e)) : Var(e.value);
-}
-
 // Masters may lie on a device: values are drawn on the CPU and copied.
 template <class Draw>
 void fill_with(const Tensor& to, Draw&& draw) {
@@ -58,7 +51,7 @@ Param Param::rows(int64_t begin, int64_t end) const {
   dims[0] = end - begin;
   auto view = std::make_shared<Entry>(*entry_);
   view->shape = Shape(dims), view->whole = entry_, view->first_row = begin;
-  entry_->has_views = true;
+  entry_->has_views = true, entry_->int8 = view->int8 = false;  // its parts are multiplied with, each by itself
   views_->push_back(view);
   return Param(view);
 }
@@ -89,6 +82,19 @@ void ParamSet::set_trainable(std::string_view prefix, bool trainable) {
   QFM_CHECK(found, "no parameter's name begins with '", prefix, "'");
 }
 
+void ParamSet::bind(Param::Entry& e) const {
+  if (in_int8(e)) {
+    e.master = Tensor::zeros(e.shape);  // by itself, so that it can go
+    // Products find what is packed by it; nobody writes it, and memory that was never touched costs nothing.
+    e.value = Tensor(e.shape, DType::I8), e.var = Var(e.value);
+    return;
+  }
+  e.master = slice(master, e);
+  e.value = copy.empty() ? e.master : slice(copy, e);
+  const bool wanted = e.trainable && !gradient.empty();
+  e.var = wanted ? Var::parameter(e.value, slice(gradient, e)) : Var(e.value);
+}
+
 void ParamSet::allocate(Device device, DType compute, bool training) {
   int8_ = compute == DType::I8;
   QFM_CHECK(!int8_ || (device == cpu_device && !training), "INT8 is for inference on the CPU");
@@ -96,7 +102,7 @@ void ParamSet::allocate(Device device, DType compute, bool training) {
   size_ = 0;
   const auto place = [&](bool trainable, Role role) {
     for (const Param& p : params_) {
-      if (p.trainable() != trainable || p.entry()->role != role) continue;
+      if (p.trainable() != trainable || p.entry()->role != role || in_int8(*p.entry())) continue;
       p.entry()->offset = size_;
       size_ += (p.shape().numel() + kAlign - 1) / kAlign * kAlign;
     }
@@ -108,11 +114,11 @@ void ParamSet::allocate(Device device, DType compute, bool training) {
   master = Tensor::zeros({size_}, full, device);
   copy = compute == full ? Tensor() : Tensor::zeros({size_}, compute, device);
   gradient = training ? Tensor::zeros({trained_}, full, device) : Tensor();
-  for (const Param& p : params_) bind(*p.entry(), *this);
+  for (const Param& p : params_) bind(*p.entry());
   for (const auto& view : views_) {
     view->trainable = view->whole->trainable;
     view->offset = view->whole->offset + view->first_row * (view->shape.numel() / view->shape[0]);
-    bind(*view, *this);
+    bind(*view);
   }
   for (const Buffer& b : buffers_) b.entry()->value = Tensor::zeros(b.shape(), DType::F32, device);
 }
@@ -133,21 +139,26 @@ void ParamSet::sync() {
   });
 }
 
-void ParamSet::round_to_int8() {
-  for (const Param& p : params_)
-    if (p.saved() && p.entry()->role == Role::Matrix) copy_from_int8(p.master(), to_int8(p.master(), p.name()));
+void ParamSet::pack_int8() {
   sync();
+  for (const Param& p : params_) {
+    Param::Entry& e = *p.entry();
+    if (!e.saved || e.role != Role::Matrix || e.master.empty()) continue;
+    const Int8Matrix m = to_int8(e.master, e.name);
+    if (e.int8) pack_weight_int8(e.value, m), e.master = {};
+    else copy_from_int8(e.master, m);
+  }
 }
 
 void ParamSet::pack() {
   if (master.device() != cpu_device) return;
-  if (int8_) round_to_int8();
-  const auto pack_one = [&](const Param::Entry& e) {
-    if (e.role == Role::Matrix && e.packed) int8_ && e.int8 ? pack_weight_int8(e.value) : pack_weight(e.value);
-  };
-  for (const Param& p : params_)
-    if (!p.entry()->has_views) pack_one(*p.entry());
-  for (const auto& view : views_) pack_one(*view);
+  if (int8_) pack_int8();
+  for (const Param& p : params_) {
+    const Param::Entry& e = *p.entry();
+    if (e.role == Role::Matrix && e.packed && !e.has_views && !in_int8(e)) pack_weight(e.value);
+  }
+  for (const auto& view : views_)
+    if (view->role == Role::Matrix && view->packed) pack_weight(view->value);
 }
 
 void ParamSet::zero_grad() { gradient.fill_zero(); }
@@ -177,8 +188,11 @@ void ParamSet::average(const ParamSet& other, double decay, const StepState* upd
 
 NamedTensors ParamSet::saved() const {
   NamedTensors tensors;
-  for (const Param& p : params_)
-    if (p.saved()) tensors.emplace_back(p.name(), p.master());
+  for (const Param& p : params_) {
+    if (!p.saved()) continue;
+    QFM_CHECK(!p.master().empty(), "parameter ", p.name(), ": its floats went when it was packed for INT8");
+    tensors.emplace_back(p.name(), p.master());
+  }
   for (const Buffer& b : buffers_) tensors.emplace_back(b.name(), b.value());
   return tensors;
 }

@@ -129,7 +129,7 @@ class ParamSet {
   void set_training(bool on) { *training_ = on; }
 
   // Masters (acc type) and, where `compute` differs, the compute copy; gradient buffer and history only if `training`.
-  // I8, on the CPU and for inference only, is F32 with matrices that pack() rounds to INT8.
+  // I8, on the CPU and for inference only, is F32 that pack() makes INT8 of.
   void allocate(Device device, DType compute, bool training);
   // Gives every parameter and buffer its Init's values, each from its own stream (seed, name): adding a module
   // changes no other weight.
@@ -138,7 +138,8 @@ class ParamSet {
   void sync();
   // Lays matrices out for fast products; each is found by its tensor (engine/packed_weight.h). For inference,
   // on the CPU; elsewhere nothing is to be done. Allocated as I8: every saved matrix is rounded to INT8 first
-  // (kernels/gemm/int8_weights.h); throws Error that names one which is not finite.
+  // (kernels/gemm/int8_weights.h), and of those whose products run in INT8 only the packed form is kept: the value
+  // stands for it, the master is then empty. Throws Error that names one which is not finite.
   void pack();
   void zero_grad();
 
@@ -164,7 +165,9 @@ class ParamSet {
 
  private:
   void check_new(const std::string& name) const;
-  void round_to_int8();
+  bool in_int8(const Param::Entry& e) const { return int8_ && e.int8; }
+  void bind(Param::Entry& e) const;
+  void pack_int8();
   template <class F>
   void for_pairs(const ParamSet& other, F&& f) const;
 

@@ -56,7 +56,8 @@ class Scope {
   Param add(std::string_view name, Shape shape, Role role, Init init, bool packed = true) const {
     Param::Entry entry;
     entry.name = prefix_ + std::string(name), entry.shape = shape, entry.role = role, entry.init = init;
-    entry.packed = packed, entry.int8 = packed && int8_, entry.saved = saved_;
+    entry.packed = packed, entry.saved = saved_;
+    entry.int8 = role == Role::Matrix && packed && int8_;
     return set_->add(std::move(entry));
   }
 

@@ -6,6 +6,7 @@
 
 #include "engine/int8_matrix.h"
 #include "engine/load_params.h"
+#include "engine/memory/memory.h"
 #include "models/registry.h"
 #include "models/within.h"
 
@@ -176,6 +177,7 @@ LoadedModel load_model(const std::string& path, Device device, std::optional<DTy
   named(path, [&] { result.model = std::make_unique<Model>(result.info.config, device, result.dtype, training); });
   load_params(result.model->params, file, "", [](const std::string&) { return false; });
   if (!training) named(path, [&] { result.model->params.pack(); });
+  if (result.dtype == DType::I8) release_cached(cpu_device);  // floats that nothing of their size follows
   return result;
 }
 

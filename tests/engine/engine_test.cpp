@@ -7,6 +7,7 @@
 #include "engine/base/io.h"
 #include "engine/base/rng.h"
 #include "engine/memory/memory.h"
+#include "engine/packed_weight.h"
 #include "engine/param.h"
 #include "engine/safetensors.h"
 #include "layers/pointwise.h"
@@ -128,11 +129,14 @@ TEST_CASE("parameters: allocated as I8, pack() rounds matrices to eight bits and
     const auto all = p.value().span<float>();
     return std::vector<float>(all.begin(), all.end());
   };
-  CHECK(values(weight) == std::vector<float>{127, 1, -2, 0, 0, 0});
+  CHECK(reads_int8(weight.value()));
+  const Tensor y = linear(Var(Tensor::from(std::vector<float>{1, 0, 0, 0, 127, 0, 0, 0, 5}, {3, 3})), weight).value;
+  CHECK(std::equal(y.span<float>().begin(), y.span<float>().end(), std::vector<float>{127, 0, 127, 0, -10, 0}.begin()));
   CHECK(values(filter) == std::vector<float>{2, 254, -2});
   CHECK(values(bias) == std::vector<float>(3, 0.3f));
   filter.master().span<float>()[1] = std::numeric_limits<float>::quiet_NaN();
   CHECK(contains(message_of([&] { set.pack(); }), "filter: has a number that is not finite"));
+  CHECK(contains(message_of([&] { set.saved(); }), "weight: its floats went"));
 }
 
 TEST_CASE("memory: counters, reuse, ordered failure, scratch") {

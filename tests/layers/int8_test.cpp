@@ -33,7 +33,9 @@ struct Vits {
   Vits() : config(small()), f32(wide, config), int8(narrow, config) {
     wide.allocate(cpu_device, DType::F32, false), narrow.allocate(cpu_device, DType::I8, false);
     narrow.initialise(1), narrow.pack();  // which rounds the weights
-    wide.copy_from(narrow);
+    wide.initialise(1);
+    for (const Param& p : wide.params())
+      if (p.decay()) copy_from_int8(p.master(), to_int8(p.master(), p.name()));
   }
   static VitConfig small() {
     VitConfig c;
@@ -50,7 +52,7 @@ TEST_CASE("INT8 layers: what a product of 8-bit numbers reads is quantised where
   const Var gain(numbers({24}, 3)), bias(numbers({24}, 4)), b1(numbers({30}, 5)), qkv(numbers({2, 5, 72}, 6));
   const Tensor normed = layernorm(Var(x), gain, bias, 1e-6).value, attended({2, 5, 24});
   CHECK(same_bits(layernorm(Var(x), gain, bias, 1e-6, w1).value, normed));  // not packed yet
-  pack_weight_int8(w1), pack_weight_int8(w2);
+  pack_weight_int8(w1, to_int8(w1, "w1")), pack_weight_int8(w2, to_int8(w2, "w2"));
   CHECK(same_bits(layernorm(Var(x), gain, bias, 1e-6, w1).value, quantised(normed)));
   CHECK(same_bits(residual_layernorm({}, {}, Var(x), gain, bias, 1e-6, w1).y.value, quantised(normed)));
   const ResidualNorm summed = residual_layernorm(Var(x), gain, Var(x), gain, bias, 1e-6),
