@@ -1,5 +1,7 @@
 #include "engine/int8_matrix.h"
 
+#include <string_view>
+
 #include "kernels/gemm/int8_weights.h"
 
 namespace qfm {
