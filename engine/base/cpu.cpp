@@ -61,16 +61,7 @@ CpuPath best() {
 
 CpuPath choose() {
   const char* wanted = std::getenv("QFM_CPU");
-  if (!wanted || !*wanted) return best();
-  std::string names;
-  for (const CpuPath& p : kPaths) {
-    if (name_of(p) == wanted) {
-      QFM_CHECK(available(p.isa, p.dot), "QFM_CPU=", wanted, ": not available on this processor");
-      return p;
-    }
-    names += (names.empty() ? "" : ", ") + name_of(p);
-  }
-  QFM_FAIL("QFM_CPU=", wanted, ": expected one of ", names);
+  return wanted && *wanted ? path_of(wanted) : best();
 }
 
 CpuPath& current() {
@@ -102,6 +93,18 @@ const char* name_of(CpuIsa isa) {
 }
 std::string name_of(CpuPath path) {
   return std::string(name_of(path.isa)) + (path.dot == CpuDot::None ? "" : path.dot == CpuDot::Int8 ? "+int8" : "+bf16");
+}
+
+CpuPath path_of(const std::string& name) {
+  std::string names;
+  for (const CpuPath& p : kPaths) {
+    if (name_of(p) == name) {
+      QFM_CHECK(available(p.isa, p.dot), "QFM_CPU=", name, ": not available on this processor");
+      return p;
+    }
+    names += (names.empty() ? "" : ", ") + name_of(p);
+  }
+  QFM_FAIL("QFM_CPU=", name, ": expected one of ", names);
 }
 
 CpuIsa cpu_path() { return current().isa; }

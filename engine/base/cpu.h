@@ -27,5 +27,6 @@ void set_cpu_path(CpuIsa isa, CpuDot dot = CpuDot::None);
 bool available(CpuIsa isa, CpuDot dot = CpuDot::None);
 const char* name_of(CpuIsa isa);
 std::string name_of(CpuPath path);  // plain, avx2, avx2+int8, avx512, avx512+int8, avx512+bf16
+CpuPath path_of(const std::string& name);  // throws as above
 
 }  // namespace qfm

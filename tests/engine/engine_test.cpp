@@ -4,6 +4,7 @@
 #include <fstream>
 #include <limits>
 
+#include "engine/base/cpu.h"
 #include "engine/base/io.h"
 #include "engine/base/rng.h"
 #include "engine/memory/memory.h"
@@ -323,4 +324,24 @@ TEST_CASE("an atomic write leaves the old file when it fails") {
   CHECK(std::distance(std::filesystem::directory_iterator(folder.path), {}) == 1);
   CHECK(contains(message_of([&] { write_file(folder / "no/such/folder", "x"); }), "cannot be written"));
   CHECK(contains(message_of([&] { read_file("/dev/zero"); }), "not a regular file"));
+}
+
+TEST_CASE("QFM_CPU: each path has its name; another, and one that the processor lacks, is refused in one line") {
+  const std::pair<std::string, CpuPath> paths[] = {{"avx512+int8", {CpuIsa::Avx512, CpuDot::Int8}},
+                                                   {"avx512", {CpuIsa::Avx512}},
+                                                   {"avx2+int8", {CpuIsa::Avx2, CpuDot::Int8}},
+                                                   {"avx2", {CpuIsa::Avx2}},
+                                                   {"plain", {}},
+                                                   {"avx512+bf16", {CpuIsa::Avx512, CpuDot::Bf16}}};
+  std::string names;
+  for (const auto& [name, path] : paths) {
+    CAPTURE(name);
+    CHECK(name_of(path) == name);
+    if (available(path.isa, path.dot)) CHECK(path_of(name) == path);
+    else CHECK(message_of([&] { path_of(name); }) == concat("QFM_CPU=", name, ": not available on this processor"));
+    names += (names.empty() ? "" : ", ") + name;
+  }
+  CHECK(path_of(name_of(cpu())) == cpu());
+  for (const char* name : {"avx", "AVX2", "plain+int8", "avx2+bf16", "avx512+", "avx512+int8 "})
+    CHECK(message_of([&] { path_of(name); }) == concat("QFM_CPU=", name, ": expected one of ", names));
 }

@@ -23,10 +23,6 @@ using nlohmann::json;
 
 namespace {
 
-bool same_bits(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && a.dtype() == b.dtype() && std::memcmp(a.raw(), b.raw(), a.bytes()) == 0;
-}
-
 // ---- PyTorch's eight steps ----
 
 struct Golden {
@@ -238,33 +234,43 @@ TEST_CASE("a run writes its files, learns, and reports what it does") {
 }
 
 TEST_CASE("the same bits with other numbers of threads and workers") {
-  const TemporaryFolder folder;
-  TrainConfig first = toy_run(folder, "first");
-  first.threads = 1;
-  train(first);
-  for (const auto& [threads, workers] : {std::pair{1, 0}, {2, 1}, {2, 5}, {3, 2}}) {
-    TrainConfig other = toy_run(folder, concat("run", threads, workers));
-    other.threads = threads, other.workers = workers;
-    train(other);
-    check_equal_runs(first, other);
+  for (const Arithmetic& in : arithmetics()) {
+    CAPTURE(in.name());
+    const PathScope path(in.path);
+    const TemporaryFolder folder;
+    const auto run = [&](int threads, int workers) {
+      TrainConfig config = toy_run(folder, concat("run", threads, workers));
+      config.dtype = in.dtype, config.threads = threads, config.workers = workers;
+      train(config);
+      return config;
+    };
+    const TrainConfig first = run(1, 4);
+    for (const auto& [threads, workers] : {std::pair{1, 0}, {2, 1}, {2, 5}, {3, 2}})
+      check_equal_runs(first, run(threads, workers));
   }
 }
 
 TEST_CASE("a run stopped anywhere and resumed has the bits of one that was not") {
-  const TemporaryFolder folder;
-  const TrainConfig whole = toy_run(folder, "whole");
-  train_until(whole, kAll + 1);
-  // 4, 8: the end of an epoch, before its validation.
-  for (const std::vector<int64_t>& stops : {std::vector<int64_t>{1}, {3, 4}, {4, 5, 8}, {11}, {12}}) {
-    TrainConfig config = toy_run(folder, concat("stops", stops.size(), "-", stops[0]));
-    for (int64_t stop : stops) {
-      const auto result = train_until(config, stop);
-      CHECK(result.steps == stop);
-      CHECK_FALSE(result.finished);
-      config.resume = true;
+  for (const Arithmetic& in : arithmetics()) {
+    CAPTURE(in.name());
+    const PathScope path(in.path);
+    const TemporaryFolder folder;
+    TrainConfig whole = toy_run(folder, "whole");
+    whole.dtype = in.dtype;
+    train_until(whole, kAll + 1);
+    // 4, 8: the end of an epoch, before its validation.
+    for (const std::vector<int64_t>& stops : {std::vector<int64_t>{1}, {3, 4}, {4, 5, 8}, {11}, {12}}) {
+      TrainConfig config = whole;
+      config.out = folder / concat("stops", stops.size(), "-", stops[0]);
+      for (int64_t stop : stops) {
+        const auto result = train_until(config, stop);
+        CHECK(result.steps == stop);
+        CHECK_FALSE(result.finished);
+        config.resume = true;
+      }
+      CHECK(train_until(config, kAll + 1).finished);
+      check_equal_runs(whole, config);
     }
-    CHECK(train_until(config, kAll + 1).finished);
-    check_equal_runs(whole, config);
   }
 }
 

@@ -48,6 +48,27 @@ TEST_CASE("with all switches off, 20 updates have the bits recorded before there
   }
 }
 
+// At a rate that moves the loss by three parts in a hundred.
+TEST_CASE("in BF16 20 updates follow those in F32, without drift") {
+  for (const Arithmetic& in : arithmetics()) {
+    CAPTURE(in.name());
+    const PathScope guard(in.path);
+    const TemporaryFolder folder;
+    TrainConfig config = toy_run(folder, "f32"), narrow = toy_run(folder, "narrow");
+    for (TrainConfig* one : {&config, &narrow}) one->epochs = 5, one->lr = 3e-3;
+    config.dtype = "f32", narrow.dtype = in.dtype;
+    const Curve expected = curve_of(config), found = curve_of(narrow);
+    REQUIRE(found.loss.size() == 20);
+    double drift = 0;
+    for (size_t i = 0; i < 20; ++i) {
+      CHECK(found.loss[i] == doctest::Approx(expected.loss[i]).epsilon(1e-3));
+      CHECK(found.norm[i] == doctest::Approx(expected.norm[i]).epsilon(1e-2));
+      drift += (found.loss[i] / expected.loss[i] - 1) / 20;
+    }
+    CHECK(std::fabs(drift) < 1e-4);
+  }
+}
+
 // ---- each switch ----
 
 namespace {

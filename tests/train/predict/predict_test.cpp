@@ -54,6 +54,29 @@ TEST_CASE("random crops: any number, the same whatever came before") {
                  "resize to 20"));
 }
 
+TEST_CASE("a score has the same bits for any threads, alone and in a batch") {
+  for (const Arithmetic& in : arithmetics()) {
+    CAPTURE(in.name());
+    const PathScope path(in.path);
+    Model model(toy_config(), cpu_device, *parse_dtype_flag(in.dtype), false);
+    model.params.initialise(7);
+    model.params.pack();
+    Tensor images({37, 3, kToyCrop, kToyCrop});
+    Rng rng(3, "images");
+    for (float& x : images.span<float>()) x = rng.normal();
+    const auto scores = [&](const Tensor& batch) {
+      const NoGrad inference;
+      return model(batch.to(model.params.compute())).scores.score.value.to(DType::F64);
+    };
+    const Tensor expected = scores(images);
+    for (int n : {1, 2, 3}) {
+      const ThreadScope threads(n);
+      CHECK(same_bits(scores(images), expected));
+    }
+    for (int64_t i : {0, 20, 36}) CHECK(same_bits(scores(images.rows(i, i + 1)), expected.rows(i, i + 1)));
+  }
+}
+
 TEST_CASE("predictions of a set come in its order; a photo that cannot be read is one error") {
   const TemporaryFolder folder;
   auto paths = write_photos(folder, 6);

@@ -4,11 +4,13 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "engine/base/io.h"
 #include "engine/base/rng.h"
+#include "tests/scopes.h"
 #include "tests/toy.h"
 #include "train/run/run_folder.h"
 #include "train/run/trainer.h"
@@ -20,6 +22,10 @@ using nlohmann::json;
 inline std::string bytes_of(const std::string& path) {
   const auto bytes = read_file(path);
   return {bytes.begin(), bytes.end()};
+}
+
+inline bool same_bits(const Tensor& a, const Tensor& b) {
+  return a.shape() == b.shape() && a.dtype() == b.dtype() && std::memcmp(a.raw(), b.raw(), a.bytes()) == 0;
 }
 
 // The log without its times and what each call ran on.
@@ -45,6 +51,19 @@ inline void check_equal_runs(const TrainConfig& a, const TrainConfig& b) {
              y = SafeTensors::open(b.out + "/state.safetensors");
   REQUIRE(x.entries().size() == y.entries().size());
   for (const auto& [name, entry] : x.entries()) CHECK_MESSAGE(x.bytes(name) == y.bytes(name), name);
+}
+
+// What runs compute in: the default path, and the one that multiplies pairs of bf16.
+struct Arithmetic {
+  const char* dtype;
+  CpuPath path = cpu();
+  std::string name() const { return std::string(dtype) + " " + name_of(path); }
+};
+inline std::vector<Arithmetic> arithmetics() {
+  std::vector<Arithmetic> all{{"f32"}, {"bf16"}};
+  const CpuPath pairs{CpuIsa::Avx512, CpuDot::Bf16};
+  if (available(pairs.isa, pairs.dot) && cpu() != pairs) all.push_back({"bf16", pairs});
+  return all;
 }
 
 // Runs until `steps` updates are done in all.
