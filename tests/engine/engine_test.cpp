@@ -1,4 +1,4 @@
-// The engine's own promises: what backward refuses, what memory counts, numbers of Philox, files that lie.
+// The engine's own promises: what backward refuses, what memory counts, numbers of Philox, files that lie, CPU paths.
 #include <cmath>
 #include <cstring>
 #include <fstream>

@@ -61,7 +61,7 @@ TEST_CASE("a score has the same bits for any threads, alone and in a batch") {
     Model model(toy_config(), cpu_device, *parse_dtype_flag(in.dtype), false);
     model.params.initialise(7);
     model.params.pack();
-    Tensor images({37, 3, kToyCrop, kToyCrop});
+    Tensor images({7, 3, kToyCrop, kToyCrop});
     Rng rng(3, "images");
     for (float& x : images.span<float>()) x = rng.normal();
     const auto scores = [&](const Tensor& batch) {
@@ -73,7 +73,7 @@ TEST_CASE("a score has the same bits for any threads, alone and in a batch") {
       const ThreadScope threads(n);
       CHECK(same_bits(scores(images), expected));
     }
-    for (int64_t i : {0, 20, 36}) CHECK(same_bits(scores(images.rows(i, i + 1)), expected.rows(i, i + 1)));
+    for (int64_t i : {0, 3, 6}) CHECK(same_bits(scores(images.rows(i, i + 1)), expected.rows(i, i + 1)));
   }
 }
 
