@@ -204,7 +204,7 @@ def version(module):
         return "absent"
 
 
-about = {"machine": cpu_name(), "threads": a.threads, "rounds": a.rounds, "command": " ".join(["python3", "tools/bench/peers.py", *sys.argv[1:]]),
+about = {"machine": cpu_name(), "threads": a.threads, "rounds": a.rounds, "command": f"python3 tools/bench/peers.py --threads {a.threads} --rounds {a.rounds} --only '{a.only}'",
          "versions": {m: version(m) for m in ("torch", "timm", "openvino", "nncf", "onnxruntime")}, "rows": []}
 with tempfile.TemporaryDirectory() as folder:
     for arch, what, batch in ROWS:
