@@ -18,11 +18,12 @@ namespace {
 
 constexpr size_t kHuge = size_t{2} << 20;
 
-// Large blocks on 2 MiB boundaries may get huge pages: fewer TLB misses and page faults in every step.
+// Large blocks on 2 MiB boundaries may get huge pages: fewer TLB misses and page faults in every step. Not their ends,
+// which are rarely full: a huge page is there as a whole.
 void* system_get(Device device, size_t bytes) {
   if (device.kind == Device::Kind::Cuda) return cuda::system_allocate(bytes);
   void* p = std::aligned_alloc(bytes >= kHuge ? kHuge : 64, bytes);
-  if (p && bytes >= kHuge) madvise(p, bytes, MADV_HUGEPAGE);
+  if (p && bytes > kHuge) madvise(p, bytes - kHuge, MADV_HUGEPAGE);
   return p;
 }
 void system_put(Device device, void* p) noexcept {
