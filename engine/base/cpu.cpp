@@ -12,7 +12,7 @@
 namespace qfm {
 namespace {
 
-// Best first, but for the last two: whether Bf16 is better than Int8 alone is measured.
+// Best first, but for the last: whether Bf16 is better is measured.
 constexpr CpuPath kPaths[] = {{CpuIsa::Avx512, CpuDot::Int8}, {CpuIsa::Avx512, CpuDot::None}, {CpuIsa::Avx2, CpuDot::Int8},
                               {CpuIsa::Avx2, CpuDot::None},   {CpuIsa::Plain, CpuDot::None},  {CpuIsa::Avx512, CpuDot::Bf16}};
 

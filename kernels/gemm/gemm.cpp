@@ -131,7 +131,8 @@ void product(const GemmShape& s, Out* c, const T* a, const acc<T>* b, bool packe
   const auto workspace_of = QFM_BEST_DOT(gemm_workspace, T);
   const int64_t panels = panels_of<T>(s), columns = QFM_BEST_DOT(gemm_panel_columns, T)();
   if (s.m == 0 || panels == 0) return;
-  const int64_t panel_step = packed ? columns * QFM_BEST_DOT(gemm_words, T)(s.k) : columns, depth_step = packed ? columns : s.n;
+  const int64_t panel_step = packed ? columns * QFM_BEST_DOT(gemm_words, T)(s.k) : columns,
+                depth_step = packed ? columns : s.n;
   const Cut cut(s, panels, QFM_BEST_DOT(gemm_packs_a, T)(s));
   parallel_for(cut.blocks * cut.groups, [&](int64_t task) {
     const int64_t block = task / cut.groups, group = task % cut.groups;

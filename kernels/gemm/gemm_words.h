@@ -19,7 +19,9 @@ struct Words {  // numbers become floats
   using Element = float;
   static constexpr int elements = 1;
   static constexpr bool in_place = sizeof(T) == sizeof(float);  // memory holds the words themselves
-  static vf load(const T* p, int64_t n) { return n >= vf::width ? QFM_ISA::load(p) : QFM_ISA::load(p, static_cast<int>(n)); }
+  static vf load(const T* p, int64_t n) {
+    return n >= vf::width ? QFM_ISA::load(p) : QFM_ISA::load(p, static_cast<int>(n));
+  }
   static vf across(const T* p, int64_t, int64_t, int n) { return n >= vf::width ? QFM_ISA::load(p) : QFM_ISA::load(p, n); }
   static void put(float* words, int64_t, vf x) { store(words, x); }
 };

@@ -7,22 +7,18 @@ namespace qfm::QFM_ISA {
 
 // sum + (four bytes of A) (four numbers of B). With kOffset, A's bytes are taken as they are, 0 .. 255; else they are
 // numbers to which 128 was added.
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 struct Int8Product {
   static constexpr bool kOffset = true;
   static constexpr int kRows = kTileRows;
   static vf add(vf sum, vf a, vf b) {
+#ifdef __AVX512VNNI__
     return {_mm512_castsi512_ps(
         _mm512_dpbusd_epi32(_mm512_castps_si512(sum.v), _mm512_castps_si512(a.v), _mm512_castps_si512(b.v)))};
-  }
-};
-#elif defined(__AVXVNNI__)
-struct Int8Product {
-  static constexpr bool kOffset = true;
-  static constexpr int kRows = kTileRows;
-  static vf add(vf sum, vf a, vf b) {
+#else
     return {_mm256_castsi256_ps(
         _mm256_dpbusd_avx_epi32(_mm256_castps_si256(sum.v), _mm256_castps_si256(a.v), _mm256_castps_si256(b.v)))};
+#endif
   }
 };
 #else

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
+#include <bit>
 #include <limits>
 
 #include "kernels/common/parallel_loops.h"
@@ -14,18 +14,7 @@ constexpr float kLargest = 127, kLeastScale = std::numeric_limits<float>::min(),
                 kMostScale = std::numeric_limits<float>::max() / kLargest;
 constexpr int32_t kInfinity = 0x7f800000;
 
-int32_t bits_of(float f) {
-  int32_t bits;
-  std::memcpy(&bits, &f, 4);
-  return bits;
-}
-float from_bits(int32_t bits) {
-  float f;
-  std::memcpy(&f, &bits, 4);
-  return f;
-}
-
-float leading_bits(float f) { return from_bits(bits_of(f) & ~0xff); }
+float leading_bits(float f) { return std::bit_cast<float>(std::bit_cast<int32_t>(f) & ~0xff); }
 
 // To nearest even, of |x| < 2^22: in a sum of this size there is no room for digits after the point.
 float rounded(float x) { return (x + 0x1.8p23f) - 0x1.8p23f; }
@@ -33,7 +22,7 @@ float rounded(float x) { return (x + 0x1.8p23f) - 0x1.8p23f; }
 // The largest magnitude, as bits: these are ordered as the numbers are, infinity and NaN last.
 int32_t largest(const float* w, int64_t n) {
   int32_t most = 0;
-  for (int64_t j = 0; j < n; ++j) most = std::max(most, bits_of(w[j]) & 0x7fffffff);
+  for (int64_t j = 0; j < n; ++j) most = std::max(most, std::bit_cast<int32_t>(w[j]) & 0x7fffffff);
   return most;
 }
 
@@ -53,7 +42,7 @@ bool quantise_rows(int8_t* q, float* scale, const float* w, int64_t rows, int64_
     for (int64_t i = begin; i < end; ++i) {
       const int32_t most = largest(w + i * cols, cols);
       if (most >= kInfinity) finite = false;
-      const float s = leading_bits(from_bits(most) / kLargest);
+      const float s = leading_bits(std::bit_cast<float>(most) / kLargest);
       const bool zeros = most >= kInfinity || s < kLeastScale;
       scale[i] = zeros ? 1 : s;
       if (zeros) std::fill_n(q + i * cols, cols, int8_t{0});
