@@ -57,7 +57,7 @@ TEST_CASE("the experiments that come with the program can be read") {
         runs_of(parse_experiment(content(entry.path().string()), entry.path().filename().string())).empty());
     ++files;
   }
-  CHECK(files == 8);
+  CHECK(files == 9);
 }
 
 // 8 photos: blurred copies of one another.
