@@ -1,6 +1,8 @@
 #include "engine/base/cpu.h"
 
+#ifdef QFM_SIMD
 #include <cpuid.h>
+#endif
 
 #include <algorithm>
 #include <chrono>
@@ -15,6 +17,8 @@ namespace {
 // Best first, but for the last: whether Bf16 is better is measured.
 constexpr CpuPath kPaths[] = {{CpuIsa::Avx512, CpuDot::Int8}, {CpuIsa::Avx512, CpuDot::None}, {CpuIsa::Avx2, CpuDot::Int8},
                               {CpuIsa::Avx2, CpuDot::None},   {CpuIsa::Plain, CpuDot::None},  {CpuIsa::Avx512, CpuDot::Bf16}};
+
+#ifdef QFM_SIMD
 
 // Seconds of a loop over independent sums; written in assembler, as this file is compiled for any processor.
 #define QFM_EIGHT(op, a, b, c, d, e, f, g, h)                                                                    \
@@ -52,6 +56,12 @@ bool avx_vnni() {
   return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && (eax >> 4 & 1);
 }
 
+#else
+
+bool bf16_is_faster() { return false; }
+
+#endif
+
 CpuPath best() {
   if (available(CpuIsa::Avx512, CpuDot::Bf16) && bf16_is_faster()) return {CpuIsa::Avx512, CpuDot::Bf16};
   for (const CpuPath& p : kPaths)
@@ -71,6 +81,7 @@ CpuPath& current() {
 
 }  // namespace
 
+#ifdef QFM_SIMD
 bool available(CpuIsa isa, CpuDot dot) {
   __builtin_cpu_init();
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -87,6 +98,9 @@ bool available(CpuIsa isa, CpuDot dot) {
   }
   return false;
 }
+#else
+bool available(CpuIsa isa, CpuDot dot) { return isa == CpuIsa::Plain && dot == CpuDot::None; }
+#endif
 
 const char* name_of(CpuIsa isa) {
   return isa == CpuIsa::Plain ? "plain" : isa == CpuIsa::Avx2 ? "avx2" : "avx512";
@@ -99,7 +113,7 @@ CpuPath path_of(const std::string& name) {
   std::string names;
   for (const CpuPath& p : kPaths) {
     if (name_of(p) == name) {
-      QFM_CHECK(available(p.isa, p.dot), "QFM_CPU=", name, ": not available on this processor");
+      QFM_CHECK(available(p.isa, p.dot), "QFM_CPU=", name, ": not available on this processor or in this build");
       return p;
     }
     names += (names.empty() ? "" : ", ") + name_of(p);

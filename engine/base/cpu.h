@@ -4,6 +4,13 @@
 
 namespace qfm {
 
+// Whether the vectorised paths are built in (CMakeLists.txt). Code names them under `if constexpr (has_vector_code)` alone.
+#ifdef QFM_SIMD
+inline constexpr bool has_vector_code = true;
+#else
+inline constexpr bool has_vector_code = false;
+#endif
+
 enum class CpuIsa { Plain, Avx2, Avx512 };
 
 // Dot products of short numbers beside the path's own multiplications, each with those before it.

@@ -77,10 +77,11 @@ struct Code {
   int64_t (*workspace)(const AttentionShape&);
 };
 Code best_code() {
-  if (cpu_path() == CpuIsa::Plain)
-    return {&plain::attention_int8_head, [](const AttentionShape&) { return int64_t{0}; }};
-  if (cpu_path() == CpuIsa::Avx2) return {&avx2vnni::attention_int8_head, &avx2vnni::attention_int8_workspace};
-  return {&avx512vnni::attention_int8_head, &avx512vnni::attention_int8_workspace};
+  if constexpr (has_vector_code) {
+    if (cpu_path() == CpuIsa::Avx2) return {&avx2vnni::attention_int8_head, &avx2vnni::attention_int8_workspace};
+    if (cpu_path() == CpuIsa::Avx512) return {&avx512vnni::attention_int8_head, &avx512vnni::attention_int8_workspace};
+  }
+  return {&plain::attention_int8_head, [](const AttentionShape&) { return int64_t{0}; }};
 }
 
 }  // namespace

@@ -90,7 +90,7 @@ constexpr bool any_bf16 = (std::is_same_v<T, bf16> || ...);
 // is only plain.
 #define QFM_BEST_ISA(f, ...)                                            \
   [] {                                                                  \
-    if constexpr (!qfm::any_double<__VA_ARGS__>) {                      \
+    if constexpr (has_vector_code && !qfm::any_double<__VA_ARGS__>) {   \
       if (cpu_path() == CpuIsa::Avx512) return &avx512::f<__VA_ARGS__>; \
       if (cpu_path() == CpuIsa::Avx2) return &avx2::f<__VA_ARGS__>;     \
     }                                                                   \
@@ -100,7 +100,7 @@ constexpr bool any_bf16 = (std::is_same_v<T, bf16> || ...);
 // The same where bf16 has code of its own for processors that multiply pairs of it, in namespace avx512bf16.
 #define QFM_BEST_DOT(f, ...)                                                    \
   [] {                                                                          \
-    if constexpr (qfm::any_bf16<__VA_ARGS__>)                                   \
+    if constexpr (has_vector_code && qfm::any_bf16<__VA_ARGS__>)                \
       if (cpu_dot() == CpuDot::Bf16) return &avx512bf16::f<__VA_ARGS__>;        \
     return QFM_BEST_ISA(f, __VA_ARGS__);                                        \
   }()

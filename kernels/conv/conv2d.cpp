@@ -284,7 +284,7 @@ void run_dw(const ConvShape& s, acc<T>* dw, acc<T>* db, const T* dy, const T* x)
 
 template <class T>
 void conv2d_forward(Cpu, const ConvShape& s, T* y, const T* x, const T* w, const ConvEpilogue<T>& epilogue) {
-  if constexpr (!std::is_same_v<T, double>)
+  if constexpr (has_vector_code && !std::is_same_v<T, double>)
     if (cpu_path() != CpuIsa::Plain) return run_sum<T>(Forward(s).sum, y, x, w, epilogue);
   parallel_for(s.batch * s.out_channels, [&](int64_t i) {
     plain::forward(s, y, x, w, epilogue, i / s.out_channels, i % s.out_channels);
@@ -293,7 +293,7 @@ void conv2d_forward(Cpu, const ConvShape& s, T* y, const T* x, const T* w, const
 
 template <class T>
 void conv2d_dx(Cpu, const ConvShape& s, T* dx, const T* dy, const T* w) {
-  if constexpr (!std::is_same_v<T, double>)
+  if constexpr (has_vector_code && !std::is_same_v<T, double>)
     if (cpu_path() != CpuIsa::Plain) return run_sum<T>(Backward(s).sum, dx, dy, w, {});
   parallel_for(s.batch * s.in_channels,
                [&](int64_t i) { plain::dx(s, dx, dy, w, i / s.in_channels, i % s.in_channels); });
@@ -301,7 +301,7 @@ void conv2d_dx(Cpu, const ConvShape& s, T* dx, const T* dy, const T* w) {
 
 template <class T>
 void conv2d_dw(Cpu, const ConvShape& s, acc<T>* dw, acc<T>* db, const T* dy, const T* x) {
-  if constexpr (!std::is_same_v<T, double>)
+  if constexpr (has_vector_code && !std::is_same_v<T, double>)
     if (cpu_path() != CpuIsa::Plain) return run_dw<T>(s, dw, db, dy, x);
   if (db) parallel_for(s.out_channels, [&](int64_t o) { db[o] = plain::db(s, dy, o); });
   parallel_for(s.out_channels * s.group_in(),

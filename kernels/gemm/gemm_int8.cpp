@@ -58,9 +58,12 @@ void check(int64_t m, int64_t n, int64_t k, const GemmEpilogue<float>& e = {}) {
 }
 
 auto best_block() {
-  if (cpu_path() == CpuIsa::Plain) return &plain::gemm_int8_block;
-  if (cpu_dot() == CpuDot::None) return &avx2::gemm_int8_block;
-  return cpu_path() == CpuIsa::Avx2 ? &avx2vnni::gemm_int8_block : &avx512vnni::gemm_int8_block;
+  if constexpr (has_vector_code) {
+    if (cpu_dot() != CpuDot::None)
+      return cpu_path() == CpuIsa::Avx2 ? &avx2vnni::gemm_int8_block : &avx512vnni::gemm_int8_block;
+    if (cpu_path() != CpuIsa::Plain) return &avx2::gemm_int8_block;
+  }
+  return &plain::gemm_int8_block;
 }
 
 void pack_panel(float* to, const int8_t* w, const float* scale, int64_t columns, int64_t k) {

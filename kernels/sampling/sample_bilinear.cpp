@@ -108,7 +108,7 @@ class Places {
 
  private:
   static void fill(const SampleTable<A>& table, const A* grid, int64_t count, const SampleShape& s) {
-    if constexpr (std::is_same_v<A, float>) {
+    if constexpr (has_vector_code && std::is_same_v<A, float>) {
       if (cpu_path() == CpuIsa::Avx512) return avx512::fill_places(table, grid, count, s);
       if (cpu_path() == CpuIsa::Avx2) return avx2::fill_places(table, grid, count, s);
     }

@@ -180,7 +180,7 @@ TEST_CASE("gemm: the compiler keeps the tiles in registers") {
     QFM_SKIP("no objdump to look for spilled registers");
   CHECK(std::system("sh " QFM_SOURCE_DIR "/tests/kernels/gemm_spill.sh " QFM_SIMD_OBJECTS) == 0);
 #else
-  QFM_SKIP("sanitizers use the stack as they like");
+  QFM_SKIP("a build without vector code, or under a sanitizer, which uses the stack as it likes");
 #endif
 }
 

@@ -11,6 +11,7 @@
 #include <fstream>
 #include <functional>
 #include <memory>
+#include <numeric>
 #include <thread>
 #include <vector>
 
@@ -28,6 +29,16 @@ float fma_loop(int64_t iterations, float scale, float offset);
 namespace {
 
 constexpr int kRuns = 9;
+
+// What the compiler makes of it for any processor.
+constexpr int kSums = 32;
+float plain_loop(int64_t iterations, float scale, float offset) {
+  float sum[kSums];
+  std::iota(sum, sum + kSums, 0.0f);
+  for (int64_t n = 0; n < iterations; ++n)
+    for (float& s : sum) s = s * scale + offset;
+  return std::accumulate(sum, sum + kSums, 0.0f);
+}
 
 std::vector<int> granted_cpus() {
   std::vector<int> cpus;
@@ -103,9 +114,11 @@ Peaks measure_peaks(int threads) {
   const auto take = [&](const char* isa, double gflops) {
     if (gflops > peaks.gflops) peaks.gflops = gflops, peaks.by = isa;
   };
-  if (available(CpuIsa::Avx2)) take("avx2", fma_gflops(threads, avx2::fma_loop, avx2::fma_loop_flops()));
-  if (available(CpuIsa::Avx512))
-    take("avx512", fma_gflops(threads, avx512::fma_loop, avx512::fma_loop_flops()));
+  take("plain", fma_gflops(threads, plain_loop, 2 * kSums));
+  if constexpr (has_vector_code) {
+    if (available(CpuIsa::Avx2)) take("avx2", fma_gflops(threads, avx2::fma_loop, avx2::fma_loop_flops()));
+    if (available(CpuIsa::Avx512)) take("avx512", fma_gflops(threads, avx512::fma_loop, avx512::fma_loop_flops()));
+  }
   peaks.copy_gbs = copy_gbs(threads);
   return peaks;
 }

@@ -14,7 +14,16 @@
 namespace qfm {
 namespace {
 
-bool use_avx2() { return cpu_path() != CpuIsa::Plain; }
+auto best_horizontal() {
+  if constexpr (has_vector_code)
+    if (cpu_path() != CpuIsa::Plain) return &avx2::horizontal_row;
+  return &plain::horizontal_row;
+}
+auto best_vertical() {
+  if constexpr (has_vector_code)
+    if (cpu_path() != CpuIsa::Plain) return &avx2::vertical_row;
+  return &plain::vertical_row;
+}
 
 // The weights of a horizontal pass as its inner loop wants them.
 std::vector<int32_t> widen(const Taps& taps, int groups) {
@@ -37,7 +46,7 @@ void for_rows(int rows, F&& f) {
 }
 
 Image horizontal_pass(const Image& image, const Taps& taps) {
-  const auto run = use_avx2() ? avx2::horizontal_row : plain::horizontal_row;
+  const auto run = best_horizontal();
   const int groups = (3 * taps.stride + separable_group - 1) / separable_group;
   const auto weights = widen(taps, groups);
   const WideTaps wide{taps.first.data(), weights.data(), taps.outputs(), groups};
@@ -57,7 +66,7 @@ Image horizontal_pass(const Image& image, const Taps& taps) {
 }
 
 Image vertical_pass(const Image& image, const Taps& taps) {
-  const auto run = use_avx2() ? avx2::vertical_row : plain::vertical_row;
+  const auto run = best_vertical();
   Image out(image.width, taps.outputs());
   const size_t row_bytes = size_t{3} * static_cast<size_t>(image.width);
   for_rows(out.height, [&](int begin, int end) {
