@@ -10,7 +10,7 @@ void add_data_options(CLI::App& app, DataOptions& options, DataGiven given) {
   app.add_option(
          given == DataGiven::ByFlag ? "--data" : "SET", options.data,
          "NAME:FOLDER with NAME of live csiq tid2013 kadid10k livec koniq10k flive spaq, in the layout "
-         "in which it is downloaded; or a CSV: a manifest with columns image,score[,std,reference,split], "
+         "in which it is downloaded; biq2021:FOLDER:TABLE; or a CSV: a manifest with columns image,score[,std,reference,split,subset], "
          "or a meta_info table of pyiqa")
       ->type_name("SET")
       ->required();

@@ -31,6 +31,16 @@ const NativeLayout* find_layout(std::string_view name) {
   return nullptr;
 }
 
+constexpr std::string_view biq2021 = "biq2021";
+
+// FOLDER:TABLE, split at the last colon.
+Dataset load_biq2021(const std::string& rest, const DatasetOptions& options) {
+  const size_t colon = rest.rfind(':');
+  QFM_CHECK(colon != std::string::npos && colon > 0 && colon + 1 < rest.size(), biq2021, ":", rest,
+            ": expected biq2021:FOLDER:TABLE");
+  return read_biq2021(rest.substr(0, colon), rest.substr(colon + 1), options);
+}
+
 double checked_width(const Dataset& dataset) {
   const double width = dataset.range.high - dataset.range.low;
   QFM_CHECK(width > 0 && std::isfinite(width), dataset.name, ": the label range ", dataset.range.low, "..",
@@ -56,8 +66,8 @@ Dataset load_table(const std::string& path, const DatasetOptions& options) {
 
 void check_dataset_name(const std::string& data) {
   const auto name = set_name(data);
-  if (name.empty()) return;
-  std::vector<std::string_view> names;
+  if (name.empty() || name == biq2021) return;
+  std::vector<std::string_view> names{biq2021};
   for (const auto& known : native_layouts()) names.push_back(known.name);
   QFM_CHECK(find_layout(name), data, ": no data set is called '", name, "'", did_you_mean(name, names));
 }
@@ -65,8 +75,9 @@ void check_dataset_name(const std::string& data) {
 Dataset load_dataset(const std::string& data, const DatasetOptions& options) {
   check_dataset_name(data);
   const auto name = set_name(data);
-  Dataset set = name.empty() ? load_table(data, options)
-                             : load_native(*find_layout(name), data.substr(name.size() + 1), options);
+  Dataset set = name.empty()      ? load_table(data, options)
+                : name == biq2021 ? load_biq2021(data.substr(name.size() + 1), options)
+                                  : load_native(*find_layout(name), data.substr(name.size() + 1), options);
   set.name = data;
   if (set.published) set.higher_is_better = set.published->higher_is_better;
   QFM_CHECK(!options.lower_is_better || !set.published || !set.higher_is_better, data, ": scores of ",

@@ -1,4 +1,4 @@
-// Scored photos: sets of the field in their own layouts (NAME:FOLDER) and plain tables (a CSV file).
+// Scored photos: sets of the field in their own layouts (NAME:FOLDER, biq2021:FOLDER:TABLE) and plain tables (a CSV file).
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -21,6 +21,7 @@ struct Sample {
   std::optional<double> std;  // of the opinions, as in the label table (KonIQ-10k: of 1..5)
   std::string reference;      // photos of equal reference show one scene; empty = unknown
   std::string split;          // empty = not given
+  std::string subset = {};    // a part of the set with an origin or a way of scoring of its own; empty = not given
 };
 
 struct NativeLayout;
@@ -33,6 +34,10 @@ struct Dataset {
   bool higher_is_better = true;
   // The published set that this is; null: photos of the user's own.
   const NativeLayout* published = nullptr;
+  // What the set is known to hold as its authors publish it, which a check only notes: files with the content of another,
+  // and photos on both sides of its own split that look alike.
+  int64_t known_copies = 0;
+  bool known_twins = false;
   std::string split_sha256;  // the split file that was applied; empty: none was
 
   // Label to 0-100 and back, linearly over `range`; the direction stays, nothing is clipped.
@@ -63,8 +68,8 @@ struct DatasetOptions {
   std::vector<RowProblem>* problems = nullptr;
 };
 
-// `data` is NAME:FOLDER (one of native_layouts) or the path of a table: a manifest or a meta_info table of
-// pyiqa (train/data/manifest.h). Policy: one bad row refuses the table, Error "PATH: row 7 (a.png): score
+// `data` is NAME:FOLDER (one of native_layouts), biq2021:FOLDER:TABLE or the path of a table: a manifest or a meta_info
+// table of pyiqa (train/data/manifest.h). Policy: one bad row refuses the table, Error "PATH: row 7 (a.png): score
 // 'abc' is not a number (1 bad row of 300)"; so does a set of fewer than 3 photos. Where the layout of
 // another set is found, the Error has what to type.
 Dataset load_dataset(const std::string& data, const DatasetOptions& options = {});
@@ -77,6 +82,7 @@ struct NativeLayout {
   int64_t photos, references;            // as published; 0 references: it has none
   Range range;                           // what the published scores lie in
   bool higher_is_better;
+  int64_t known_copies;  // Dataset::known_copies
   // Name, range, direction and split of the result are load_dataset's business.
   Dataset (*read)(const std::string& folder, const DatasetOptions& options);
 };

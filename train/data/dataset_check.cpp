@@ -197,8 +197,10 @@ Finding duplicates(const Dataset& set, const std::vector<PhotoScan>& seen) {
     }
   std::sort(finding.items.begin(), finding.items.end());
   if (finding.items.empty()) return finding;
-  finding.verdict = Verdict::Wrong;
+  const auto known = static_cast<size_t>(set.known_copies);
+  finding.verdict = finding.items.size() > known ? Verdict::Wrong : Verdict::Note;
   finding.text = concat(plural(finding.items.size(), "file"), " with the content of another");
+  if (known > 0) finding.text += concat("; as published: ", known);
   return finding;
 }
 
@@ -217,8 +219,9 @@ Finding split(const Dataset& set, const std::vector<PhotoScan>& seen) {
   Finding finding{"split", Verdict::Fine, ""};
   for (const auto& [part, members] : parts)
     finding.text += concat(finding.text.empty() ? "" : ", ", members.size(), " ", part);
+  bool twins_alone = true;
   for (const auto& [reference, sides] : parts_of_reference)
-    if (sides.size() > 1) finding.items.push_back("reference " + reference + " is in more than one part");
+    if (sides.size() > 1) twins_alone = false, finding.items.push_back("reference " + reference + " is in more than one part");
   for (auto one = parts.begin(); one != parts.end(); ++one)
     for (auto other = std::next(one); other != parts.end(); ++other)
       for (size_t i : one->second)
@@ -234,8 +237,10 @@ Finding split(const Dataset& set, const std::vector<PhotoScan>& seen) {
     finding.text += "; no scene is on both sides";
     return finding;
   }
-  finding.verdict = Verdict::Wrong;
+  const bool known = set.known_twins && twins_alone;
+  finding.verdict = known ? Verdict::Note : Verdict::Wrong;
   finding.text += concat("; ", plural(finding.items.size(), "scene"), " on both sides");
+  if (known) finding.text += ", as is known of this set";
   return finding;
 }
 

@@ -80,7 +80,7 @@ Dataset read_rows(RowReader& rows, const Header& header, const TableFormat& form
                   const SampleList::Find& find, const DatasetOptions& options) {
   const size_t image = header.need(format.image), score = header.need(format.score),
                std = header.find(format.std), reference = header.find(format.reference),
-               split = header.find(format.split);
+               split = header.find(format.split), subset = header.find(format.subset), sha256 = header.find(format.sha256);
   Fold fold(header, options.fold);
   SampleList list(rows.path(), header.columns()[score], where, find, options);
   bool bad = false;
@@ -94,7 +94,8 @@ Dataset read_rows(RowReader& rows, const Header& header, const TableFormat& form
     }
     if (!fold.picks(fields)) continue;
     const auto optional = [&](size_t column) { return column == Header::npos ? "" : fields[column]; };
-    LabelRow text{fields[image], fields[score], optional(std), optional(reference), optional(split)};
+    LabelRow text{fields[image],    fields[score],    optional(std),   optional(reference),
+                  optional(split), optional(subset), optional(sha256)};
     if (!format.adapt || format.adapt(rows.row(), text)) list.add(rows.row(), text);
   }
   if (!bad) fold.check(rows.path());

@@ -28,7 +28,7 @@ class Header {
 
 // What the columns of a table are called, any of the names; no names: it has no such column.
 struct TableFormat {
-  std::vector<std::string> image, score, std, reference, split;
+  std::vector<std::string> image, score, std, reference, split, subset = {}, sha256 = {};
   // Finishes a row; false drops it. Null: rows stay as they are.
   std::function<bool(int64_t row, LabelRow& text)> adapt = {};
 };

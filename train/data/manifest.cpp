@@ -44,7 +44,7 @@ std::string split_name(const std::string& text) {
 }
 
 Dataset load_plain(CsvReader& csv, const Header& header, const DatasetOptions& options) {
-  const TableFormat format{{"image", "path"}, {"score", "mos", "dmos"}, {"std"}, {"reference"}, {"split"}};
+  const TableFormat format{{"image", "path"}, {"score", "mos", "dmos"}, {"std"}, {"reference"}, {"split"}, {"subset"}};
   const fs::path folder = fs::path(csv.path()).parent_path();
   const auto find = [&](const std::string& image) { return find_image(image, folder, options.root); };
   return read_rows(csv, header, format,

@@ -5,7 +5,7 @@
 namespace qfm {
 
 // A manifest has a header with one of image, path and one of score, mos, dmos, optionally std, reference,
-// split (letter case ignored), and any other columns. It has no direction: higher is better,
+// split, subset (letter case ignored), and any other columns. It has no direction: higher is better,
 // whatever the column is called, unless the options have another. An image NAME is root/NAME; without a root
 // FOLDER/NAME beside the table, or where there is none FOLDER/images/NAME.
 //

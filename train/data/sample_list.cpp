@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/base/error.h"
+#include "engine/base/sha256.h"
 #include "train/data/csv.h"
 
 namespace qfm {
@@ -76,6 +77,7 @@ void SampleList::add(int64_t row, const LabelRow& text) {
     QFM_CHECK(!missing, "no such image file ", where_);
     const auto [earlier, fresh] = row_of_.try_emplace(fs::path(s.path).lexically_normal().string(), row);
     QFM_CHECK(fresh, "the same image as row ", earlier->second);
+    QFM_CHECK(text.sha256.empty() || sha256_of_file(s.path) == lower(text.sha256), "not the file of the table: its SHA-256 differs");
     samples_.push_back(std::move(s));
     ++rows_;
   } catch (const Error& problem) {
@@ -94,7 +96,7 @@ Sample SampleList::sample(int64_t row, const LabelRow& text) {
     s.std = number("std", text.std);
     QFM_CHECK(*s.std >= 0, "std ", *s.std, " is negative");
   }
-  s.reference = text.reference, s.split = text.split;
+  s.reference = text.reference, s.split = text.split, s.subset = text.subset;
   FoundImage found = find_(text.image);
   s.name = std::move(found.name), s.path = std::move(found.path);
   return s;

@@ -12,7 +12,7 @@ namespace qfm {
 
 // One row, as text; empty = not given.
 struct LabelRow {
-  std::string image, score, std, reference, split;
+  std::string image, score, std, reference, split, subset = {}, sha256 = {};
 };
 
 struct FoundImage {
@@ -45,8 +45,8 @@ class SampleList {
   // are looked for ("in FOLDER").
   SampleList(std::string table, std::string score, std::string where, Find find,
              const DatasetOptions& options);
-  // A sample, or a bad row: no finite number, outside of options.scale, negative std, no such file, an image
-  // that was there before. Rows count from 1.
+  // A sample, or a bad row: no finite number, outside of options.scale, negative std, no such file, a file
+  // of another SHA-256 than given, an image that was there before. Rows count from 1.
   void add(int64_t row, const LabelRow& text);
   void bad(int64_t row, const std::string& image, const std::string& reason, bool missing_file = false);
   // The set, its range as declared or observed. Throws Error for bad rows, unless options.problems takes

@@ -8,6 +8,7 @@
 
 #include "engine/base/io.h"
 #include "engine/base/rng.h"
+#include "engine/base/sha256.h"
 #include "tests/train/data/dataset_writers.h"
 #include "tests/train/data/datasets.h"
 #include "train/data/csv.h"
@@ -289,6 +290,73 @@ TEST_CASE("scenes on both sides of a split are found: by reference, and by looks
   CHECK(split.verdict == Verdict::Wrong);
   CHECK(split.items == std::vector<std::string>{"reference scene0 is in more than one part",
                                                 "h.png (test) looks like b.png (train)"});
+}
+
+TEST_CASE("what a set is known to hold as published is noted, more of it is wrong") {
+  Clinic clinic;
+  const auto copy = [&](const char* name, const char* of, double score) {
+    fs::copy(clinic.folder / of, clinic.folder / name), clinic.row(name, score, "", "");
+  };
+  const auto verdict = [&](const char* what, int64_t copies, bool twins) {
+    write_bytes(clinic.folder / "t.csv", clinic.table);
+    Dataset set = load_dataset(clinic.folder / "t.csv");
+    set.known_copies = copies, set.known_twins = twins;
+    return about(check_dataset(set, {}), what).verdict;
+  };
+  copy("same.png", "c.png", 3);
+  CHECK(verdict("duplicates", 0, false) == Verdict::Wrong);
+  CHECK(verdict("duplicates", 1, false) == Verdict::Note);
+  copy("again.png", "d.png", 4);
+  CHECK(verdict("duplicates", 1, false) == Verdict::Wrong);
+  write_image(clinic.folder / "h.png", distort(Clinic::picture(1), Distortion::Blur, 3, 0, 0));
+  clinic.row("h.png", 5, "", "test");
+  CHECK(verdict("split", 0, false) == Verdict::Wrong);
+  CHECK(verdict("split", 0, true) == Verdict::Note);
+  write_image(clinic.folder / "g.png", Clinic::picture(40));
+  clinic.row("g.png", 5, "scene0", "test");  // a reference on both sides is no twin
+  CHECK(verdict("split", 0, true) == Verdict::Wrong);
+}
+
+TEST_CASE("BIQ2021: a table of any name beside its photos, each file held to its hash") {
+  const TemporaryFolder folder;
+  fs::create_directories(folder.path / "Images");
+  std::string table = "image,mos,subset,sha256\n";
+  for (int i = 0; i < 4; ++i) {
+    const std::string name = concat("Images/ss01 (", i, ").png");
+    write_image(folder / name, Clinic::picture(static_cast<uint64_t>(i)));
+    table += name + ",0." + std::to_string(i + 1) + ",ss0" + std::to_string(i % 2 + 1) + "," + sha256_of_file(folder / name) + "\n";
+  }
+  const std::string data = "biq2021:" + folder.path.string() + ":";
+  write_bytes(folder / "pool.csv", table);
+  const Dataset set = load_dataset(data + (folder / "pool.csv"));
+  REQUIRE(set.samples.size() == 4);
+  CHECK(set.samples[1].name == "Images/ss01 (1).png");
+  CHECK(set.samples[1].subset == "ss02");
+  CHECK(set.samples[1].score == 0.2);
+  CHECK(set.range.low == 0);
+  CHECK(set.range.high == 1);
+  CHECK_FALSE(set.range_observed);
+  CHECK(set.higher_is_better);
+
+  write_image(folder / "Images/ss01 (2).png", Clinic::picture(77));
+  const auto refusal = [&](const std::string& text, DatasetOptions options = {}) {
+    return test::message_of([&] { load_dataset(text, options); });
+  };
+  CHECK(contains(refusal(data + (folder / "pool.csv")),
+                 "pool.csv: row 3 (Images/ss01 (2).png): not the file of the table: its SHA-256 differs (1 bad row of 4)"));
+  std::vector<RowProblem> problems;
+  CHECK(load_dataset(data + (folder / "pool.csv"), {.problems = &problems}).samples.size() == 3);
+  CHECK(problems.size() == 1);
+  fs::remove(folder.path / "Images/ss01 (0).png");
+  CHECK(contains(refusal(data + (folder / "pool.csv")), "row 1 (Images/ss01 (0).png): no such image file"));
+  write_bytes(folder / "high.csv", std::string("image,mos\nImages/ss01 (1).png,1.5\n"));
+  CHECK(contains(refusal(data + (folder / "high.csv")), "mos 1.5 is outside the label range 0:1"));
+  write_bytes(folder / "none.csv", std::string("image,sha256\na,b\n"));
+  CHECK(contains(refusal(data + (folder / "none.csv")), "no column mos"));
+  CHECK(contains(refusal("biq2021:" + folder.path.string()), "expected biq2021:FOLDER:TABLE"));
+  CHECK(contains(refusal("biq2021:/nowhere:" + (folder / "pool.csv")), "/nowhere: no such folder"));
+  CHECK(contains(refusal(data + (folder / "pool.csv"), {.lower_is_better = true}), "higher for better"));
+  CHECK(contains(refusal("biq2020:a:b"), "did you mean 'biq2021'"));
 }
 
 TEST_CASE("labels of a published set that cannot be its own are found") {

@@ -37,14 +37,14 @@ std::string pyiqa_hint(const NativeLayout& layout, const fs::path& folder) {
 const std::vector<NativeLayout>& native_layouts() {
   // clang-format off
   static const std::vector<NativeLayout> layouts = {
-      {"live", "LIVEIQA", {"dmos_realigned.mat", "refnames_all.mat", "dmos.mat"}, 779, 29, {-2.64, 111.77}, false, read_live},
-      {"csiq", "CSIQ", {"csiq_label.txt", "csiq.DMOS.xlsx"}, 866, 30, {0, 1}, false, read_csiq},
-      {"tid2013", "TID2013", {"mos_with_names.txt"}, 3000, 25, {0.24, 7.21}, true, read_tid2013},
-      {"kadid10k", "KADID10k", {"dmos.csv"}, 10125, 81, {1, 4.93}, true, read_kadid10k},
-      {"livec", "LIVEChallenge", {"Data/AllImages_release.mat"}, 1162, 0, {3.42, 92.43}, true, read_livec},
-      {"koniq10k", "KonIQ10k", {"koniq10k_scores_and_distributions.csv"}, 10073, 0, {3.91, 88.39}, true, read_koniq10k},
-      {"flive", "FLIVE", {"labels_image.csv"}, 39810, 0, {0, 94.33}, true, read_flive},
-      {"spaq", "SPAQ", {"Annotations/MOS and Image attribute scores.xlsx"}, 11125, 0, {2, 96}, true, read_spaq},
+      {"live", "LIVEIQA", {"dmos_realigned.mat", "refnames_all.mat", "dmos.mat"}, 779, 29, {-2.64, 111.77}, false, 0, read_live},
+      {"csiq", "CSIQ", {"csiq_label.txt", "csiq.DMOS.xlsx"}, 866, 30, {0, 1}, false, 0, read_csiq},
+      {"tid2013", "TID2013", {"mos_with_names.txt"}, 3000, 25, {0.24, 7.21}, true, 0, read_tid2013},
+      {"kadid10k", "KADID10k", {"dmos.csv"}, 10125, 81, {1, 4.93}, true, 0, read_kadid10k},
+      {"livec", "LIVEChallenge", {"Data/AllImages_release.mat"}, 1162, 0, {3.42, 92.43}, true, 1, read_livec},
+      {"koniq10k", "KonIQ10k", {"koniq10k_scores_and_distributions.csv"}, 10073, 0, {3.91, 88.39}, true, 0, read_koniq10k},
+      {"flive", "FLIVE", {"labels_image.csv"}, 39810, 0, {0, 94.33}, true, 0, read_flive},
+      {"spaq", "SPAQ", {"Annotations/MOS and Image attribute scores.xlsx"}, 11125, 0, {2, 96}, true, 0, read_spaq},
   };
   // clang-format on
   return layouts;
@@ -79,6 +79,7 @@ Dataset load_native(const NativeLayout& layout, const std::string& folder, const
             pyiqa_hint(layout, folder));
   Dataset set = layout.read(folder, options);
   set.published = &layout;
+  set.known_copies = layout.known_copies;
   if (!options.scale) set.range = layout.range, set.range_observed = false;
   return set;
 }

@@ -16,6 +16,10 @@ Dataset read_koniq10k(const std::string& folder, const DatasetOptions& options);
 Dataset read_flive(const std::string& folder, const DatasetOptions& options);
 Dataset read_spaq(const std::string& folder, const DatasetOptions& options);
 
+// BIQ2021 (Ahmed and Asif): a table of any name with image, mos, optionally subset and sha256; images are relative to
+// `folder`, opinions 0 to 1, higher is better. A file whose SHA-256 differs is a bad row. Throws Error "PATH: reason".
+Dataset read_biq2021(const std::string& folder, const std::string& table, const DatasetOptions& options);
+
 // The set at NAME:FOLDER. Throws Error where there is no such folder or no label file of this layout in it;
 // it then names the layout that was found there, one folder above or one below.
 Dataset load_native(const NativeLayout& layout, const std::string& folder, const DatasetOptions& options);
