@@ -45,6 +45,14 @@ Var smooth_l1(const Var& prediction, const Tensor& target, double beta) {
   return record_loss("smooth_l1", loss, prediction, grad);
 }
 
+Var beta_nll(const Var& mean, const Var& log_variance, const Tensor& target, double beta) {
+  QFM_CHECK(mean.value.shape() == target.shape() && log_variance.value.shape() == target.shape() && target.rank() == 1,
+            "beta_nll: mean is ", mean.value.shape(), ", log variance is ", log_variance.value.shape(), ", target is ",
+            target.shape());
+  const Var d = mean - Var(target), weight = exp(Var(log_variance.value) * beta);
+  return qfm::mean(Var(weight.value) * (d * d * exp(-log_variance) + log_variance)) * 0.5;
+}
+
 Var cross_entropy(const Var& logits, const Tensor& ids) {
   QFM_CHECK(logits.value.rank() == 2 && ids.shape() == Shape{logits.dim(0)} && ids.dtype() == DType::I32 &&
                 logits.dim(0) > 0,

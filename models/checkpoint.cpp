@@ -91,7 +91,9 @@ void check_sizes(const ModelInfo& info) {
 }
 
 std::map<std::string, std::string> metadata(const ModelInfo& info, bool int8) {
-  return {{"format", "pt"}, {"qfm", to_json(info, int8).dump()}};
+  std::map<std::string, std::string> all{{"format", "pt"}, {"qfm", to_json(info, int8).dump()}};
+  if (info.calibration) all["interval"] = info.calibration->json();
+  return all;
 }
 
 bool any_int8(const SafeTensors& file) {
@@ -158,6 +160,10 @@ ModelInfo read_model_info(const SafeTensors& file) {
   try {
     ModelInfo info = from_json(ordered_json::parse(it->second));
     check_sizes(info);
+    if (const auto interval = file.metadata().find("interval"); interval != file.metadata().end()) {
+      info.calibration = Calibration::from_json(interval->second);
+      QFM_CHECK(info.config.head->gives_variance(), "a calibration, but its head gives no variance");
+    }
     QFM_CHECK(info.int8 == any_int8(file), info.int8 ? "speaks of INT8 weights, there are none"
                                                      : "does not speak of the INT8 weights that are there");
     if (info.name.empty()) info.name = std::filesystem::path(file.path()).stem().string();

@@ -6,8 +6,9 @@
 #include <string>
 
 #include "engine/safetensors.h"
-#include "models/preprocessing.h"
+#include "models/calibration.h"
 #include "models/model.h"
+#include "models/preprocessing.h"
 
 namespace qfm {
 
@@ -28,6 +29,7 @@ struct ModelInfo {
   std::string training_set, command, version;
   uint64_t seed = 0;
   bool int8 = false;                // the file's weights are in eight bits
+  std::optional<Calibration> calibration;  // of the head's variance; metadata key "interval"
   bool truncated_schedule = false;  // its warm-up was longer than the first step of the learning rate's curve
 
   // An output of the model as a quality from 0 to 100, higher is better; or in the labels' own unit and direction.

@@ -10,7 +10,8 @@ void load_pretrained(Model& model, const std::string& path) {
   if (file.metadata().count("qfm")) {
     auto instead = model.backbone->resampled(file, prefix);
     for (const Param& p : model.params.params())
-      if (p.name().starts_with("select.") && !file.has("select.norm.weight"))
+      if ((p.name().starts_with("select.") && !file.has("select.norm.weight")) ||
+          (p.name().starts_with("log_var.") && !file.has("log_var.weight")))
         instead.emplace(p.name(), p.master().clone());
     load_params(
         model.params, file, "", [](const std::string&) { return false; }, instead);

@@ -50,7 +50,7 @@ const std::vector<HeadType> kHeads = {
     {"query_decoder", [] { return std::make_shared<const QueryDecoderConfig>(); },
      [](const Json& j) { return std::make_shared<const QueryDecoderConfig>(query_decoder_from_json(j)); }},
     {"linear", [] { return std::make_shared<const LinearHeadConfig>(); },
-     [](const Json&) { return std::make_shared<const LinearHeadConfig>(); }},
+     [](const Json& j) { return std::make_shared<const LinearHeadConfig>(linear_head_from_json(j)); }},
     {"siamese", [] { return std::make_shared<const SiameseConfig>(); },
      [](const Json&) { return std::make_shared<const SiameseConfig>(); }},
 };

@@ -30,6 +30,7 @@ QueryDecoder::QueryDecoder(const Scope& scope, const Scope& decoder, const Query
       mlp(decoder / "linear1", decoder / "linear2", width, 4 * width, xavier_uniform()),
       head(scope / "head", width, 1, trunc_normal(0.02), false) {
   QFM_CHECK(width > 0 && width % c.heads == 0, "decoder: width ", width, " does not divide into ", c.heads, " heads");
+  if (c.log_variance) log_variance.emplace(scope, *c.log_variance, width);
   if (width != features) input.emplace(decoder / "input", features, width, xavier_uniform());
 }
 
@@ -42,7 +43,7 @@ Scores QueryDecoder::operator()(const Features& features) const {
   t = mlp(norm3(t), t);
   const int64_t b = t.dim(0), q = config.queries;
   const Var members = head(t);  // (B, Q, 1)
-  return {reshape(mean(members, {1}), {b}), reshape(members, {b, q}), t};
+  return {reshape(mean(members, {1}), {b}), reshape(members, {b, q}), t, log_variance ? (*log_variance)(t) : Var()};
 }
 
 int64_t QueryDecoderConfig::width_for(const FeatureShape& features) const {
@@ -52,12 +53,14 @@ int64_t QueryDecoderConfig::width_for(const FeatureShape& features) const {
 std::string QueryDecoderConfig::json() const {
   nlohmann::ordered_json j{{"type", "query_decoder"}, {"queries", queries}, {"heads", heads}, {"eps", eps}};
   if (width > 0) j["width"] = width;
+  if (log_variance) j["log_variance"] = *log_variance;
   return j.dump();
 }
 
 QueryDecoderConfig query_decoder_from_json(const nlohmann::ordered_json& j) {
   QueryDecoderConfig c;
   c.width = j.value("width", int64_t{0}), c.queries = j.at("queries"), c.heads = j.at("heads"), c.eps = j.at("eps");
+  c.log_variance = log_variance_from_json(j);
   check_within("decoder width", c.width, 0, 8192), check_within("queries", c.queries, 1, 1024);
   check_within("decoder heads", c.heads, 1, 8192);
   return c;
@@ -69,6 +72,12 @@ double QueryDecoderConfig::forward_flops(const FeatureShape& features) const {
   const double self = 8 * q * d * d + 4 * q * q * d, cross = 4 * q * d * d + 4 * n * d * d + 4 * q * n * d;
   const double projection = width_for(features) == features.width ? 0 : 2 * (n + 1) * from * d;
   return projection + self + cross + 16 * q * d * d + 2 * q * d;
+}
+
+std::shared_ptr<const HeadConfig> QueryDecoderConfig::with_variance(double deviation) const {
+  auto more = std::make_shared<QueryDecoderConfig>(*this);
+  more->log_variance = log_variance_of(deviation);
+  return more;
 }
 
 std::unique_ptr<Head> QueryDecoderConfig::make(const Scope& scope, const FeatureShape& features) const {

@@ -12,6 +12,7 @@
 #include "layers/linear.h"
 #include "layers/mlp.h"
 #include "models/head.h"
+#include "models/heads/log_variance.h"
 
 namespace qfm {
 
@@ -19,11 +20,14 @@ struct QueryDecoderConfig : HeadConfig {
   int64_t width = 0;  // the decoder's; 0: that of the features, rounded down to what the heads divide
   int64_t queries = 6, heads = 6;
   double eps = 1e-5;
+  std::optional<double> log_variance{};  // LogVariance::base; without: none is given
   int64_t width_for(const FeatureShape& features) const;
 
   std::string json() const override;
   int64_t members() const override { return queries; }
   double forward_flops(const FeatureShape& features) const override;
+  bool gives_variance() const override { return log_variance.has_value(); }
+  std::shared_ptr<const HeadConfig> with_variance(double deviation) const override;
   std::unique_ptr<Head> make(const Scope& scope, const FeatureShape& features) const override;
 };
 // Throws Error for sizes beyond any sense, nlohmann's exceptions for what is missing.
@@ -44,6 +48,7 @@ struct QueryDecoder : Head {
   Linear cross_q, cross_kv, cross_out;
   Mlp mlp;
   Linear head;
+  std::optional<LogVariance> log_variance;
   std::optional<Linear> input;
 
  private:

@@ -142,6 +142,11 @@ void add_pointwise(std::vector<OpCase>& t) {
                {x({7, 13})},
                [](const In& v) { return cast(v[0], acc_of(v[0].value.dtype())); },
                1});
+  // With beta above 0 the weight has no gradient, which differences would see: train/objectives/uncertainty_test.cpp.
+  t.push_back({"beta_nll",
+               {x({13}), x({13}), fixed({13})},
+               [](const In& v) { return beta_nll(v[0], v[1], v[2].value, 0); },
+               13});
   t.push_back({"smooth_l1",
                {{{13}, false, true, 3.0}, fixed({13})},
                [](const In& v) { return smooth_l1(v[0], v[1].value); },

@@ -205,6 +205,10 @@ TEST_CASE(
                    j["head"] = {{"type", "linear"}};
                  }),
                  "missing head.bias; not part of this model: decoder."));
+  CHECK(contains(refused([](Json& j) {
+                   j["head"] = {{"type", "linear"}, {"offset", 50}, {"scale", 0}};
+                 }),
+                 "linear head: its scale is 0"));
   CHECK(
       contains(refused([](Json& j) { j["format"] = 3; }), "checkpoint format 3, this program reads 1 and 2"));
   CHECK(contains(message_of([] { model_config("resnet34"); }),
@@ -222,4 +226,17 @@ TEST_CASE("weights of another architecture change nothing in the model that want
   const auto before = scores_of(model);
   CHECK(contains(message_of([&] { load_pretrained(model, path); }), "wrong shape"));
   CHECK(scores_of(model) == before);
+}
+
+TEST_CASE("a new linear head begins at the labels' mean and moves in their deviation") {
+  const auto scores_with = [](const std::shared_ptr<const HeadConfig>& head) {
+    ModelConfig config = toy_config();
+    config.head = head;
+    Model model(config, cpu_device, DType::F32, false);
+    model.params.initialise(3);
+    return scores_of(model);
+  };
+  const auto read_out = scores_with(standard_head("linear")),
+             scores = scores_with(standard_head("linear")->for_labels(48.5, 17));
+  for (size_t i = 0; i < scores.size(); ++i) CHECK(scores[i] == doctest::Approx(48.5 + 17 * read_out[i]));
 }

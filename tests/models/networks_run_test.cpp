@@ -87,7 +87,7 @@ TEST_CASE("networks: each comes back from its checkpoint, under both heads; scor
   const auto narrow = std::make_shared<const QueryDecoderConfig>(decoder);
   for (ModelInfo info : {small_resnet(), ModelInfo(model_config("efficientnet-lite0"))})
     for (const std::shared_ptr<const HeadConfig>& head :
-         {standard_head("linear"), std::shared_ptr<const HeadConfig>(narrow)}) {
+         {standard_head("linear")->for_labels(48, 17), std::shared_ptr<const HeadConfig>(narrow)}) {
       info.config.head = head;
       CAPTURE(info.config.arch);
       CAPTURE(type_of(*head));

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -105,12 +106,11 @@ TEST_CASE("what fails is one line with the file and exit code 1") {
 #endif
 }
 
-// SCORE  ±SPREAD  PATH
+// SCORE  PATH, of a model without calibration
 bool is_score_of(const std::string& line, const std::string& path) {
-  double score = 0, spread = -1;
+  double score = 0;
   int end = 0;
-  return std::sscanf(line.c_str(), "%lf  ±%lf  %n", &score, &spread, &end) == 2 && spread >= 0 &&
-         line.substr(static_cast<size_t>(end)) == path;
+  return std::sscanf(line.c_str(), "%lf  %n", &score, &end) == 1 && line.substr(static_cast<size_t>(end)) == path;
 }
 
 TEST_CASE("score prints a line a photo, in the order given, and goes on after a bad one") {
@@ -119,11 +119,12 @@ TEST_CASE("score prints a line a photo, in the order given, and goes on after a 
   REQUIRE(text.lines().size() == 2);
   CHECK(is_score_of(text.lines()[0], bench().b));
   CHECK(is_score_of(text.lines()[1], bench().a));
-  REQUIRE(text.talk().size() == 3);
-  CHECK(text.talk()[0].starts_with("qfm: " + bench().bad + ": "));
-  CHECK(text.talk()[1].starts_with("qfm: nowhere.jpg: "));
-  CHECK(text.talk()[2].starts_with("2 photos scored, 2 failed, "));
-  CHECK(text.talk()[2].ends_with(" photos a second"));
+  REQUIRE(text.talk().size() == 4);
+  CHECK(text.talk()[0].starts_with("qfm: " + bench().model + ": not calibrated: "));
+  CHECK(text.talk()[1].starts_with("qfm: " + bench().bad + ": "));
+  CHECK(text.talk()[2].starts_with("qfm: nowhere.jpg: "));
+  CHECK(text.talk()[3].starts_with("2 photos scored, 2 failed, "));
+  CHECK(text.talk()[3].ends_with(" photos a second"));
 
   const auto json = bench().with_model({"score", "--json", "--quiet", bench().b, bench().bad, bench().a});
   CHECK(json.code == 1);
@@ -139,6 +140,54 @@ TEST_CASE("score prints a line a photo, in the order given, and goes on after a 
   CHECK(rows[1].size() == 2);
   CHECK(rows[1]["error"].get<std::string>().find(bench().bad) == std::string::npos);
   CHECK(rows[2]["path"] == bench().a);
+}
+
+TEST_CASE("a calibrated model's score comes with the interval that was asked for") {
+  const auto score = [](const std::string& model, Words more) {
+    Words words{"score", bench().a, "--device", "cpu", "--model", model};
+    words.insert(words.end(), more.begin(), more.end());
+    return bench().run(words);
+  };
+  const auto row = [&](const std::string& model, Words more) {
+    more.insert(more.end(), {"--json", "--quiet"});
+    return score(model, more).json().at(0);
+  };
+  const std::string& model = bench().calibrated_model;
+  const auto usual = row(model, {}), half = row(model, {"--interval", "0.5"});
+  CHECK(usual["interval"] == 0.9);
+  CHECK(half["interval"] == 0.5);
+  const double s = usual["score"];
+  CHECK(half["score"] == s);
+  // ratios 0.02 to 2: the 91st and the 51st of 100 times the untrained deviation 4, cut to 0..100
+  const auto end = [](double value) { return doctest::Approx(std::clamp(value, 0.0, 100.0)).epsilon(1e-3); };
+  CHECK(half["high"] == end(s + 1.02 * 4));
+  CHECK(usual["high"] == end(s + 1.82 * 4));
+  CHECK(usual["low"].get<double>() <= s);
+  CHECK(usual.size() == 9);
+  for (const char* key : {"path", "spread", "width", "height", "crops"}) CHECK(usual.contains(key));
+
+  const auto text = score(model, {});
+  double printed = 0, low = 0, high = 0;
+  int at = 0;
+  REQUIRE(std::sscanf(text.lines()[0].c_str(), "%lf  [%lf, %lf]  %n", &printed, &low, &high, &at) == 3);
+  CHECK(text.lines()[0].substr(static_cast<size_t>(at)) == bench().a);
+  CHECK(high == doctest::Approx(usual["high"].get<double>()).epsilon(0.01));
+  CHECK(text.talk().size() == 1);  // nothing is said of a calibration that is there
+
+  // Turned round, low stays low; --raw has the labels' unit and direction.
+  const auto turned = row(bench().calibrated_dmos_model, {}), raw = row(bench().calibrated_dmos_model, {"--raw"});
+  CHECK(turned["low"].get<double>() <= turned["score"].get<double>());
+  CHECK(turned["score"].get<double>() <= turned["high"].get<double>());
+  CHECK(raw["low"] == doctest::Approx(9 * (100 - turned["high"].get<double>()) / 100).epsilon(1e-3));
+  CHECK(raw["low"].get<double>() <= raw["high"].get<double>());
+
+  const TemporaryFolder folder;
+  CHECK(score(model, {"-o", folder / "r.csv"}).code == 0);
+  const std::string csv = content(folder / "r.csv");
+  CHECK(csv.find("# interval: 0.9\n") != std::string::npos);
+  CHECK(csv.find(",0.9,") != std::string::npos);
+  check_refused(score(model, {"--interval", "1"}), 2, "--interval: 1 is not inside 0..1");
+  check_refused(score(model, {"--interval", "0.999"}), 2, "--interval: the model was calibrated with 100 photos");
 }
 
 TEST_CASE("a score depends on neither threads nor company, and random crops on the seed") {
@@ -253,7 +302,7 @@ TEST_CASE("-o writes each format with its header") {
   CHECK(nlohmann::json::parse(rows[1]) == json["results"][1]);
   const std::string csv = write("r.csv");
   CHECK(csv.starts_with("# tool: qfm\n"));
-  CHECK(csv.find("\npath,score,spread,width,height,crops,error\n" + bench().a + ",") != std::string::npos);
+  CHECK(csv.find("\npath,score,low,high,interval,spread,width,height,crops,error\n" + bench().a + ",") != std::string::npos);
 }
 
 TEST_CASE("what cannot be written leaves the old file, and what was finished can be read") {
@@ -267,7 +316,7 @@ TEST_CASE("what cannot be written leaves the old file, and what was finished can
   for (int i = 0; i < 40; ++i) photos += " '" + bench().a + "'";
   // A limit on the size of files stands for a disk that fills.
   const auto filled = bench().spawn({"sh", "-c",
-                                     "ulimit -f 2; exec '" QFM_PROGRAM "' score" + photos + " -o '" + old +
+                                     "ulimit -f 2; exec '" QFM_PROGRAM "' score --quiet" + photos + " -o '" + old +
                                          "' --device cpu --model '" + bench().model + "'"},
                                     "", "");
   check_refused(filled, 1, old + ": ");

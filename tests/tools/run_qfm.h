@@ -56,14 +56,24 @@ class Workbench {
     info.config = {"vit-tiny", std::make_shared<const VitConfig>(vit), false, std::make_shared<const QueryDecoderConfig>()};
     info.name = "random", info.training_set = "none", info.command = "none", info.version = "0";
     save(model, info);
+    ModelInfo calibrated = info;
+    calibrated.config.head = info.config.head->with_variance(4);
+    std::vector<double> ratios;
+    for (int i = 1; i <= 100; ++i) ratios.push_back(0.02 * i);
+    calibrated.calibration.emplace(ratios);
+    save(calibrated_model, calibrated);
     info.higher_is_better = false, info.label_low = 0, info.label_high = 9;
     save(dmos_model, info);
+    calibrated.higher_is_better = false, calibrated.label_low = 0, calibrated.label_high = 9;
+    save(calibrated_dmos_model, calibrated);
     write_image(folder / "a.png", photo(300, 260, 3));
     write_image(folder / "b.jpg", photo(500, 240, 7));
     write_file(folder / "bad.jpg", "\xff\xd8\xff\xe0 this is no photo");
   }
 
-  const std::string model = folder / "model.safetensors", dmos_model = folder / "dmos.safetensors";
+  const std::string model = folder / "model.safetensors", dmos_model = folder / "dmos.safetensors",
+                    calibrated_model = folder / "calibrated.safetensors",
+                    calibrated_dmos_model = folder / "calibrated_dmos.safetensors";
   const std::string a = folder / "a.png", b = folder / "b.jpg", bad = folder / "bad.jpg";
 
   // `input`: what stands on standard input; `output`: a file for standard output instead of Outcome::out.

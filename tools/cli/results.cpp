@@ -11,8 +11,9 @@ namespace qfm {
 namespace {
 
 std::string csv_line(const ScoredPhoto& r) {
-  if (!r.error.empty()) return csv_field(r.path) + ",,,,,," + csv_field(r.error) + "\n";
-  return csv_field(r.path) + format(",%.4f,%.4f,%lld,%lld,%lld,\n", r.score, r.spread,
+  if (!r.error.empty()) return csv_field(r.path) + ",,,,,,,,," + csv_field(r.error) + "\n";
+  const std::string interval = r.interval ? format("%.4f,%.4f,%g", r.interval->low, r.interval->high, r.probability) : ",,";
+  return csv_field(r.path) + format(",%.4f,%s,%.4f,%lld,%lld,%lld,\n", r.score, interval.c_str(), r.spread,
                                     static_cast<long long>(r.width), static_cast<long long>(r.height),
                                     static_cast<long long>(r.crops));
 }
@@ -41,17 +42,17 @@ std::string csv_header(const Json& header) {
 }
 
 std::string text_line(const ScoredPhoto& r) {
-  return format("%.2f  ±%.2f  %s\n", r.score, r.spread, r.path.c_str());
+  if (!r.interval) return format("%.2f  %s\n", r.score, r.path.c_str());
+  return format("%.2f  [%.2f, %.2f]  %s\n", r.score, r.interval->low, r.interval->high, r.path.c_str());
 }
 
 std::string json_line(const ScoredPhoto& r) {
   if (!r.error.empty()) return to_line({{"path", r.path}, {"error", r.error}});
-  return to_line({{"path", r.path},
-                  {"score", rounded(r.score)},
-                  {"spread", rounded(r.spread)},
-                  {"width", r.width},
-                  {"height", r.height},
-                  {"crops", r.crops}});
+  Json line{{"path", r.path}, {"score", rounded(r.score)}};
+  if (r.interval) line["low"] = rounded(r.interval->low), line["high"] = rounded(r.interval->high), line["interval"] = r.probability;
+  line["spread"] = rounded(r.spread);
+  line["width"] = r.width, line["height"] = r.height, line["crops"] = r.crops;
+  return to_line(line);
 }
 
 ResultFile::ResultFile(const std::string& path, const std::string& extension, Json header)
@@ -66,7 +67,7 @@ void ResultFile::begin() {
     header.pop_back();
     file_.write("{\"header\": " + header + ",\n \"results\": [");
   } else if (extension_ == ".csv") {
-    file_.write(csv_header(header_) + "path,score,spread,width,height,crops,error\n");
+    file_.write(csv_header(header_) + "path,score,low,high,interval,spread,width,height,crops,error\n");
   }
 }
 

@@ -10,6 +10,7 @@
 #include "engine/base/io.h"
 #include "engine/memory/device.h"
 #include "models/preprocessing.h"
+#include "train/metrics/metrics.h"
 
 namespace qfm {
 
@@ -20,10 +21,12 @@ struct ScoredPhoto {
   std::string error;             // empty: the rest is set
   double quality = 0;            // 0-100, higher is better: what --sort goes by
   double score = 0, spread = 0;  // as printed
+  std::optional<Interval> interval = {};  // as printed; without: the model is not calibrated
+  double probability = 0;                 // of the interval
   int64_t width = 0, height = 0, crops = 0;
 };
 
-// "63.10  ±2.40  PATH\n"
+// "63.10  [48.00, 77.20]  PATH\n", without interval "63.10  PATH\n"
 std::string text_line(const ScoredPhoto& result);
 // {"path": ..., "score": ...}\n or {"path": ..., "error": ...}\n
 std::string json_line(const ScoredPhoto& result);
@@ -44,7 +47,8 @@ Json as_json(std::optional<double> figure);
 void add_kernels(Json& header, Device device);
 
 // -o FILE of `score`: .jsonl (a line a photo), .json ({"header": ..., "results": [...]}) or .csv (the header
-// as lines "# key: value", then path,score,spread,width,height,crops,error). Grows as FILE.part.
+// as lines "# key: value", then path,score,low,high,interval,spread,width,height,crops,error; the three of an interval are empty where
+// the model is not calibrated). Grows as FILE.part.
 class ResultFile {
  public:
   ResultFile(const std::string& path, const std::string& extension, Json header);

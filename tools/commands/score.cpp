@@ -15,7 +15,7 @@
 #include "tools/cli/results.h"
 #include "tools/cli/version.h"
 #include "train/image/photo_stream.h"
-#include "train/predict/predict.h"
+#include "train/predict/interval.h"
 
 namespace qfm {
 namespace {
@@ -24,6 +24,7 @@ struct ScoreOptions {
   CommonOptions common;
   PhotoOptions photos;
   bool sort = false, json = false, raw = false;
+  double interval = 0.9;
   std::string output;
 };
 
@@ -32,12 +33,15 @@ struct Scorer {
   LoadedModel loaded;
   Predictor predictor;
   bool raw;
+  double probability;            // of the interval
+  std::optional<double> factor;  // its half in deviations
 
-  Scorer(const std::string& path, Device device, std::optional<DType> dtype, const PredictOptions& options,
-         bool as_labels)
-      : loaded(load_model(path, device, dtype, false)),
-        predictor(*loaded.model, loaded.info, options),
-        raw(as_labels) {}
+  Scorer(const std::string& path, Device device, const ScoreOptions& options)
+      : loaded(load_model(path, device, asked_dtype(options.common), false)),
+        predictor(*loaded.model, loaded.info, options.photos.predict(options.common.seed)),
+        raw(options.raw),
+        probability(options.interval),
+        factor(as_usage("--interval", [&] { return interval_factor(loaded.info, options.interval); })) {}
 
   // The stream's next photo, which is `path`.
   ScoredPhoto operator()(const std::string& path, PhotoStream& photos) const {
@@ -50,6 +54,7 @@ struct Scorer {
       result.quality = info.to_0_100(p.score);
       result.score = raw ? info.to_label_unit(p.score) : result.quality;
       result.spread = raw ? info.std_to_label_unit(p.spread) : info.std_to_0_100(p.spread);
+      if (factor) result.interval = printed(interval_around(p, info, *factor)), result.probability = probability;
       result.width = p.width, result.height = p.height, result.crops = p.crops;
       if (!std::isfinite(result.score + result.spread)) result.error = "the model gives no finite score";
     } catch (const Error& e) {
@@ -58,6 +63,13 @@ struct Scorer {
       result.error = "out of memory";
     }
     return result;
+  }
+
+ private:
+  Interval printed(const Interval& output) const {
+    const ModelInfo& info = loaded.info;
+    const auto unit = [&](double end) { return raw ? info.to_label_unit(end) : info.to_0_100(end); };
+    return {std::min(unit(output.low), unit(output.high)), std::max(unit(output.low), unit(output.high))};
   }
 };
 
@@ -79,6 +91,7 @@ Json header(const ScoreOptions& options, const LoadedModel& loaded, const std::s
               {"crops", options.photos.crops},
               {"resize", as_json(options.photos.predict(options.common.seed).resize.value_or(info.resize))},
               {"dtype", flag_of(loaded.dtype)},
+              {"interval", info.calibration ? Json(options.interval) : Json(nullptr)},
               {"seed", options.common.seed}};
   add_kernels(header, loaded.model->params.master.device());
   return header;
@@ -146,19 +159,21 @@ int score(const ScoreOptions& options) {
                        ": HTML is not built yet for score; use .json, .jsonl or .csv");
     checked_extension(options.output, ".json .jsonl .csv");
   }
-  const PredictOptions predict = options.photos.predict(options.common.seed);
+  as_usage("--interval", [&] { interval_factor({}, options.interval); });
   const Device device = apply(options.common).device;
   const auto photos = list_photos(options.photos.paths, options.photos.recursive);
   // Starts while the model is read.
   PhotoStream stream(photos, {.decode = options.photos.decode(), .workers = decode_workers()});
   const std::string model = model_path(options.common);
-  const Scorer scorer(model, device, asked_dtype(options.common), predict, options.raw);
+  const Scorer scorer(model, device, options);
   if (!scorer.loaded.info.higher_is_better)
     note(options.common.quiet,
          options.raw ? "qfm: scores are in the unit of the labels: lower is better\n"
                      : "qfm: the labels of this model's training set are lower for better photos; "
                        "scores are turned round: higher is better\n");
   Output output(options, scorer.loaded, model, static_cast<int64_t>(photos.size()));
+  if (!scorer.factor)
+    note(options.common.quiet, "qfm: " + model + ": not calibrated: no interval is printed, and how far a score may be off is not known\n");
   for (const auto& photo : photos) output.add(scorer(photo.path, stream));
   return output.finish();
 }
@@ -169,8 +184,8 @@ void add_score(CLI::App& parent, const RegisterAction& on) {
   const auto options = std::make_shared<ScoreOptions>();
   CLI::App* app = add_subcommand(parent, "score",
                                  "Score photos: 0 (bad) to 100 (excellent), as people would on average.\n"
-                                 "Prints SCORE  ±SPREAD  PATH: the mean over crops of the photo, and the "
-                                 "standard deviation over the model's queries and all crops.",
+                                 "Prints SCORE  [LOW, HIGH]  PATH: the mean over crops of the photo, and where people's mean "
+                                 "opinion lies with probability --interval. Without [LOW, HIGH] from a model without calibration.",
                                  "qfm score -r --sort photos/");
   add_photo_options(*app, options->photos);
   app->add_flag("--sort", options->sort, "Best first (default: in the order given)");
@@ -179,6 +194,9 @@ void add_score(CLI::App& parent, const RegisterAction& on) {
                   "Write a file instead: .json, .jsonl or .csv; while it grows it is FILE.part, readable if "
                   "the run dies")
       ->type_name("FILE");
+  app->add_option("--interval", options->interval, "Probability that the opinion lies in [LOW, HIGH], inside 0..1")
+      ->capture_default_str()
+      ->type_name("P");
   app->add_flag("--raw", options->raw, "In the unit and direction of the training labels, not 0-100");
   add_model_option(*app, options->common);
   add_device_options(*app, options->common);

@@ -12,11 +12,12 @@ ObjectiveKind score_contrast_objective();
 ObjectiveKind pseudo_regression();
 ObjectiveKind feature_distillation();
 ObjectiveKind two_views();
+ObjectiveKind uncertainty();
 
 namespace {
 const std::vector<ObjectiveKind>& kinds() {
   static const std::vector<ObjectiveKind> all = {
-      regression(), consistency(), selection(), score_contrast_objective(), pseudo_regression(), feature_distillation(), two_views(),
+      regression(), consistency(), selection(), score_contrast_objective(), pseudo_regression(), feature_distillation(), two_views(), uncertainty(),
   };
   return all;
 }

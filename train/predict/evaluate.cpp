@@ -1,5 +1,8 @@
 #include "train/predict/evaluate.h"
 
+#include <cmath>
+
+#include "engine/base/error.h"
 #include "train/image/photo_stream.h"
 
 namespace qfm {
@@ -27,6 +30,17 @@ std::optional<Agreement> agreement_with(const std::vector<PhotoResult>& results,
   }
   if (predicted.size() < 3) return std::nullopt;
   return agreement(predicted, wanted, seed);
+}
+
+Calibration calibration_of(const std::vector<PhotoResult>& results, const std::vector<double>& labels) {
+  std::vector<double> ratios;
+  for (size_t i = 0; i < results.size(); ++i) {
+    QFM_CHECK(results[i].prediction, results[i].error);
+    const Prediction& p = *results[i].prediction;
+    QFM_CHECK(p.deviation && *p.deviation > 0, "calibration: the model gives a photo no deviation");
+    ratios.push_back(std::abs(p.score - labels[i]) / *p.deviation);
+  }
+  return Calibration(std::move(ratios));
 }
 
 }  // namespace qfm

@@ -34,4 +34,8 @@ std::vector<PhotoResult> predict_photos(const Predictor& predictor, const std::v
 std::optional<Agreement> agreement_with(const std::vector<PhotoResult>& results,
                                         const std::vector<double>& labels, uint64_t seed);
 
+// From photos that no fit has used and that all have a prediction with a deviation; labels of the same unit. Throws Error:
+// a photo without one, constant errors.
+Calibration calibration_of(const std::vector<PhotoResult>& results, const std::vector<double>& labels);
+
 }  // namespace qfm

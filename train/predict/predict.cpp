@@ -118,16 +118,20 @@ std::vector<CropWindow> Predictor::each_batch(Image photo, Run&& run) const {
 Prediction Predictor::operator()(Image photo) const {
   Prediction result;
   result.width = photo.width, result.height = photo.height;
-  double sum = 0;
+  double sum = 0, log_variance = 0;
   std::vector<double> members;
   const auto windows = each_batch(std::move(photo), [&](const Tensor& images) {
     const auto output = forward_ ? (*forward_)(images) : model_(images);
     const Tensor score = on_cpu(output.scores.score), each = on_cpu(output.scores.members);
     for (float s : score.span<float>()) sum += s;
+    if (!output.scores.log_variance.value.empty())
+      for (float v : on_cpu(output.scores.log_variance).span<float>()) log_variance += v;
     members.insert(members.end(), each.span<float>().begin(), each.span<float>().end());
   });
   result.crops = static_cast<int64_t>(windows.size());
   result.score = sum / static_cast<double>(result.crops);
+  if (model_.config.head->gives_variance())
+    result.deviation = std::exp(log_variance / static_cast<double>(result.crops) / 2);
 
   double mean = 0, square = 0;
   for (double m : members) mean += m / static_cast<double>(members.size());

@@ -24,6 +24,9 @@ struct Prediction {
   // Mean over the crops, in the model's own output unit (ModelInfo::to_0_100 and to_label_unit convert).
   double score = 0;
   double spread = 0;              // population standard deviation over all queries of all crops, same unit
+  // What the head takes the standard deviation of the score's error to be, from its mean log variance over the crops, same
+  // unit; absent where it gives none.
+  std::optional<double> deviation = {};
   int64_t width = 0, height = 0;  // the photo as decoded (upright), pixels
   int64_t crops = 0;
 };

@@ -37,7 +37,7 @@ class Parsed {
   decltype(parse(std::string())) value_;
 };
 
-// --val: a fraction of --data, a manifest, or neither.
+// --val, --calibrate: a fraction of --data, a manifest, or neither.
 struct Validation {
   std::optional<double> fraction;
   std::string manifest;
@@ -58,7 +58,7 @@ struct TrainConfig {
   std::string data, root, fold, split;
   Parsed<parse_scale_flag> scale;
   bool lower_is_better = false;
-  Parsed<parse_val_flag> val;
+  Parsed<parse_val_flag> val, calibrate;
   std::string labels = "scaled", init, arch, head;
   Parsed<parse_resize_flag> resize;
   int64_t epochs = 9, batch = 16, crops_per_image = 10;

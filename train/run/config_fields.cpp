@@ -84,6 +84,11 @@ std::vector<ConfigField> fields_of_runs() {
       {.key = "scale", .member = &C::scale, .help = "LO:HI, the range of the labels"},
       {.key = "lower-is-better", .member = &C::lower_is_better, .help = "the labels are DMOS-like"},
       {.key = "val", .member = &C::val, .help = "validation part: a fraction of --data, or a manifest"},
+      {.key = "calibrate",
+       .member = &C::calibrate,
+       .help = "learn how far scores may be off, and calibrate it on a part that no update sees: a fraction of --data, or a "
+               "manifest",
+       .sparse = true},
       {.key = "labels",
        .member = &C::labels,
        .help = "targets on 0-100, or as in the table",

@@ -1,6 +1,8 @@
 #include "train/run/run_data.h"
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <tuple>
 
 #include "engine/base/error.h"
@@ -11,10 +13,24 @@
 
 namespace qfm {
 
+namespace {
+
+constexpr size_t kLeastCalibration = 100;  // the interval's ends are order statistics of as many errors
+
+void check_apart(const Dataset& calibration, const Dataset& other, const char* part) {
+  std::set<std::string> paths;
+  for (const Sample& sample : other.samples) paths.insert(std::filesystem::weakly_canonical(sample.path).string());
+  for (const Sample& sample : calibration.samples)
+    QFM_CHECK(!paths.count(std::filesystem::weakly_canonical(sample.path).string()), calibration.name, ": ", sample.name,
+              " is in the ", part, " part too; --calibrate needs photos of its own");
+}
+
+}  // namespace
+
 RunData load_run_data(const TrainConfig& config) {
   DatasetOptions options{config.root, config.fold, *config.scale, config.lower_is_better};
   options.split = config.split;
-  RunData data{load_dataset(config.data, options), {}};
+  RunData data{load_dataset(config.data, options), {}, {}};
   options.split.clear();
   if (!config.split.empty()) {
     if (config.protocol == "paper" && !config.val->given()) data.validation = part_of(data.train, "test");
@@ -27,6 +43,16 @@ RunData load_run_data(const TrainConfig& config) {
     options.fold.clear();
     data.validation = load_dataset(config.val->manifest, options);
   }
+  if (const auto fraction = config.calibrate->fraction) {
+    std::tie(data.train, data.calibration) = split_fraction(data.train, *fraction, static_cast<uint64_t>(config.seed));
+  } else if (config.calibrate->given()) {
+    options.fold.clear();
+    data.calibration = load_dataset(config.calibrate->manifest, options);
+    check_apart(data.calibration, data.train, "training"), check_apart(data.calibration, data.validation, "validation");
+  }
+  const size_t calibrating = data.calibration.samples.size();
+  QFM_CHECK(!config.calibrate->given() || calibrating >= kLeastCalibration, data.calibration.name, ": ", calibrating,
+            " photos to calibrate with, at least ", kLeastCalibration, " are needed");
   const Range range = data.train.range;
   QFM_CHECK(range.low < range.high, config.data, ": all labels are ", range.low, ": nothing can be learnt");
   return data;
@@ -34,7 +60,8 @@ RunData load_run_data(const TrainConfig& config) {
 
 std::string digest_of(const RunData& data) {
   nlohmann::json text;
-  for (const Dataset* set : {&data.train, &data.validation}) {
+  for (const Dataset* set : {&data.train, &data.validation, &data.calibration}) {
+    if (set == &data.calibration && set->samples.empty()) continue;  // as before there was one
     text.push_back({set->range.low, set->range.high, set->higher_is_better});
     for (const Sample& s : set->samples) text.push_back({s.name, s.score, s.reference});
   }

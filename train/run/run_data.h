@@ -13,8 +13,10 @@ namespace qfm {
 struct RunData {
   Dataset train;       // with --split its train part
   Dataset validation;  // empty where nothing validates; the test part of --split only under --protocol paper
+  Dataset calibration;  // empty without --calibrate
 };
-// Reads and splits what `config` names. Throws Error: a bad table, labels that are all equal.
+// Reads and splits what `config` names. Throws Error: a bad table, labels that are all equal, fewer than 100 photos to
+// calibrate with, or one of them that is also in another part.
 RunData load_run_data(const TrainConfig& config);
 
 // SHA-256 of these photos' rows in the label tables: equal for equal runs.

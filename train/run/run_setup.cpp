@@ -1,7 +1,9 @@
 #include "train/run/run_setup.h"
 
+#include <cmath>
 #include <filesystem>
 #include <map>
+#include <numeric>
 
 #include "models/registry.h"
 #include "train/predict/predict.h"
@@ -20,14 +22,40 @@ Resize photo_size(const TrainConfig& config, const Resize& of_checkpoint) {
   return of_checkpoint;
 }
 
-std::string head_named(const TrainConfig& config) { return config.head.empty() ? "query_decoder" : config.head; }
+struct Moments {
+  double mean = 0, deviation = 0;
+};
+Moments moments_of(const std::vector<double>& targets) {
+  const double n = static_cast<double>(targets.size()), mean = std::reduce(targets.begin(), targets.end()) / n;
+  double squares = 0;
+  for (const double target : targets) squares += (target - mean) * (target - mean);
+  return {mean, std::sqrt(squares / n)};
+}
+
+std::shared_ptr<const HeadConfig> new_head(const TrainConfig& config, const std::vector<double>& targets) {
+  auto head = standard_head(config.head.empty() ? "query_decoder" : config.head);
+  if (targets.empty()) return head;
+  const Moments m = moments_of(targets);
+  const auto fitted = head->for_labels(m.mean, m.deviation);
+  return fitted ? fitted : head;
+}
+
+// The same head, and with it a variance where --calibrate asks for one.
+std::shared_ptr<const HeadConfig> calibrated(const std::shared_ptr<const HeadConfig>& head, const TrainConfig& config,
+                                             const std::vector<double>& targets) {
+  if (!config.calibrate->given() || head->gives_variance() || targets.empty()) return head;
+  auto more = head->with_variance(moments_of(targets).deviation);
+  QFM_CHECK(more, "--calibrate: the head ", type_of(*head), " gives no variance");
+  return more;
+}
 
 }  // namespace
 
-ModelInfo starting_info(const TrainConfig& config) {
+ModelInfo starting_info(const TrainConfig& config, const std::vector<double>& targets) {
   ModelInfo info;
   if (config.init.empty()) {
-    info = ModelInfo(model_config(config.arch.empty() ? "vit-small" : config.arch, "deit", head_named(config)));
+    info = ModelInfo(model_config(config.arch.empty() ? "vit-small" : config.arch));
+    info.config.head = calibrated(new_head(config, targets), config, targets);
     info.config.select = config.select, info.resize = photo_size(config, {});
     return info;
   }
@@ -36,12 +64,14 @@ ModelInfo starting_info(const TrainConfig& config) {
     info = read_model_info(file);
   } else {
     info = ModelInfo(timm_config(file));
-    info.config.head = standard_head(head_named(config));
+    info.config.head = new_head(config, targets);
   }
   QFM_CHECK(info.config.head->views() == 1, config.init, ": its head scores ", info.config.head->views(),
             " views of an image together, qfm train gives one");
   QFM_CHECK(config.head.empty() || type_of(*info.config.head) == config.head, config.init, ": has the head ",
             type_of(*info.config.head), ", not ", config.head);
+  info.config.head = calibrated(info.config.head, config, targets);
+  info.calibration.reset();  // of other weights
   info.config.select = info.config.select || config.select;
   info.resize = photo_size(config, info.resize);
   QFM_CHECK(config.arch.empty() || config.arch == info.config.arch, config.init, ": is ", info.config.arch,

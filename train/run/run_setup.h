@@ -13,8 +13,9 @@
 namespace qfm {
 
 // Architecture and preprocessing: of our checkpoint, or fitting timm's, or as asked for. A checkpoint without
-// a feature selection head gets one where --select asks for it; one that has it keeps it.
-ModelInfo starting_info(const TrainConfig& config);
+// a feature selection head gets one where --select asks for it; one that has it keeps it. targets: of the training photos,
+// which a new head begins from.
+ModelInfo starting_info(const TrainConfig& config, const std::vector<double>& targets = {});
 // What the run learns from, for its checkpoints.
 void describe(ModelInfo& info, const TrainConfig& config, const Dataset& train);
 

@@ -42,6 +42,7 @@ class Run {
   bool run_epoch();  // false: asked to stop
   void step();
   void close_epoch();
+  void calibrate();
   EpochReport validate_epoch() const;
   void save();
 
@@ -71,7 +72,7 @@ Run::Run(const TrainConfig& config, const TrainHooks& hooks)
     : config_(config),
       hooks_(hooks),
       data_(load_run_data(config)),
-      info_(starting_info(config)),
+      info_(starting_info(config, targets_of(data_.train, data_.train, config.labels == "scaled"))),
       model_(info_.config),
       pseudo_(label_unlabelled(config, hooks.labelling)),
       batches_(labelled_photos(data_.train, config.labels == "scaled"),
@@ -86,7 +87,8 @@ Run::Run(const TrainConfig& config, const TrainHooks& hooks)
   info_.name = hooks.name, info_.command = hooks.command, info_.version = hooks.version;
   make_trainable();
   auto photos = batches_.paths();
-  for (const Sample& sample : data_.validation.samples) photos.push_back(sample.path);
+  for (const Dataset* set : {&data_.validation, &data_.calibration})
+    for (const Sample& sample : set->samples) photos.push_back(sample.path);
   check_photos(photos, hooks.checking);
   open_folder();
 }
@@ -153,8 +155,31 @@ TrainResult Run::go() {
   result_.steps = state_.steps;
   result_.finished = state_.epochs == config_.epochs;
   result_.split_sha256 = data_.train.split_sha256;
-  if (result_.finished) save_model(folder_->file("model.safetensors"), model_, info_, StoreAs::F16);
+  if (result_.finished) {
+    calibrate();
+    save_model(folder_->file("model.safetensors"), model_, info_, StoreAs::F16);
+  }
   return result_;
+}
+
+// The last model and, where there is one, the best: each by its own errors.
+void Run::calibrate() {
+  if (data_.calibration.samples.empty()) return;
+  const auto targets = targets_of(data_.calibration, data_.train, config_.labels == "scaled");
+  const auto errors_of = [&](const Model& model) {
+    const auto results = predict_photos(Predictor(model, info_), paths_of(data_.calibration),
+                                        {.decode = {}, .workers = static_cast<int>(config_.workers)});
+    return calibration_of(results, targets);
+  };
+  info_.calibration = errors_of(model_);
+  save_model(folder_->file("last.safetensors"), model_, info_);
+  folder_->log(ordered_json{{"event", "calibration"},
+                            {"photos", targets.size()},
+                            {"factor_90", *info_.calibration->factor(0.9)}}.dump());
+  if (state_.best_epoch < 0) return;
+  LoadedModel best = load_model(folder_->file("best.safetensors"), model_.params.master.device(), **config_.dtype, false);
+  best.info.calibration = errors_of(*best.model);
+  save_model(folder_->file("best.safetensors"), *best.model, best.info);
 }
 
 bool Run::run_epoch() {
