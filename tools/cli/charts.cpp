@@ -133,6 +133,29 @@ std::string scatter_chart(const std::vector<ChartPoint>& points, const std::func
   return svg(510, 505, "scatter plot", body);
 }
 
+std::string xy_chart(const XyChart& chart) {
+  double right = chart.least, top = chart.least;
+  for (const auto& p : chart.points) right = std::max(right, p.x), top = std::max(top, p.y);
+  if (chart.diagonal) right = top = std::max(right, top);
+  const Axis x = axis_over(0, right, 60, 360), y = axis_over(0, top, 315, 15);
+  std::string body = "<rect class=\"frame\" x=\"60\" y=\"15\" width=\"300\" height=\"300\"/>\n" + ticks(x, 330, "%.3g");
+  for (int k = 0; k <= 4; ++k) body += text_at(54, y(top * k / 4) + 4, "end", format("%.3g", top * k / 4));
+  body += text_at(210, 350, "middle", chart.across) +
+          "<text transform=\"translate(13 165) rotate(-90)\" text-anchor=\"middle\">" + escaped(chart.up) + "</text>\n";
+  if (chart.diagonal)
+    body += format("<g class=\"s5\"><polyline stroke-dasharray=\"2 2\" points=\"%.1f,%.1f %.1f,%.1f\"/></g>\n", x(0), y(0),
+                   x(right), y(top));
+  body += "<g class=\"s0\">\n";
+  for (const auto& p : chart.points)
+    body += format("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"%g\"/>\n", x(p.x), y(p.y), chart.joined ? 3.5 : 2.2);
+  if (chart.joined) {
+    body += "<polyline points=\"";
+    for (const auto& p : chart.points) body += format("%.1f,%.1f ", x(p.x), y(p.y));
+    body += "\"/>\n";
+  }
+  return svg(380, 360, (chart.up + " over " + chart.across).c_str(), body + "</g>\n");
+}
+
 std::string strip_chart(const std::vector<Series>& groups, const std::string& what) {
   double low = std::numeric_limits<double>::max(), high = std::numeric_limits<double>::lowest();
   for (const auto& g : groups)

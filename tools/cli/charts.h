@@ -18,6 +18,15 @@ struct ChartPoint {
 // and a curve through the range of x where one is given.
 std::string scatter_chart(const std::vector<ChartPoint>& points, const std::function<double(double)>& curve);
 
+// Points, and the line on which both sides are equal where `diagonal`; each axis over the range of its values and [0, least].
+struct XyChart {
+  std::vector<ChartPoint> points;
+  std::string across, up;
+  double least = 0;
+  bool diagonal = false, joined = false;  // joined: a line through the points
+};
+std::string xy_chart(const XyChart& chart);
+
 struct Series {
   std::string name;
   std::vector<double> values;

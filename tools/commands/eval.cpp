@@ -1,6 +1,9 @@
 // qfm eval: how well a checkpoint agrees with people on a scored set.
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <map>
 #include <memory>
+#include <utility>
 
 #include "engine/base/io.h"
 #include "engine/base/sha256.h"
@@ -12,6 +15,7 @@
 #include "tools/cli/version.h"
 #include "tools/commands/eval_report.h"
 #include "train/predict/evaluate.h"
+#include "train/predict/interval.h"
 
 namespace qfm {
 namespace {
@@ -21,8 +25,54 @@ struct EvalOptions {
   PhotoOptions photos;
   DataOptions data;
   std::string output;
+  double interval = 0.9;
   bool json = false;
 };
+
+CalibratedPhoto calibrated(const Dataset& set, const Sample& sample, const ModelInfo& info, const Prediction& p,
+                           double factor) {
+  const Interval i = interval_around(p, info, factor);
+  const double a = info.to_0_100(i.low), b = info.to_0_100(i.high);
+  return {set.quality(sample.score), info.to_0_100(p.score), info.std_to_0_100(*p.deviation), {std::min(a, b), std::max(a, b)},
+          sample.subset};
+}
+
+// results: those that have a prediction, as their samples.
+EvalReport::Intervals intervals_of(const Dataset& set, const std::vector<std::pair<const Sample*, Prediction>>& scored,
+                                   const ModelInfo& info, double probability) {
+  EvalReport::Intervals report{probability, {}, {}, {}};
+  const auto with = [&](double factor) {
+    std::vector<CalibratedPhoto> photos;
+    for (const auto& [sample, prediction] : scored) photos.push_back(calibrated(set, *sample, info, prediction, factor));
+    return photos;
+  };
+  report.photos = with(*interval_factor(info, probability));
+  for (int percent = 5; percent < 100; percent += 5)
+    if (const auto factor = info.calibration->factor(percent / 100.0))
+      report.reliability.push_back({percent / 100.0, coverages(with(*factor))[0].coverage});
+  report.pairs = pair_reliability(report.photos, [&](const CalibratedPhoto& a, const CalibratedPhoto& b) {
+    return info.calibration->probability_above(a.score, a.deviation, b.score, b.deviation);
+  });
+  return report;
+}
+
+// Within each subset of at least three photos, in the order of first photos.
+std::vector<std::pair<std::string, Agreement>> agreement_by_subset(
+    const std::vector<std::pair<const Sample*, Prediction>>& scored, const std::vector<EvalReport::Photo>& photos, uint64_t seed) {
+  std::vector<std::string> names;
+  std::map<std::string, std::pair<std::vector<double>, std::vector<double>>> lists;
+  for (size_t i = 0; i < scored.size(); ++i) {
+    const std::string& name = scored[i].first->subset;
+    if (name.empty()) continue;
+    if (!lists.count(name)) names.push_back(name);
+    lists[name].first.push_back(photos[i].score), lists[name].second.push_back(photos[i].label);
+  }
+  std::vector<std::pair<std::string, Agreement>> subsets;
+  for (const std::string& name : names)
+    if (const auto& [predicted, wanted] = lists[name]; predicted.size() >= 3)
+      subsets.emplace_back(name, agreement(predicted, wanted, seed));
+  return subsets;
+}
 
 EvalReport evaluate(const EvalOptions& options, const Dataset& set, const LoadedModel& loaded,
                     const std::string& model, const Predictor& predictor) {
@@ -45,6 +95,7 @@ EvalReport evaluate(const EvalOptions& options, const Dataset& set, const Loaded
                    {"crops", options.photos.crops},
                    {"resize", as_json(predictor.options().resize.value_or(loaded.info.resize))},
                    {"dtype", flag_of(loaded.dtype)},
+                   {"interval", loaded.info.calibration ? Json(options.interval) : Json(nullptr)},
                    {"seed", options.common.seed}};
   if (loaded.info.truncated_schedule) report.header["schedule"] = "truncated";
   add_kernels(report.header, loaded.model->params.master.device());
@@ -59,6 +110,7 @@ EvalReport evaluate(const EvalOptions& options, const Dataset& set, const Loaded
   const auto results = predict_photos(predictor, paths, how);
   progress.clear();
   std::vector<double> predicted, wanted;
+  std::vector<std::pair<const Sample*, Prediction>> scored;
   for (size_t i = 0; i < results.size(); ++i) {
     if (!results[i].prediction) {
       warn(error_line(results[i].error));
@@ -68,11 +120,14 @@ EvalReport evaluate(const EvalOptions& options, const Dataset& set, const Loaded
     const Prediction& p = *results[i].prediction;
     report.photos.push_back({set.samples[i].name, set.quality(set.samples[i].score),
                              loaded.info.to_0_100(p.score), loaded.info.std_to_0_100(p.spread)});
+    scored.emplace_back(&set.samples[i], p);
     predicted.push_back(report.photos.back().score), wanted.push_back(report.photos.back().label);
   }
   QFM_CHECK(predicted.size() >= 3, set.name, ": only ", predicted.size(), " of ", results.size(),
             " photos could be scored, at least 3 are needed");
   report.agreement = agreement(predicted, wanted, options.common.seed);
+  report.subsets = agreement_by_subset(scored, report.photos, options.common.seed);
+  if (loaded.info.calibration) report.intervals = intervals_of(set, scored, loaded.info, options.interval);
   return report;
 }
 
@@ -81,11 +136,13 @@ int eval(const EvalOptions& options) {
   if (!options.output.empty()) extension = checked_extension(options.output, ".json .csv .html");
   DatasetOptions how = checked(options.data);
   if (!how.split.empty()) how.part = "test";
+  as_usage("--interval", [&] { interval_factor({}, options.interval); });
   const PredictOptions predict = options.photos.predict(options.common.seed);
   const Device device = apply(options.common).device;
   const std::string model = model_path(options.common);
   const Dataset set = load_dataset(options.data.data, how);
   const LoadedModel loaded = load_model(model, device, asked_dtype(options.common), false);
+  as_usage("--interval", [&] { interval_factor(loaded.info, options.interval); });
   const Predictor predictor(*loaded.model, loaded.info, predict);
   const EvalReport report = evaluate(options, set, loaded, model, predictor);
   print(options.json ? to_line(report.summary()) : report.text());
@@ -108,6 +165,9 @@ void add_eval(CLI::App& parent, const RegisterAction& on) {
                      "qfm eval --data scores.csv -o report.html");
   add_data_options(*app, options->data, DataGiven::ByFlag);
   add_view_options(*app, options->photos);
+  app->add_option("--interval", options->interval, "Of a calibrated model: the probability whose intervals are examined")
+      ->capture_default_str()
+      ->type_name("P");
   app->add_flag("--json", options->json, "Print one JSON line");
   app->add_option("-o", options->output, "Report: .html (with scatter plot), .json or .csv (one row a photo)")
       ->type_name("FILE");

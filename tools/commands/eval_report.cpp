@@ -1,5 +1,7 @@
 #include "tools/commands/eval_report.h"
 
+#include <cmath>
+
 #include "tools/cli/charts.h"
 #include "tools/cli/console.h"
 #include "train/data/csv_field.h"
@@ -14,6 +16,56 @@ std::string scatter_plot(const EvalReport& report) {
   for (const auto& p : report.photos) points.push_back({p.score, p.label});
   const auto& curve = report.agreement.mapped;
   return scatter_chart(points, curve ? std::function<double(double)>(*curve) : nullptr);
+}
+
+Json intervals_json(const EvalReport::Intervals& intervals) {
+  const auto covered = coverages(intervals.photos);
+  const double constant = constant_width(intervals.photos);
+  Json j{{"probability", intervals.probability}};
+  j["coverage"] = covered[0].coverage, j["mean_width"] = covered[0].mean_width, j["constant_width"] = constant;
+  j["width_ratio"] = constant > 0 ? Json(covered[0].mean_width / constant) : Json(nullptr);
+  j["error_correlation"] = as_json(error_correlation(intervals.photos));
+  j["sparsification_error"] = as_json(sparsification_error(intervals.photos));
+  j["subsets"] = Json::object();
+  for (size_t i = 1; i < covered.size(); ++i)
+    j["subsets"][covered[i].subset] = {
+        {"n", covered[i].n}, {"coverage", covered[i].coverage}, {"mean_width", covered[i].mean_width}};
+  j["reliability"] = Json::array();
+  for (const ChartPoint& p : intervals.reliability) j["reliability"].push_back({{"probability", p.x}, {"coverage", p.y}});
+  j["pairs"] = Json::array();
+  for (const ReliabilityBin& b : intervals.pairs)
+    j["pairs"].push_back({{"probability", b.predicted}, {"observed", b.observed}, {"n", b.n}});
+  return j;
+}
+
+std::string intervals_text(const EvalReport::Intervals& intervals) {
+  const auto covered = coverages(intervals.photos);
+  std::string text;
+  for (const Coverage& c : covered)
+    text += format("%-12s coverage %.3f, mean width %.2f\n",
+                   c.subset.empty() ? format("%g%% interval", 100 * intervals.probability).c_str() : c.subset.c_str(),
+                   c.coverage, c.mean_width);
+  const double constant = constant_width(intervals.photos);
+  if (constant > 0)
+    text += format("%-12s %8.3f  of one width for all photos at equal coverage (%.2f)\n", "width", covered[0].mean_width / constant,
+                   constant);
+  const auto correlation = error_correlation(intervals.photos), sparsification = sparsification_error(intervals.photos);
+  if (correlation) text += format("%-12s %8.3f  SRCC of the predicted deviation with the error\n", "deviation", *correlation);
+  if (sparsification) text += format("%-12s %8.3f  area under the sparsification error, 0 is perfect\n", "", *sparsification);
+  return text;
+}
+
+std::string intervals_charts(const EvalReport::Intervals& intervals) {
+  std::vector<Series> subsets;
+  for (const Coverage& c : coverages(intervals.photos)) subsets.push_back({c.subset.empty() ? "all photos" : c.subset, {c.coverage}});
+  XyChart reliability{intervals.reliability, "probability of the interval", "share of opinions inside", 1, true, true},
+      pairs{{}, "probability that a photo is better", "share of pairs where it is", 1, true, true},
+      width{{}, "width of the interval", "error", 0, false, false};
+  for (const ReliabilityBin& b : intervals.pairs) pairs.points.push_back({b.predicted, b.observed});
+  for (const CalibratedPhoto& p : intervals.photos)
+    width.points.push_back({p.interval.high - p.interval.low, std::abs(p.label - p.score)});
+  return "<h2>Intervals</h2>\n" + strip_chart(subsets, format("coverage of the %g%% interval", 100 * intervals.probability)) +
+         "<div>\n" + xy_chart(reliability) + xy_chart(pairs) + xy_chart(width) + "</div>\n";
 }
 
 std::string row(const char* name, std::optional<double> value, const std::optional<Interval>& between = {}) {
@@ -38,6 +90,11 @@ Json EvalReport::summary() const {
                   {"krcc", as_json(a.krcc)},
                   {"rmse", a.rmse},
                   {"rmse_mapped", a.mapped ? Json(a.mapped->rmse) : Json(nullptr)}};
+  if (!subsets.empty()) metrics["subsets"] = Json::object();
+  for (const auto& [name, within] : subsets)
+    metrics["subsets"][name] = {{"n", within.n}, {"srcc", as_json(within.srcc)}, {"plcc", as_json(within.plcc)},
+                                {"krcc", as_json(within.krcc)}, {"rmse", within.rmse}};
+  if (intervals) metrics["intervals"] = intervals_json(*intervals);
   if (!split().empty()) metrics["split_sha256"] = split();
   return metrics;
 }
@@ -51,24 +108,36 @@ std::string EvalReport::text() const {
   text += row("PLCC mapped", a.mapped ? a.mapped->plcc : std::nullopt) + row("KRCC", a.krcc) +
           row("RMSE", a.rmse);
   text += row("RMSE mapped", a.mapped ? std::optional(a.mapped->rmse) : std::nullopt);
+  for (const auto& [name, within] : subsets)
+    text += row(("SRCC " + name).c_str(), within.srcc, within.srcc_interval);
+  if (intervals) text += intervals_text(*intervals);
   if (!split().empty()) text += format("%-12s test part, SHA-256 %s\n", "split", split().c_str());
   return text;
 }
 
 std::string EvalReport::json() const {
   Json rows = Json::array();
-  for (const auto& p : photos)
-    rows.push_back({{"image", p.name},
-                    {"label", rounded(p.label)},
-                    {"score", rounded(p.score)},
-                    {"spread", rounded(p.spread)}});
+  for (size_t i = 0; i < photos.size(); ++i) {
+    const Photo& p = photos[i];
+    rows.push_back({{"image", p.name}, {"label", rounded(p.label)}, {"score", rounded(p.score)}});
+    if (intervals) {
+      const CalibratedPhoto& c = intervals->photos[i];
+      rows.back()["low"] = rounded(c.interval.low), rows.back()["high"] = rounded(c.interval.high);
+    }
+    rows.back()["spread"] = rounded(p.spread);
+  }
   return to_line({{"header", header}, {"metrics", summary()}, {"photos", rows}});
 }
 
 std::string EvalReport::csv() const {
-  std::string text = csv_header(header) + csv_header(summary()) + "image,label,score,spread\n";
-  for (const auto& p : photos)
-    text += csv_field(p.name) + format(",%.4f,%.4f,%.4f\n", p.label, p.score, p.spread);
+  std::string text =
+      csv_header(header) + csv_header(summary()) + (intervals ? "image,label,score,low,high,spread\n" : "image,label,score,spread\n");
+  for (size_t i = 0; i < photos.size(); ++i) {
+    const Photo& p = photos[i];
+    text += csv_field(p.name) + format(",%.4f,%.4f", p.label, p.score);
+    if (intervals) text += format(",%.4f,%.4f", intervals->photos[i].interval.low, intervals->photos[i].interval.high);
+    text += format(",%.4f\n", p.spread);
+  }
   return text;
 }
 
@@ -80,7 +149,9 @@ std::string EvalReport::html() const {
   page +=
       "<p>Each point is a photo. The curve is the 4-parameter logistic fitted before PLCC mapped and RMSE "
       "mapped; "
-      "brackets are 95% bootstrap intervals; RMSE is on 0-100.</p>\n<table>\n";
+      "brackets are 95% bootstrap intervals; RMSE is on 0-100.</p>\n";
+  if (intervals) page += intervals_charts(*intervals);
+  page += "<table>\n";
   for (const auto& [key, value] : header.items())
     page += "<tr><td>" + escaped(key) + "</td><td>" +
             escaped(value.is_string() ? value.get<std::string>() : to_line(value)) + "</td></tr>\n";
