@@ -218,7 +218,7 @@ TEST_CASE("an experiment killed at any moment, with or without its runs, loses n
   std::string finished;
   // SIGKILL goes to the whole group, the experiment and the runs that are its children, or to the experiment
   // alone: its runs get the signal, and may still be saving when the next one begins.
-  for (double seconds = 0.1;; seconds *= 1.25) {
+  for (double seconds = 0.1;; seconds *= kSanitized ? 1.6 : 1.25) {
     std::vector<std::string> words{"timeout", "-s", "KILL", std::to_string(seconds), QFM_PROGRAM};
     if (kills % 2 != 0) words.insert(words.begin() + 1, "--foreground");
     for (const auto& word : command("killed")) words.push_back(word);

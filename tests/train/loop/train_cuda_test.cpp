@@ -217,7 +217,9 @@ TEST_CASE("where a library fails at a product, in whatever step, our own kernel 
     REQUIRE(products > 20);
     for (uint32_t i = 0; i < kSteps; ++i) reference.run(i);
     // The first step runs by itself, the second is captured.
-    for (const int nth : {1, products / 2, products, products + 1, products + products / 2, 2 * products}) {
+    std::vector<int> which{1, products / 2, products, products + 1, products + products / 2, 2 * products};
+    if (kSanitized) which = {products / 2, products + products / 2};
+    for (const int nth : which) {
       CAPTURE(nth);
       const Notes notes;
       std::string failing;
