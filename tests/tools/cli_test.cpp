@@ -309,6 +309,10 @@ TEST_CASE("what cannot be written leaves the old file, and what was finished can
   check_refused(bench().with_model({"score", bench().a, "-o", "/nowhere/x.json"}), 1, "/nowhere/x.json: ");
   const auto full = bench().with_model({"score", bench().a, "--quiet"}, "", "/dev/full");
   check_refused(full, 1, "standard output: ");
+  const auto left = bench().spawn({"sh", "-c", "'" QFM_PROGRAM "' score --device cpu --quiet --model '" + bench().model + "' '" +
+                                                   bench().a + "' '" + bench().a + "' | : ; echo done"}, "", "");
+  CHECK(left.out == "done\n");
+  CHECK(left.err.empty());  // a reader who has gone is no error
   const TemporaryFolder folder;
   const std::string old = folder / "old.jsonl";
   write_file(old, "old");

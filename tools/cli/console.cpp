@@ -14,7 +14,9 @@
 
 namespace qfm {
 void print(std::string_view text) {
-  QFM_CHECK(write_all(STDOUT_FILENO, text), "standard output: ", std::strerror(errno));
+  if (write_all(STDOUT_FILENO, text)) return;
+  if (errno == EPIPE) throw ClosedPipe();
+  QFM_FAIL("standard output: ", std::strerror(errno));
 }
 
 void warn(std::string_view text) { write_all(STDERR_FILENO, text); }

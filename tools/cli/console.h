@@ -7,7 +7,9 @@
 
 namespace qfm {
 
-// To stdout, whole and at once (nothing is buffered). Throws Error "standard output: reason".
+// The reader of stdout has gone (`| head`): the program ends without a word and with 0.
+struct ClosedPipe {};
+// To stdout, whole and at once (nothing is buffered). Throws ClosedPipe, or Error "standard output: reason".
 void print(std::string_view text);
 // To stderr, where nothing can be done about a failure.
 void warn(std::string_view text);

@@ -157,6 +157,8 @@ int failed(int code, const char* reason) {
 int guarded(int argc, char** argv) {
   try {
     return run(argc, argv);
+  } catch (const ClosedPipe&) {
+    return 0;
   } catch (const UsageError& e) {
     return failed(2, e.what());
   } catch (const OutOfMemory& e) {

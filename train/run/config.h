@@ -62,7 +62,7 @@ struct TrainConfig {
   std::string labels = "scaled", init, arch, head;
   Parsed<parse_resize_flag> resize;
   int64_t epochs = 9, batch = 16, crops_per_image = 10;
-  double lr = 2e-4, weight_decay = 0.05, clip = 5;
+  double lr = 2e-4, weight_decay = 0.05, clip = 5, average = 0;
   Parsed<parse_schedule_flag> schedule = "deiqt";
   std::optional<double> warmup;  // epochs; without: a third of them, warmup_of()
   std::string protocol = "clean";

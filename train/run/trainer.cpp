@@ -18,6 +18,7 @@
 #include "train/run/run_data.h"
 #include "train/run/run_folder.h"
 #include "train/run/run_setup.h"
+#include "train/run/tail_average.h"
 
 namespace qfm {
 namespace {
@@ -39,6 +40,8 @@ class Run {
  private:
   void make_trainable();
   void open_folder();
+  const Model& given() const { return average_->model(state_.steps); }  // what the run gives
+  NamedTensors state_tensors() const;
   bool run_epoch();  // false: asked to stop
   void step();
   void close_epoch();
@@ -55,6 +58,7 @@ class Run {
   BatchStream batches_;
   std::optional<Optimizer> optimizer_;
   std::optional<TrainStep> train_step_;
+  std::optional<TailAverage> average_;
   std::optional<Batch> next_;  // on CUDA: of the next step, on its way to the device
   const int64_t per_epoch_, steps_;
   const Schedule schedule_;
@@ -104,6 +108,13 @@ void Run::make_trainable() {
   for (const auto& objective : objectives) objective->started();
   optimizer_.emplace(model_.params, AdamWRule{.weight_decay = config_.weight_decay, .clip = config_.clip});
   train_step_.emplace(model_, *optimizer_, std::move(objectives));
+  average_.emplace(model_, config_.average, steps_, device, compute);
+}
+
+NamedTensors Run::state_tensors() const {
+  NamedTensors tensors = train_step_->state();
+  for (auto& tensor : average_->state()) tensors.push_back(std::move(tensor));
+  return tensors;
 }
 
 ordered_json to_json(const PseudoLabels& labels) {
@@ -122,7 +133,7 @@ void Run::open_folder() {
     save();
     return folder_->commit(config_);
   }
-  folder_->restore(state_, model_.params, *optimizer_, train_step_->state());
+  folder_->restore(state_, model_.params, *optimizer_, state_tensors());
   QFM_CHECK(state_.labelled.empty() || state_.labelled == digest_of(data_), config_.data,
             ": other photos or labels than the run began with; it cannot go on with them");
   QFM_CHECK(state_.unlabelled == pseudo_.digest, config_.objectives.text("unlabelled"),
@@ -130,6 +141,7 @@ void Run::open_folder() {
   QFM_CHECK(state_.teacher.empty() || state_.teacher == teacher, teacher_path,
             ": another teacher than the run began with; it cannot go on with it");
   train_step_->restored();
+  average_->restored();
   info_.command = state_.command;
   seconds_before_ = state_.seconds;
   QFM_CHECK(state_.epochs >= 0 && state_.epochs <= config_.epochs &&
@@ -157,7 +169,7 @@ TrainResult Run::go() {
   result_.split_sha256 = data_.train.split_sha256;
   if (result_.finished) {
     calibrate();
-    save_model(folder_->file("model.safetensors"), model_, info_, StoreAs::F16);
+    save_model(folder_->file("model.safetensors"), given(), info_, StoreAs::F16);
   }
   return result_;
 }
@@ -171,8 +183,8 @@ void Run::calibrate() {
                                         {.decode = {}, .workers = static_cast<int>(config_.workers)});
     return calibration_of(results, targets);
   };
-  info_.calibration = errors_of(model_);
-  save_model(folder_->file("last.safetensors"), model_, info_);
+  info_.calibration = errors_of(given());
+  save_model(folder_->file("last.safetensors"), given(), info_);
   folder_->log(ordered_json{{"event", "calibration"},
                             {"photos", targets.size()},
                             {"factor_90", *info_.calibration->factor(0.9)}}.dump());
@@ -218,6 +230,7 @@ void Run::step() {
              "; photos of the batch: ", names_of(batch, batches_.paths()));
   }
   ++state_.steps;
+  average_->updated(state_.steps);
   state_.loss_sum += done.loss;
   state_.seconds = seconds_before_ + seconds_since(start_);
   const double speed = static_cast<double>(batch.photos.size()) / seconds_since(start);
@@ -235,7 +248,7 @@ EpochReport Run::validate_epoch() const {
   EpochReport report{state_.epochs + 1, config_.epochs, state_.loss_sum / static_cast<double>(per_epoch_),
                      state_.seconds, std::nullopt};
   if (data_.validation.samples.empty()) return report;
-  const auto results = predict_photos(Predictor(model_, info_), paths_of(data_.validation),
+  const auto results = predict_photos(Predictor(given(), info_), paths_of(data_.validation),
                                       {.decode = {}, .workers = static_cast<int>(config_.workers)});
   for (const auto& result : results) QFM_CHECK(result.prediction, result.error);
   report.validation = agreement_with(results, validation_targets_, static_cast<uint64_t>(config_.seed));
@@ -269,7 +282,7 @@ void Run::close_epoch() {
   if (report.best) {
     state_.best_epoch = state_.epochs;
     state_.best_srcc = report.validation && report.validation->srcc ? *report.validation->srcc : -1;
-    save_model(folder_->file("best.safetensors"), model_, info_);
+    save_model(folder_->file("best.safetensors"), given(), info_);
     result_.best = report;
   }
   ordered_json line = to_json(report, state_.steps);
@@ -286,11 +299,11 @@ void Run::close_epoch() {
 void Run::save() {
   const auto begin = Clock::now();
   state_.seconds = seconds_before_ + seconds_since(start_);
-  save_model(folder_->file("last.safetensors"), model_, info_);
+  save_model(folder_->file("last.safetensors"), given(), info_);
   const auto* distillation = find<FeatureDistillation>(train_step_->objectives());
   if (distillation && distillation->averaged())
     save_model(folder_->file("ema.safetensors"), *distillation->averaged(), info_);
-  folder_->save(state_, model_.params, *optimizer_, train_step_->state());
+  folder_->save(state_, model_.params, *optimizer_, state_tensors());
   saving_ = seconds_since(begin), saved_ = Clock::now();
 }
 

@@ -53,7 +53,8 @@ struct TrainResult {
 // Runs, or goes on with, the run that `config` describes; config.out gets
 //   config.json        what to run again
 //   log.jsonl          a line for every step and every epoch
-//   last.safetensors   the model, at the end of every epoch and every few seconds
+//   last.safetensors   the model, at the end of every epoch and every few seconds; with --average, once its share of the
+//                      updates has begun, the mean of their weights (so are best and model.safetensors)
 //   model.safetensors  at the end of the run: the last model in F16, half the size, for shipping
 //   best.safetensors   with a validation part: the model of the epoch with the highest SRCC there
 //   ema.safetensors    with --ema: the averaged model

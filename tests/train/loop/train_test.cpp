@@ -274,6 +274,31 @@ TEST_CASE("a run stopped anywhere and resumed has the bits of one that was not")
   }
 }
 
+TEST_CASE("--average gives the mean of the weights over the last share of the updates, resumed or not") {
+  const TemporaryFolder folder;
+  const auto weights = [](const TrainConfig& config) {
+    return SafeTensors::open(config.out + "/last.safetensors").tensor("head.weight");
+  };
+  // The weights after each of the last four updates, from runs without an average.
+  std::vector<double> expected(24, 0);
+  TrainConfig plain = toy_run(folder, "plain");
+  for (int64_t step = kAll - 3; step <= kAll; ++step, plain.resume = true) {
+    train_until(plain, step);
+    for (size_t i = 0; i < expected.size(); ++i) expected[i] += static_cast<double>(weights(plain).span<float>()[i]) / 4;
+  }
+  TrainConfig whole = toy_run(folder, "whole");
+  whole.average = 1.0 / 3;
+  train_until(whole, kAll + 1);
+  const Tensor found = weights(whole);
+  for (size_t i = 0; i < expected.size(); ++i) CHECK(found.span<float>()[i] == doctest::Approx(expected[i]).epsilon(1e-6));
+  CHECK(bytes_of(whole.out + "/last.safetensors") != bytes_of(plain.out + "/last.safetensors"));
+  TrainConfig stopped = whole;
+  stopped.out = folder / "stopped";
+  for (const int64_t stop : {5, 9, 11}) train_until(stopped, stop), stopped.resume = true;
+  CHECK(train_until(stopped, kAll + 1).finished);
+  check_equal_runs(whole, stopped);
+}
+
 TEST_CASE("a run killed at any moment and resumed has the bits of one that was not") {
   const TemporaryFolder folder;
   set_threads(1);  // a child of fork has no other threads
