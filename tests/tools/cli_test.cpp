@@ -312,6 +312,7 @@ TEST_CASE("what cannot be written leaves the old file, and what was finished can
   const auto left = bench().spawn({"sh", "-c", "'" QFM_PROGRAM "' score --device cpu --quiet --model '" + bench().model + "' '" +
                                                    bench().a + "' '" + bench().a + "' | : ; echo done"}, "", "");
   CHECK(left.out == "done\n");
+  CAPTURE(left.err);
   CHECK(left.err.empty());  // a reader who has gone is no error
   const TemporaryFolder folder;
   const std::string old = folder / "old.jsonl";

@@ -36,9 +36,9 @@ struct Scorer {
   double probability;            // of the interval
   std::optional<double> factor;  // its half in deviations
 
-  Scorer(const std::string& path, Device device, const ScoreOptions& options)
+  Scorer(const std::string& path, Device device, const ScoreOptions& options, const PredictOptions& how)
       : loaded(load_model(path, device, asked_dtype(options.common), false)),
-        predictor(*loaded.model, loaded.info, options.photos.predict(options.common.seed)),
+        predictor(*loaded.model, loaded.info, how),
         raw(options.raw),
         probability(options.interval),
         factor(as_usage("--interval", [&] { return interval_factor(loaded.info, options.interval); })) {}
@@ -160,12 +160,13 @@ int score(const ScoreOptions& options) {
     checked_extension(options.output, ".json .jsonl .csv");
   }
   as_usage("--interval", [&] { interval_factor({}, options.interval); });
+  const PredictOptions predict = options.photos.predict(options.common.seed);
   const Device device = apply(options.common).device;
   const auto photos = list_photos(options.photos.paths, options.photos.recursive);
   // Starts while the model is read.
   PhotoStream stream(photos, {.decode = options.photos.decode(), .workers = decode_workers()});
   const std::string model = model_path(options.common);
-  const Scorer scorer(model, device, options);
+  const Scorer scorer(model, device, options, predict);
   if (!scorer.loaded.info.higher_is_better)
     note(options.common.quiet,
          options.raw ? "qfm: scores are in the unit of the labels: lower is better\n"
