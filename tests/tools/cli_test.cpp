@@ -238,6 +238,13 @@ TEST_CASE("--sort puts the best first; folders and lists are walked") {
   CHECK(paths({folder.path}) == Words{folder / "1.jpg", folder / "2.PNG"});
   CHECK(paths({"-r", folder.path}) == Words{folder / "1.jpg", folder / "2.PNG", folder / "deep/3.png"});
   CHECK(paths({"-"}, bench().b + "\n\n" + bench().a) == Words{bench().b, bench().a});
+  const Words both{bench().b, bench().a};
+  const std::string nul = bench().b + std::string(1, '\0') + bench().a + std::string(1, '\0');
+  CHECK(paths({"-"}, nul) == both);
+  CHECK(paths({"-0", "-"}, nul) == both);
+  CHECK(paths({"-0", "-"}, bench().b) == Words{bench().b});
+  CHECK(paths({"-"}, "\xEF\xBB\xBF" + bench().b + "\r\n" + bench().a + "\r\n") == both);
+  check_refused(bench().with_model({"score", "-", "--quiet"}, "\xFF\xFEp\n"), 1, "-: the list on standard input is UTF-16 text");
   const auto sorted =
       bench().with_model({"score", "--sort", "--json", bench().a, bench().bad, bench().b}).json();
   REQUIRE(sorted.size() == 3);

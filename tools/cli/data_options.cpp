@@ -19,6 +19,11 @@ void add_data_options(CLI::App& app, DataOptions& options, DataGiven given) {
   app.add_option("--root", options.set.root,
                  "Of a CSV: image paths are relative to this (default: its folder)")
       ->type_name("DIR");
+  app.add_option("--image-column", options.set.image_column,
+                 "Of a CSV: the column of images (default: image, path, file, filename, name or image_name)")
+      ->type_name("NAME");
+  app.add_option("--score-column", options.set.score_column, "Of a CSV: the column of scores (default: score, mos or dmos)")
+      ->type_name("NAME");
   app.add_option("--scale", options.scale, "Range of the labels (default: as published, else as observed)")
       ->type_name("LO:HI");
   app.add_flag("--lower-is-better", options.set.lower_is_better,

@@ -17,6 +17,7 @@ PredictOptions PhotoOptions::predict(uint64_t seed) const {
 void add_photo_options(CLI::App& app, PhotoOptions& options) {
   app.add_option("PATH", options.paths, "Photos, folders, or - for a list on standard input, one a line")
       ->required();
+  app.add_flag("-0,--null", options.nul, "The list on standard input is NUL-separated (one that holds a NUL is taken so)");
   app.add_flag("-r,--recursive", options.recursive, "Descend into the folders of folders");
   add_view_options(app, options);
 }

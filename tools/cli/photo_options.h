@@ -12,7 +12,7 @@ namespace qfm {
 
 struct PhotoOptions {
   std::vector<std::string> paths;
-  bool recursive = false, no_exif = false;
+  bool recursive = false, nul = false, no_exif = false;
   int64_t max_pixels = DecodeOptions{}.max_pixels;
   std::string crops = "grid", resize;  // resize: "" = as in the checkpoint
 

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <filesystem>
 #include <iostream>
+#include <iterator>
+#include <sstream>
+#include <string>
 #include <utility>
 
 #include "engine/base/threads.h"
@@ -22,22 +25,29 @@ void add_argument(const std::string& argument, bool recursive, std::vector<Photo
   for (auto& entry : found) entries.push_back(std::move(entry));
 }
 
+void add_list(bool recursive, bool nul, std::vector<PhotoEntry>& entries) {
+  std::string list(std::istreambuf_iterator<char>(std::cin), {});
+  if (list.starts_with("\xFF\xFE") || list.starts_with("\xFE\xFF"))
+    return entries.push_back({"-", "the list on standard input is UTF-16 text, UTF-8 is needed"});
+  if (list.starts_with("\xEF\xBB\xBF")) list.erase(0, 3);
+  const size_t before = entries.size();
+  const char end = nul || list.find('\0') != std::string::npos ? '\0' : '\n';
+  std::istringstream names(std::move(list));
+  for (std::string name; std::getline(names, name, end);) {
+    if (end == '\n' && name.ends_with('\r')) name.pop_back();
+    if (!name.empty()) add_argument(name, recursive, entries);
+  }
+  // As a folder without photos: what should have made the list has likely failed.
+  if (entries.size() == before) entries.push_back({"-", "no photos in the list on standard input"});
+}
+
 }  // namespace
 
-std::vector<PhotoEntry> list_photos(const std::vector<std::string>& arguments, bool recursive) {
+std::vector<PhotoEntry> list_photos(const std::vector<std::string>& arguments, bool recursive, bool nul) {
   std::vector<PhotoEntry> entries;
   for (const auto& argument : arguments) {
-    if (argument != "-") {
-      add_argument(argument, recursive, entries);
-      continue;
-    }
-    const size_t before = entries.size();
-    for (std::string line; std::getline(std::cin, line);) {
-      if (line.ends_with('\r')) line.pop_back();
-      if (!line.empty()) add_argument(line, recursive, entries);
-    }
-    // As a folder without photos: what should have made the list has likely failed.
-    if (entries.size() == before) entries.push_back({"-", "no photos in the list on standard input"});
+    if (argument == "-") add_list(recursive, nul, entries);
+    else add_argument(argument, recursive, entries);
   }
   return entries;
 }

@@ -7,9 +7,10 @@
 
 namespace qfm {
 
-// Files as given; of a folder its photos (entries_in); for "-" the lines of standard input, each treated so.
-// A folder that cannot be read, a folder without photos and an empty list are entries with an error.
-std::vector<PhotoEntry> list_photos(const std::vector<std::string>& arguments, bool recursive);
+// Files as given; of a folder its photos (entries_in); for "-" the names on standard input, each treated so: one a line, or
+// ended by zero bytes where nul is set or there is one. A folder that cannot be read, a folder without photos, an empty list
+// and one in UTF-16 are entries with an error.
+std::vector<PhotoEntry> list_photos(const std::vector<std::string>& arguments, bool recursive, bool nul = false);
 
 // How many threads should decode while threads() compute.
 int decode_workers();

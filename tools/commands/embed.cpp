@@ -57,7 +57,7 @@ int embed(const EmbedOptions& options) {
   const PredictOptions predict = options.photos.predict(options.common.seed);
   const Placement where = apply(options.common);
   const std::string path = model_path(options.common);
-  const auto photos = list_photos(options.photos.paths, options.photos.recursive);
+  const auto photos = list_photos(options.photos.paths, options.photos.recursive, options.photos.nul);
   const LoadedModel loaded = load_backbone(path, where);
   const Predictor predictor(*loaded.model, loaded.info, predict);
   PhotoStream stream(photos, {.decode = options.photos.decode(), .workers = decode_workers()});

@@ -162,7 +162,7 @@ int score(const ScoreOptions& options) {
   as_usage("--interval", [&] { interval_factor({}, options.interval); });
   const PredictOptions predict = options.photos.predict(options.common.seed);
   const Device device = apply(options.common).device;
-  const auto photos = list_photos(options.photos.paths, options.photos.recursive);
+  const auto photos = list_photos(options.photos.paths, options.photos.recursive, options.photos.nul);
   // Starts while the model is read.
   PhotoStream stream(photos, {.decode = options.photos.decode(), .workers = decode_workers()});
   const std::string model = model_path(options.common);

@@ -37,6 +37,14 @@ bool CsvReader::line_end() {
   return true;
 }
 
+bool CsvReader::comment() {
+  if (text_[at_] != '#' || (row_ >= 0 && text_.compare(at_, 2, "# ") != 0)) return false;
+  at_ = std::min(text_.find_first_of("\r\n", at_), text_.size());
+  return true;
+}
+
+void CsvReader::skip_blanks() { at_ = std::min(text_.find_first_not_of(" \t", at_), text_.size()); }
+
 std::string CsvReader::quoted_field() {
   std::string field;
   for (++at_; at_ < text_.size(); ++at_) {
@@ -46,6 +54,7 @@ std::string CsvReader::quoted_field() {
       field += text_[at_++];
     } else {
       ++at_;
+      skip_blanks();
       QFM_CHECK(at_ == text_.size() || text_[at_] == ',' || text_[at_] == '\r' || text_[at_] == '\n', place(),
                 ": text after the closing quote of '", shown(field), "'");
       return field;
@@ -60,17 +69,19 @@ std::string CsvReader::plain_field() {
   QFM_CHECK(field.find('"') == std::string::npos, place(), ": a quote inside the unquoted field '",
             shown(field), "'");
   at_ = end;
+  field.erase(field.find_last_not_of(" \t") + 1);
   return field;
 }
 
 bool CsvReader::next(std::vector<std::string>& fields) {
   fields.clear();
-  while (at_ < text_.size() && line_end()) {
+  while (at_ < text_.size() && (line_end() || comment())) {
   }
   if (at_ >= text_.size()) return false;
   ++row_;
   while (true) {
     QFM_CHECK(fields.size() < 4096, place(), ": more than 4096 fields");
+    skip_blanks();
     fields.push_back(at_ < text_.size() && text_[at_] == '"' ? quoted_field() : plain_field());
     if (at_ >= text_.size() || line_end()) return true;
     ++at_;  // the comma

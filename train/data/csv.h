@@ -26,7 +26,8 @@ class RowReader {
 };
 
 // Quotes, doubled quotes, line ends inside quotes, CR LF, LF or CR, a UTF-8 byte order mark, no line end at
-// the end. Empty lines are no records.
+// the end. Empty lines are no records, nor are comments: "# ..." and, before the header, whatever begins with #. Blanks
+// around a field do not belong to it, unless it is quoted.
 class CsvReader : public RowReader {
  public:
   // Throws Error where the file cannot be read, is above 64 MiB, or is no text (a zero byte, UTF-16).
@@ -39,6 +40,8 @@ class CsvReader : public RowReader {
   std::string quoted_field();
   std::string plain_field();
   bool line_end();
+  bool comment();
+  void skip_blanks();
 
   std::string text_;
   size_t at_ = 0;

@@ -59,6 +59,7 @@ struct RowProblem {
 
 struct DatasetOptions {
   std::string root = {};  // images of a manifest are relative to it; empty: to the manifest's folder
+  std::string image_column = {}, score_column = {};  // of a table with names of its own; empty: the usual ones
   std::string fold = {};  // COLUMN=VALUE: only the rows with exactly that text; empty: all rows
   std::optional<Range> scale = {};  // the declared label range
   bool lower_is_better = false;

@@ -66,6 +66,12 @@ size_t Header::find(const std::vector<std::string>& names) const {
   return found;
 }
 
+std::vector<std::string> Header::first_of(const std::vector<std::string>& names) const {
+  for (const auto& name : names)
+    if (std::find(lower_.begin(), lower_.end(), lower(name)) != lower_.end()) return {name};
+  return names;
+}
+
 size_t Header::need(const std::vector<std::string>& names) const {
   const size_t found = find(names);
   if (found != npos) return found;

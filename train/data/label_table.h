@@ -15,6 +15,8 @@ class Header {
   Header(std::string path, std::vector<std::string> columns);
   // The one column called by one of `names`, npos where there is none. Throws Error for two.
   size_t find(const std::vector<std::string>& names) const;
+  // The first of `names` that is a column: where a table may well have several of them.
+  std::vector<std::string> first_of(const std::vector<std::string>& names) const;
   // The same, but throws Error "PATH: no column score, mos (found: image, scor); did you mean 'scor'?".
   size_t need(const std::vector<std::string>& names) const;
   const std::string& path() const { return path_; }

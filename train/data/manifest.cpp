@@ -43,8 +43,16 @@ std::string split_name(const std::string& text) {
   return text == "2" ? "test" : text;
 }
 
+void choose_columns(TableFormat& format, const DatasetOptions& options) {
+  if (!options.image_column.empty()) format.image = {options.image_column};
+  if (!options.score_column.empty()) format.score = {options.score_column};
+}
+
 Dataset load_plain(CsvReader& csv, const Header& header, const DatasetOptions& options) {
-  const TableFormat format{{"image", "path"}, {"score", "mos", "dmos"}, {"std"}, {"reference"}, {"split"}, {"subset"}};
+  TableFormat format{
+      header.first_of({"image", "path", "file", "filename", "name", "image_name"}), {"score", "mos", "dmos"}, {"std"},
+      {"reference"}, {"split"}, {"subset"}};
+  choose_columns(format, options);
   const fs::path folder = fs::path(csv.path()).parent_path();
   const auto find = [&](const std::string& image) { return find_image(image, folder, options.root); };
   return read_rows(csv, header, format,
@@ -63,6 +71,7 @@ Dataset load_pyiqa(CsvReader& csv, const Header& header, const std::string& set_
     text.split = split_name(text.split);
     return !(live_challenge && is_livec_training_image(row, text.image));
   };
+  choose_columns(format, options);
   ImageFolder images(options.root.empty() ? fs::path(csv.path()).parent_path().string() : options.root);
   Dataset set = read_rows(
       csv, header, format, "in " + images.where(),

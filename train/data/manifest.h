@@ -4,7 +4,8 @@
 
 namespace qfm {
 
-// A manifest has a header with one of image, path and one of score, mos, dmos, optionally std, reference,
+// A manifest has a header with one of image, path, file, filename, name, image_name (the first of these that it has) and one
+// of score, mos, dmos, or the columns that the options name, optionally std, reference,
 // split, subset (letter case ignored), and any other columns. It has no direction: higher is better,
 // whatever the column is called, unless the options have another. An image NAME is root/NAME; without a root
 // FOLDER/NAME beside the table, or where there is none FOLDER/images/NAME.

@@ -92,7 +92,7 @@ Sample SampleList::sample(int64_t row, const LabelRow& text) {
   if (const auto& scale = options_.scale)
     QFM_CHECK(s.score >= scale->low && s.score <= scale->high, score_, " ", s.score,
               " is outside the label range ", scale->low, ":", scale->high);
-  if (!text.std.empty()) {
+  if (!text.std.empty() && lower(text.std) != "nan") {  // not known of this photo
     s.std = number("std", text.std);
     QFM_CHECK(*s.std >= 0, "std ", *s.std, " is negative");
   }

@@ -55,7 +55,7 @@ std::optional<DType> parse_dtype_flag(const std::string& text);  // nullopt: aut
 // Names, meaning and limits are in config_fields(); a field `crops_per_image` is the flag --crops-per-image
 // and the key "crops-per-image". Empty text means not given.
 struct TrainConfig {
-  std::string data, root, fold, split;
+  std::string data, root, image_column, score_column, fold, split;
   Parsed<parse_scale_flag> scale;
   bool lower_is_better = false;
   Parsed<parse_val_flag> val, calibrate;

@@ -28,7 +28,12 @@ void check_apart(const Dataset& calibration, const Dataset& other, const char* p
 }  // namespace
 
 RunData load_run_data(const TrainConfig& config) {
-  DatasetOptions options{config.root, config.fold, *config.scale, config.lower_is_better};
+  DatasetOptions options{.root = config.root,
+                         .image_column = config.image_column,
+                         .score_column = config.score_column,
+                         .fold = config.fold,
+                         .scale = *config.scale,
+                         .lower_is_better = config.lower_is_better};
   options.split = config.split;
   RunData data{load_dataset(config.data, options), {}, {}};
   options.split.clear();

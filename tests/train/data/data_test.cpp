@@ -105,6 +105,33 @@ TEST_CASE("columns: names, order, letter case and folds") {
   CHECK(t.load("image,score\r\ra.png,1\rb.png,2\rc.png,3").samples.size() == 3);  // CR alone ends a line too
 }
 
+TEST_CASE("tables as people have them: blanks around fields, comments, other names of columns, unknown deviations") {
+  const TableFolder t;
+  const auto read = [&](const std::string& text, const DatasetOptions& options = {}) {
+    const Dataset set = t.load(text, options);
+    REQUIRE(set.samples.size() == 3);
+    CHECK(set.samples[1].name == "b.png");
+    return set.samples[1].score;
+  };
+  CHECK(read("image, score\na.png, 1\n b.png ,\t2 \n\"c.png\" , 3\n") == 2);
+  CHECK(read("# made by hand\n#image,score\nimage,score\na.png,1\n# the next one is blurred\nb.png,2\nc.png,3\n") == 2);
+  for (const char* name : {"path", "file", "filename", "name", "image_name", "File"})
+    CHECK(read(std::string(name) + ",mos\na.png,1\nb.png,2\nc.png,3\n") == 2);
+  CHECK(read("name,image,mos\nAnna,a.png,1\nBert,b.png,2\nCleo,c.png,3\n") == 2);  // the usual name first
+  CHECK(read("photo,image,opinion,score\na.png,x,1,7\nb.png,x,2,7\nc.png,x,3,7\n",
+             {.image_column = "photo", .score_column = "opinion"}) == 2);
+  CHECK(contains(t.refusal("image,score\na.png,1\n", {.score_column = "opinion"}), "no column opinion (found: image, score)"));
+  const Dataset deviations = t.load("image,score,std\na.png,1,\nb.png,2,NaN\nc.png,3,0.5\n");
+  CHECK_FALSE(deviations.samples[0].std);
+  CHECK_FALSE(deviations.samples[1].std);
+  CHECK(deviations.samples[2].std == 0.5);
+  // What qfm score -o x.csv writes is a table too.
+  CHECK(read("# tool: qfm\n# scale: 0-100, higher is better\npath,score,low,high,interval,spread,width,height,crops,error\n"
+             "a.png,1,,,,0,3,3,1,\nb.png,2,,,,0,3,3,1,\nc.png,3,,,,0,3,3,1,\n") == 2);
+  // A # that is no comment: no photo is left out without a word.
+  CHECK(contains(t.refusal("image,score\n#1.png,1\n"), "row 1 (#1.png): no such image file"));
+}
+
 TEST_CASE("images are found beside the table, in images/ there, or under --root") {
   const TableFolder beside, within(3, "images");
   const std::string table = "image,score\na.png,1\nb.png,2\nc.png,3\n";

@@ -9,7 +9,8 @@ namespace qfm {
 
 Dataset read_biq2021(const std::string& folder, const std::string& table, const DatasetOptions& options) {
   std::error_code error;
-  QFM_CHECK(options.root.empty(), "biq2021:", folder, ": --root is for tables of your own");
+  QFM_CHECK(options.root.empty() && options.image_column.empty() && options.score_column.empty(), "biq2021:", folder,
+            ": --root, --image-column and --score-column are for tables of your own");
   QFM_CHECK(!options.lower_is_better, "biq2021:", folder,
             ": scores of biq2021 are higher for better photos; --lower-is-better is wrong");
   QFM_CHECK(std::filesystem::is_directory(folder, error), folder, ": no such folder");

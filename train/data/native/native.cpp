@@ -69,6 +69,8 @@ Dataset load_native(const NativeLayout& layout, const std::string& folder, const
   std::error_code error;
   QFM_CHECK(options.root.empty() && options.fold.empty(), layout.name, ":", folder, ": ",
             options.root.empty() ? "--fold" : "--root", " is for tables of your own");
+  QFM_CHECK(options.image_column.empty() && options.score_column.empty(), layout.name, ":", folder,
+            ": --image-column and --score-column are for tables of your own");
   QFM_CHECK(fs::is_directory(folder, error), folder, ": ",
             fs::exists(folder, error) ? "not a folder" : "no such folder");
   const bool there = std::any_of(layout.tables.begin(), layout.tables.end(), [&](std::string_view table) {
