@@ -16,7 +16,7 @@ struct Tiff {
   }
 };
 
-constexpr uint32_t orientation_tag = 0x0112, short_type = 3;
+constexpr uint32_t orientation_tag = 0x0112, short_type = 3, long_type = 4;
 
 }  // namespace
 
@@ -28,8 +28,9 @@ int exif_orientation(std::span<const uint8_t> bytes) {
   const uint32_t entries = tiff.number(directory, 2);
   for (uint32_t i = 0; i < entries; ++i) {
     const size_t entry = directory + 2 + size_t{12} * i;
-    if (tiff.number(entry, 2) != orientation_tag || tiff.number(entry + 2, 2) != short_type) continue;
-    const uint32_t value = tiff.number(entry + 8, 2);
+    const uint32_t type = tiff.number(entry + 2, 2);
+    if (tiff.number(entry, 2) != orientation_tag || (type != short_type && type != long_type)) continue;
+    const uint32_t value = tiff.number(entry + 8, type == long_type ? 4 : 2);
     return value >= 1 && value <= 8 ? static_cast<int>(value) : 1;
   }
   return 1;

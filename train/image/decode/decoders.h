@@ -1,6 +1,7 @@
 // Inside of decode_image: one decoder a format, and what they share.
 #pragma once
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -53,12 +54,16 @@ void check_gif(const Source& source);
 bool looks_like_tga(
     std::span<const uint8_t> bytes);  // TGA has no magic bytes: a header without contradictions
 
-// What is read from a JPEG file without decoding. Throws for a file without an end marker, unsupported kinds
-// (lossless, arithmetic, 12 bits), a wrong size, and more scans than any encoder writes (each one costs a
-// pass over all pixels).
+// What is read from a JPEG file without decoding. Throws for unsupported kinds (lossless, arithmetic, 12 bits), a wrong size,
+// more scans than any encoder writes (each one costs a pass over all pixels), and for a file without an end marker unless
+// its one scan has all components: then the decoder sees whether a pixel is missing.
 struct JpegHeader {
   int width = 0, height = 0, components = 0;
-  int orientation = 1;
+  bool progressive = false;
+  bool one_scan = false;  // it has all components: whatever stands behind it is not needed
+  bool ended = false;     // the end marker is there
+  std::optional<int> exif_orientation = {};  // of the first EXIF block, which counts
+  int orientation() const { return exif_orientation.value_or(1); }
   int adobe_transform = -1;  // from the Adobe marker; -1: there is none
 };
 JpegHeader read_jpeg_header(const Source& source);
@@ -67,6 +72,8 @@ JpegHeader read_jpeg_header(const Source& source);
 // where stb refuses, where it reads past the end, and where its size is not the one that was checked.
 void stb_decode(const Source& source, int width, int height, int channels,
                 const std::function<void(const uint8_t* pixels)>& use);
+// zlib data of at most `most` bytes, either way; empty where it is damaged or longer.
+std::string stb_inflate(std::span<const uint8_t> zlib, size_t most);
 // For tests: what stb gets from now on, on this thread, is filled with this byte; -1: not filled.
 void fill_stb_memory(int byte);
 // The usual `use`: three channels copied, or four composited over white.

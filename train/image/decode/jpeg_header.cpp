@@ -1,5 +1,7 @@
-// A walk over the markers of a JPEG file (ITU-T T.81, annex B), up to its end marker.
+// A walk over the markers of a JPEG file (ITU-T T.81, annex B), up to its end marker, or up to the scan that holds everything.
+#include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <numeric>
 
 #include "train/image/decode/decoders.h"
@@ -22,6 +24,7 @@ void read_frame(const Source& source, uint32_t marker, std::span<const uint8_t> 
   header.height = payload[1] << 8 | payload[2];
   header.width = payload[3] << 8 | payload[4];
   header.components = payload[5];
+  header.progressive = marker == 0xC2;
   // Every block of 8x8 pixels takes at least one bit.
   source.check_size(header.width, header.height, 512);
   if (header.components != 1 && header.components != 3 && header.components != 4)
@@ -43,10 +46,19 @@ void read_segment(const Source& source, uint32_t marker, std::span<const uint8_t
   const bool frame = marker >= 0xC0 && marker <= 0xCF && marker != 0xC4 && marker != 0xC8 && marker != 0xCC;
   if (frame) read_frame(source, marker, payload, header);
   if (marker == 0xC4) check_huffman_tables(source, payload);
-  if (marker == 0xE1 && starts_with(payload, "Exif\0\0", 6))
-    header.orientation = exif_orientation(payload.subspan(6));
+  if (marker == 0xE1 && starts_with(payload, "Exif\0\0", 6) && !header.exif_orientation)
+    header.exif_orientation = exif_orientation(payload.subspan(6));
   if (marker == 0xEE && starts_with(payload, "Adobe", 5) && payload.size() >= 12)
     header.adobe_transform = payload[11];
+}
+
+bool holds_everything(const JpegHeader& header, std::span<const uint8_t> scan) {
+  return !header.progressive && header.components > 0 && !scan.empty() && scan[0] == header.components;
+}
+
+bool has_end_marker(std::span<const uint8_t> bytes) {
+  constexpr uint8_t marker[] = {0xFF, 0xD9};
+  return std::search(bytes.begin(), bytes.end(), std::begin(marker), std::end(marker)) != bytes.end();
 }
 
 }  // namespace
@@ -68,11 +80,17 @@ JpegHeader read_jpeg_header(const Source& source) {
     if (marker == 0xD8) source.corrupt("a second start marker");
     if (marker == 0xD9) {
       if (header.components == 0 || scans == 0) source.corrupt("no picture before the end marker");
+      header.ended = true;
       return header;
     }
     const uint32_t length = source.be16(at);
     if (length < 2) source.corrupt("segment without a length");
-    read_segment(source, marker, source.part(at + 2, length - 2), header);
+    const auto payload = source.part(at + 2, length - 2);
+    read_segment(source, marker, payload, header);
+    if (marker == 0xDA && scans == 0 && holds_everything(header, payload)) {
+      header.one_scan = true, header.ended = has_end_marker(bytes.subspan(at + length));
+      return header;
+    }
     if (marker == 0xDA && ++scans > most_scans) source.corrupt("more than 100 scans");
     at += length;
   }

@@ -30,14 +30,26 @@ struct Errors : jpeg_error_mgr {
   std::longjmp(errors->jump, 1);
 }
 
-// Warnings mean that pixels were invented, so they are errors. The harmless ones: odd metadata, and bytes left
-// over between the last pixel and the end marker, which some cameras write.
+// Most warnings are of odd metadata, or of bytes that stand where none are wanted: no pixel is lost by them. These mean that
+// pixels were invented.
+bool invents_pixels(j_common_ptr codec) {
+  switch (codec->err->msg_code) {
+    case JWRN_HIT_MARKER:  // the scan's data ends too early
+    case JWRN_HUFF_BAD_CODE:
+    case JWRN_ARITH_BAD_CODE:
+    case JWRN_MUST_RESYNC:
+      return true;
+    case JWRN_JPEG_EOF: {  // no end marker: of the one scan that there is, a missing bit is told by JWRN_HIT_MARKER
+      const auto* decoder = reinterpret_cast<const jpeg_decompress_struct*>(codec);
+      return decoder->progressive_mode || decoder->comps_in_scan != decoder->num_components;
+    }
+    default:
+      return false;
+  }
+}
+
 void on_message(j_common_ptr codec, int level) {
-  if (level >= 0) return;
-  const int code = codec->err->msg_code;
-  if (code == JWRN_ADOBE_XFORM || code == JWRN_JFIF_MAJOR || code == JWRN_BOGUS_ICC) return;
-  if (code == JWRN_EXTRANEOUS_DATA && codec->err->msg_parm.i[1] == JPEG_EOI) return;
-  on_error(codec);
+  if (level < 0 && invents_pixels(codec)) on_error(codec);
 }
 
 jpeg_error_mgr* install(Errors& errors) {
@@ -96,7 +108,7 @@ bool decode_into(const decoders::Source& source, const decoders::JpegHeader& hea
       static_cast<int>(codec.output_height) != image.height)
     ERREXIT(&codec, JERR_CONVERSION_NOTIMPL);  // read_jpeg_header would have to be wrong
   read_rows(codec, image, header.adobe_transform >= 0);
-  jpeg_finish_decompress(&codec);
+  if (!header.one_scan) jpeg_finish_decompress(&codec);  // reads on to the end marker
   jpeg_destroy_decompress(&codec);
   return true;
 }
@@ -130,10 +142,11 @@ bool encode_into(const Image& image, int quality, unsigned char*& data, unsigned
 
 decoders::Decoded decoders::decode_jpeg(const Source& source) {
   const JpegHeader header = read_jpeg_header(source);
-  Decoded out{Image(header.width, header.height), header.orientation};
+  Decoded out{Image(header.width, header.height), header.orientation()};
   Errors errors;
-  if (!decode_into(source, header, out.image, errors)) source.corrupt(errors.message);
-  return out;
+  if (decode_into(source, header, out.image, errors)) return out;
+  if (!header.ended) source.truncated();
+  source.corrupt(errors.message);
 }
 
 std::vector<uint8_t> encode_jpeg(const Image& image, int quality) {

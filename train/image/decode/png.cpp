@@ -1,14 +1,21 @@
 // PNG (ISO/IEC 15948): we walk the chunks and check their sums, stb inflates and unfilters.
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstring>
+#include <optional>
+#include <sstream>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "train/image/decode/decoders.h"
 #include "train/image/exif.h"
 
 namespace qfm::decoders {
 namespace {
+
+using namespace std::string_view_literals;
 
 constexpr std::array<uint32_t, 256> crc_table = [] {
   std::array<uint32_t, 256> table{};
@@ -28,12 +35,39 @@ uint32_t crc32(std::span<const uint8_t> bytes) {
 
 struct PngHeader {
   int width = 0, height = 0, depth = 0, colour = 0;
-  int orientation = 1;
+  std::optional<int> orientation;  // of the first EXIF block
   std::span<const uint8_t> palette, transparency;  // content of PLTE and tRNS
   bool data = false;
 };
 
 enum Colour { palette_colour = 3, alpha_bit = 4 };
+
+// ImageMagick keeps EXIF as text: "\nexif\n    SIZE\nHEX HEX..." under this keyword.
+std::optional<int> orientation_of_raw_profile(std::string_view type, std::span<const uint8_t> content) {
+  constexpr size_t most = size_t{1} << 18;  // EXIF has at most 64 KiB
+  constexpr std::string_view before = "Exif\0\0"sv;
+  const std::string_view all(reinterpret_cast<const char*>(content.data()), content.size());
+  const size_t end = all.find('\0');
+  if (end == all.npos || (all.substr(0, end) != "Raw profile type exif" && all.substr(0, end) != "Raw profile type APP1"))
+    return std::nullopt;
+  std::string text;
+  if (type == "tEXt") text = all.substr(end + 1);
+  else if (content.size() > end + 2) text = stb_inflate(content.subspan(end + 2), most);
+  std::istringstream words(text);
+  std::string name, hex;
+  size_t size = 0;
+  words >> name >> size;
+  for (std::string line; words >> line;) hex += line;
+  std::vector<uint8_t> exif;
+  for (size_t i = 0; i + 2 <= std::min(hex.size(), 2 * size); i += 2) {
+    uint8_t byte = 0;
+    if (std::from_chars(&hex[i], &hex[i] + 2, byte, 16).ptr != &hex[i] + 2) return std::nullopt;
+    exif.push_back(byte);
+  }
+  const std::span<const uint8_t> block(exif);
+  const bool prefixed = exif.size() >= before.size() && std::memcmp(exif.data(), before.data(), before.size()) == 0;
+  return exif_orientation(prefixed ? block.subspan(before.size()) : block);
+}
 
 void read_chunk(const Source& source, std::string_view type, std::span<const uint8_t> content,
                 PngHeader& header) {
@@ -52,7 +86,9 @@ void read_chunk(const Source& source, std::string_view type, std::span<const uin
   } else if (type == "tRNS") {
     header.transparency = content;
   } else if (type == "eXIf") {
-    header.orientation = exif_orientation(content);
+    if (!header.orientation) header.orientation = exif_orientation(content);
+  } else if (type == "zTXt" || type == "tEXt") {
+    if (!header.orientation) header.orientation = orientation_of_raw_profile(type, content);
   } else if (type == "IDAT") {
     header.data = true;
   } else if (type != "IEND" && !(type[0] & 0x20)) {
@@ -111,10 +147,10 @@ Decoded decode_png(const Source& source) {
   if (header.colour == palette_colour) {
     if (header.depth != 1 && header.depth != 2 && header.depth != 4 && header.depth != 8)
       source.corrupt("bad depth");
-    return {decode_palette(source, header), header.orientation};
+    return {decode_palette(source, header), header.orientation.value_or(1)};
   }
   const bool alpha = (header.colour & alpha_bit) || !header.transparency.empty();
-  return {stb_image(source, header.width, header.height, alpha), header.orientation};
+  return {stb_image(source, header.width, header.height, alpha), header.orientation.value_or(1)};
 }
 
 }  // namespace qfm::decoders

@@ -141,6 +141,14 @@ void stb_decode(const Source& source, int width, int height, int channels,
   use(data);
 }
 
+std::string stb_inflate(std::span<const uint8_t> zlib, size_t most) {
+  std::string text(most, '\0');
+  const int size = stbi_zlib_decode_buffer(text.data(), static_cast<int>(most), reinterpret_cast<const char*>(zlib.data()),
+                                           static_cast<int>(std::min<size_t>(zlib.size(), most)));
+  text.resize(static_cast<size_t>(std::max(0, size)));
+  return text;
+}
+
 void fill_stb_memory(int byte) { Arena::filling = byte; }
 
 Image stb_image(const Source& source, int width, int height, bool alpha) {
@@ -164,7 +172,8 @@ Decoded decode_jpeg(const Source& source) {
   // stb takes four components for CMYK or YCCK by the Adobe marker, and would drop the fourth without it.
   if (header.components == 4 && header.adobe_transform < 0)
     source.unsupported("four-component, not by Adobe:");
-  return {stb_image(source, header.width, header.height, false), header.orientation};
+  if (!header.ended) source.truncated();  // stb would not tell a missing pixel from a missing mark
+  return {stb_image(source, header.width, header.height, false), header.orientation()};
 }
 #endif
 
