@@ -8,17 +8,31 @@
 #include <string>
 #include <utility>
 
+#include "engine/base/error.h"
+#include "engine/base/notice.h"
 #include "engine/base/threads.h"
+#include "train/image/file_kind.h"
 
 namespace qfm {
 namespace {
 
 namespace fs = std::filesystem;
 
+// "2 HEIC, 1 WebP, 3 other files"
+std::string listed(LeftOut left_out) {
+  const auto other = left_out.extract(std::string(name_of(FileKind::Other)));
+  std::string text;
+  for (const auto& [kind, count] : left_out) text += concat(text.empty() ? "" : ", ", count, " ", kind);
+  if (other) text += concat(text.empty() ? "" : ", ", other.mapped(), other.mapped() == 1 ? " other file" : " other files");
+  return text;
+}
+
 void add_argument(const std::string& argument, bool recursive, std::vector<PhotoEntry>& entries) {
   std::error_code error;
   if (!fs::is_directory(argument, error)) return entries.push_back({argument, ""});
-  auto found = entries_in(argument, recursive);
+  LeftOut left_out;
+  auto found = entries_in(argument, recursive, &left_out);
+  if (!left_out.empty()) notice(argument + ": left out " + listed(left_out));
   if (found.empty())
     entries.push_back(
         {argument, recursive ? "no photos in this folder" : "no photos in this folder (-r descends)"});

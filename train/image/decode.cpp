@@ -6,6 +6,7 @@
 #include "engine/base/io.h"
 #include "train/image/decode/decoders.h"
 #include "train/image/exif.h"
+#include "train/image/file_kind.h"
 
 namespace qfm {
 namespace decoders {
@@ -27,12 +28,16 @@ struct Format {
 };
 
 Format recognise(std::span<const uint8_t> bytes, const std::string& name) {
-  const std::string_view head(reinterpret_cast<const char*>(bytes.data()), std::min<size_t>(bytes.size(), 8));
-  if (head.starts_with("\xff\xd8\xff")) return {"JPEG", decode_jpeg};
-  if (head == "\x89PNG\r\n\x1a\n") return {"PNG", decode_png};
-  if (head.starts_with("BM")) return {"BMP", decode_bmp};
-  if (head.starts_with("GIF87a") || head.starts_with("GIF89a")) return {"GIF", decode_gif};
-  if (head.starts_with("P5") || head.starts_with("P6")) return {"PNM", decode_pnm};
+  const std::string_view head(reinterpret_cast<const char*>(bytes.data()), std::min<size_t>(bytes.size(), 2));
+  const FileKind kind = file_kind(bytes);
+  if (kind == FileKind::Jpeg) return {"JPEG", decode_jpeg};
+  if (kind == FileKind::Png) return {"PNG", decode_png};
+  if (kind == FileKind::Gif) return {"GIF", decode_gif};
+  // Damaged ones too are told what is wrong.
+  if (head == "BM") return {"BMP", decode_bmp};
+  if (head == "P5" || head == "P6") return {"PNM", decode_pnm};
+  QFM_CHECK(kind == FileKind::Other, name, ": ", name_of(kind), ", not built in: ", converter_of(kind),
+            " makes a photo of it that can be read");
   if (looks_like_tga(bytes)) return {"TGA", decode_tga};
   QFM_CHECK(!bytes.empty(), name, ": empty file");
   QFM_FAIL(name, ": not a photo that can be read (JPEG, PNG, BMP, GIF, PNM or TGA)");

@@ -4,13 +4,14 @@
 #include <filesystem>
 
 #include "engine/base/error.h"
+#include "train/image/file_kind.h"
 
 namespace qfm {
 namespace {
 
 namespace fs = std::filesystem;
 
-bool is_photo(const fs::path& path) {
+bool has_photo_extension(const fs::path& path) {
   std::string extension = path.extension().string();
   for (char& c : extension) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
   for (const char* known : {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".pnm", ".tga"})
@@ -18,7 +19,7 @@ bool is_photo(const fs::path& path) {
   return false;
 }
 
-void walk(const fs::path& folder, bool recursive, std::vector<PhotoEntry>& found) {
+void walk(const fs::path& folder, bool recursive, std::vector<PhotoEntry>& found, LeftOut& left_out) {
   std::error_code failure, error;
   fs::directory_iterator entry(folder, failure), end;
   for (; !failure && entry != end; entry.increment(failure)) {
@@ -26,9 +27,13 @@ void walk(const fs::path& folder, bool recursive, std::vector<PhotoEntry>& found
     if (path.filename().string().starts_with('.')) continue;
     if (entry->is_directory(error)) {
       // A link to a folder may lead back here.
-      if (recursive && !entry->is_symlink(error)) walk(path, recursive, found);
-    } else if (is_photo(path)) {
+      if (recursive && !entry->is_symlink(error)) walk(path, recursive, found, left_out);
+    } else if (has_photo_extension(path)) {
       found.push_back({path.string(), ""});
+    } else if (entry->is_regular_file(error)) {
+      const FileKind kind = file_kind(path.string());
+      if (is_readable(kind)) found.push_back({path.string(), ""});
+      else ++left_out[std::string(name_of(kind))];
     }
   }
   if (failure) found.push_back({folder.string(), failure.message()});
@@ -36,9 +41,10 @@ void walk(const fs::path& folder, bool recursive, std::vector<PhotoEntry>& found
 
 }  // namespace
 
-std::vector<PhotoEntry> entries_in(const std::string& folder, bool recursive) {
+std::vector<PhotoEntry> entries_in(const std::string& folder, bool recursive, LeftOut* left_out) {
   std::vector<PhotoEntry> found;
-  walk(folder, recursive, found);
+  LeftOut others;
+  walk(folder, recursive, found, left_out ? *left_out : others);
   std::sort(found.begin(), found.end(),
             [](const PhotoEntry& a, const PhotoEntry& b) { return a.path < b.path; });
   return found;
