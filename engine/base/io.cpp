@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -20,12 +21,35 @@ FileDescriptor& FileDescriptor::operator=(FileDescriptor&& other) noexcept {
   return *this;
 }
 
+namespace {
+
+// What is read from a pipe is held before it is looked at, so there is less of it than of a file.
+std::vector<unsigned char> read_pipe(const FileDescriptor& pipe, const std::string& path, size_t most) {
+  ::fcntl(pipe.get(), F_SETFL, ::fcntl(pipe.get(), F_GETFL) & ~O_NONBLOCK);  // opened so, for pipes that nobody writes to
+  most = std::min(most, size_t{256} << 20);
+  std::vector<unsigned char> data;
+  for (size_t done = 0;;) {
+    data.resize(std::max(size_t{1} << 16, 2 * done));
+    const ssize_t n = ::read(pipe.get(), data.data() + done, data.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    QFM_CHECK(n >= 0, path, ": ", std::strerror(errno));
+    done += static_cast<size_t>(n);
+    QFM_CHECK(done <= most, path, ": a pipe of more than the ", most, " bytes allowed");
+    if (n > 0) continue;
+    data.resize(done);
+    return data;
+  }
+}
+
+}  // namespace
+
 std::vector<unsigned char> read_file(const std::string& path, size_t most) {
   const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   QFM_CHECK(file.get() >= 0, path, ": ", std::strerror(errno));
   struct stat info {};
   QFM_CHECK(::fstat(file.get(), &info) == 0, path, ": ", std::strerror(errno));
-  QFM_CHECK(S_ISREG(info.st_mode), path, ": not a regular file");
+  if (S_ISFIFO(info.st_mode)) return read_pipe(file, path, most);
+  QFM_CHECK(S_ISREG(info.st_mode), path, ": neither a regular file nor a pipe");
   const auto size = static_cast<size_t>(info.st_size);
   QFM_CHECK(size <= most, path, ": ", size, " bytes is more than the ", most, " allowed");
   std::vector<unsigned char> data(size);

@@ -8,8 +8,8 @@
 
 namespace qfm {
 
-// The whole file. Throws Error "PATH: reason" when it cannot be opened or read, is not a regular file, or is
-// larger than `most` bytes.
+// The whole file, or what a pipe gives until its end (`<(heif-convert ...)`, /dev/stdin): at most `most` bytes, of a pipe
+// 256 MiB. Throws Error "PATH: reason" when it cannot be opened or read, is neither, or is larger.
 std::vector<unsigned char> read_file(const std::string& path, size_t most = size_t{1} << 40);
 std::string read_text(const std::string& path, size_t most = size_t{1} << 40);
 

@@ -1,8 +1,11 @@
 // The engine's own promises: what backward refuses, what memory counts, numbers of Philox, files that lie, CPU paths.
+#include <unistd.h>
+
 #include <cmath>
 #include <cstring>
 #include <fstream>
 #include <limits>
+#include <thread>
 
 #include "engine/base/cpu.h"
 #include "engine/base/io.h"
@@ -323,7 +326,17 @@ TEST_CASE("an atomic write leaves the old file when it fails") {
   CHECK(std::string(now.begin(), now.end()) == "old");
   CHECK(std::distance(std::filesystem::directory_iterator(folder.path), {}) == 1);
   CHECK(contains(message_of([&] { write_file(folder / "no/such/folder", "x"); }), "cannot be written"));
-  CHECK(contains(message_of([&] { read_file("/dev/zero"); }), "not a regular file"));
+  CHECK(contains(message_of([&] { read_file("/dev/zero"); }), "neither a regular file nor a pipe"));
+  int ends[2];
+  REQUIRE(::pipe(ends) == 0);
+  const std::string through(100000, 'x');
+  std::thread writer([&] { write_all(ends[1], through), ::close(ends[1]); });
+  CHECK(read_text(concat("/dev/fd/", ends[0])) == through);
+  writer.join(), ::close(ends[0]);
+  REQUIRE(::pipe(ends) == 0);
+  write_all(ends[1], "too long"), ::close(ends[1]);
+  CHECK(contains(message_of([&] { read_file(concat("/dev/fd/", ends[0]), 7); }), "a pipe of more than the 7 bytes allowed"));
+  ::close(ends[0]);
 }
 
 TEST_CASE("QFM_CPU: each path has its name; another, and one that the processor lacks, is refused in one line") {

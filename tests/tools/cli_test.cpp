@@ -331,6 +331,13 @@ TEST_CASE("what cannot be written leaves the old file, and what was finished can
   check_refused(bench().with_model({"score", bench().a, "-o", "/nowhere/x.json"}), 1, "/nowhere/x.json: ");
   const auto full = bench().with_model({"score", bench().a, "--quiet"}, "", "/dev/full");
   check_refused(full, 1, "standard output: ");
+  const auto piped = bench().spawn({"bash", "-c", "'" QFM_PROGRAM "' score --quiet --device cpu --model '" + bench().model + "' <(cat '" +
+                                                      bench().a + "') && cat '" + bench().a + "' | '" QFM_PROGRAM
+                                                      "' score --quiet --device cpu --model '" + bench().model + "' /dev/stdin"},
+                                   "", "");
+  const std::string plain = bench().with_model({"score", "--quiet", bench().a}).lines().at(0);
+  REQUIRE(piped.lines().size() == 2);
+  for (const std::string& line : piped.lines()) CHECK(line.substr(0, line.find(' ')) == plain.substr(0, plain.find(' ')));
   const auto left = bench().spawn({"sh", "-c", "'" QFM_PROGRAM "' score --device cpu --quiet --model '" + bench().model + "' '" +
                                                    bench().a + "' '" + bench().a + "' | : ; echo done"}, "", "");
   CHECK(left.out == "done\n");
