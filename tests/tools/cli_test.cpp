@@ -327,10 +327,12 @@ TEST_CASE("-o writes each format with its header") {
   CHECK(csv.find("\npath,score,low,high,interval,spread,width,height,crops,error\n" + bench().a + ",") != std::string::npos);
 }
 
-TEST_CASE("what cannot be written leaves the old file, and what was finished can be read") {
-  check_refused(bench().with_model({"score", bench().a, "-o", "/nowhere/x.json"}), 1, "/nowhere/x.json: ");
-  const auto full = bench().with_model({"score", bench().a, "--quiet"}, "", "/dev/full");
-  check_refused(full, 1, "standard output: ");
+TEST_CASE("an unknown QFM_CPU is one line, before anything is read") {
+  const auto unknown = bench().spawn({"env", "QFM_CPU=sse", QFM_PROGRAM, "score", "--device", "cpu", "--model", bench().model, bench().a}, "", "");
+  check_refused(unknown, 1, "QFM_CPU=sse: expected one of ");
+}
+
+TEST_CASE("photos come through pipes, and a reader who has gone is no error") {
   const auto piped = bench().spawn({"bash", "-c", "'" QFM_PROGRAM "' score --quiet --device cpu --model '" + bench().model + "' <(cat '" +
                                                       bench().a + "') && cat '" + bench().a + "' | '" QFM_PROGRAM
                                                       "' score --quiet --device cpu --model '" + bench().model + "' /dev/stdin"},
@@ -343,6 +345,12 @@ TEST_CASE("what cannot be written leaves the old file, and what was finished can
   CHECK(left.out == "done\n");
   CAPTURE(left.err);
   CHECK(left.err.empty());  // a reader who has gone is no error
+}
+
+TEST_CASE("what cannot be written leaves the old file, and what was finished can be read") {
+  check_refused(bench().with_model({"score", bench().a, "-o", "/nowhere/x.json"}), 1, "/nowhere/x.json: ");
+  const auto full = bench().with_model({"score", bench().a, "--quiet"}, "", "/dev/full");
+  check_refused(full, 1, "standard output: ");
   const TemporaryFolder folder;
   const std::string old = folder / "old.jsonl";
   write_file(old, "old");

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "engine/base/cpu.h"
 #include "engine/base/threads.h"
 #include "tools/cli/command.h"
 #include "tools/cli/console.h"
@@ -66,6 +67,7 @@ Placement apply(const CommonOptions& options) {
   const Device device = checked_device(options);
   if (dtype == DType::I8 && device != cpu_device) throw UsageError("--dtype int8: is for the CPU; give --device cpu");
   set_threads(options.threads);
+  cpu();  // a path that is not there is refused before anything is read
   return {device, dtype};
 }
 
