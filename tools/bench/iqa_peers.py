@@ -1,6 +1,6 @@
 """No-reference methods whose parameters ship with their Python packages, beside qfm on the same photos.
 
-  python3 iqa_peers.py --qfm build/qfm --data labels.csv [--fold COLUMN=VALUE] [--scale LO:HI] [--threads 2] [-o PREFIX]
+  python3 iqa_peers.py --qfm build/qfm --data labels.csv [--fold COLUMN=VALUE] [--threads 2] [-o PREFIX]
 Each method runs in a process of its own: SRCC with the opinions, seconds a photo (decoding included, start left out), peak
 memory, licence as its package says. Higher is better everywhere: PIQE and BRISQUE, which fall with quality, are turned round.
 Methods that cannot be imported are named as missing. -o writes PREFIX.json and PREFIX.md. Packages: brisque, pyiqa, torch,
@@ -64,18 +64,18 @@ def peer(name, paths, threads):
 
 
 def qfm(program, paths, threads, dtype):
-    def score(some):
+    command = [program, "score", "--json", "--quiet", "--device", "cpu", "--threads", str(threads), "--dtype", dtype, "-0", "-"]
+
+    def score(some, profile=""):
         start = time.perf_counter()
-        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        done = subprocess.run([program, "score", "--json", "--quiet", "--device", "cpu", "--threads", str(threads), "--dtype", dtype, "-0", "-"],
-                              input="\0".join(some), capture_output=True, text=True, check=True)
-        return [json.loads(line)["score"] for line in done.stdout.splitlines()], time.perf_counter() - start, before
+        done = subprocess.run(command, input="\0".join(some), capture_output=True, text=True, check=True,
+                              env=dict(os.environ, QFM_PROFILE=profile))
+        return [json.loads(line)["score"] for line in done.stdout.splitlines()], time.perf_counter() - start, done.stderr
+    _, _, said = score(paths[:1], "1")
     _, one, _ = score(paths[:1])
-    scores, all_seconds, _ = score(paths)
-    memory = subprocess.run(["sh", "-c", 'exec "$0" "$@"', program, "score", "--quiet", "--device", "cpu", "--dtype", dtype, paths[0]],
-                            capture_output=True, text=True, env=dict(os.environ, QFM_PROFILE="1"))
-    peak = next((float(line.split()[2]) for line in memory.stderr.splitlines() if line.startswith("peak resident")), None)
-    return {"scores": scores, "seconds": (all_seconds - one) / max(1, len(paths) - 1), "licence": "that of this repository", "peak_mib": peak}
+    scores, whole, _ = score(paths)
+    peak = next((float(line.split()[2]) for line in said.splitlines() if line.startswith("peak resident")), None)
+    return {"scores": scores, "seconds": (whole - one) / max(1, len(paths) - 1), "licence": "that of this repository", "peak_mib": peak}
 
 
 def main():
