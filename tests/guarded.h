@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "engine/memory/memory.h"
-#ifdef __SANITIZE_ADDRESS__
+#ifdef QFM_ASAN
 #include <sanitizer/asan_interface.h>
 #endif
 
@@ -59,7 +59,7 @@ class Guarded {
   static constexpr size_t kBand = 256;  // bytes; keeps the alignment of the device's blocks
 
   void watch([[maybe_unused]] bool on) {
-#if defined(__SANITIZE_ADDRESS__) && !defined(QFM_CUDA_DEVICE)
+#if defined(QFM_ASAN) && !defined(QFM_CUDA_DEVICE)
     const auto set = on ? &__asan_poison_memory_region : &__asan_unpoison_memory_region;
     set(memory_, front_);
     set(memory_ + front_ + count_ * sizeof(T), kBand);

@@ -23,7 +23,7 @@ inline std::string shared_path(const std::string& name) {
 }
 
 // Tests of speed, and the longest ones, do less there.
-#ifdef __SANITIZE_ADDRESS__
+#ifdef QFM_ASAN
 inline constexpr bool kSanitized = true;
 #else
 inline constexpr bool kSanitized = false;

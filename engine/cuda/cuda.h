@@ -74,7 +74,7 @@ class Event {
   double milliseconds_since(const Event& start) const;
 
  private:
-  void* event_;
+  [[maybe_unused]] void* event_;  // unused where there is no CUDA
 };
 
 // Work of the compute stream, recorded instead of done: kernels and copies with their arguments by value.

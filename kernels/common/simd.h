@@ -77,7 +77,22 @@ inline vf from_bf16(__m256i h) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16))};
 }
 #ifdef __AVX512BF16__
+#if defined(__clang__) && __clang_major__ < 17  // which crashes on the intrinsics: it is given the instructions
+inline __m256i to_bf16(vf a) {
+  __m256i h;
+  asm("vcvtneps2bf16 %1, %0" : "=v"(h) : "v"(a.v));
+  return h;
+}
+inline vf add_bf16_products(vf sum, vf a, vf b) {
+  asm("vdpbf16ps %2, %1, %0" : "+v"(sum.v) : "v"(a.v), "v"(b.v));
+  return sum;
+}
+#else
 inline __m256i to_bf16(vf a) { return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(a.v)); }
+inline vf add_bf16_products(vf sum, vf a, vf b) {  // both hold pairs of bf16: sum + a0 b0 + a1 b1
+  return {_mm512_dpbf16_ps(sum.v, reinterpret_cast<__m512bh>(a.v), reinterpret_cast<__m512bh>(b.v))};
+}
+#endif
 #else
 inline __m256i to_bf16(vf a) {
   const __m512i u = _mm512_castps_si512(a.v), one = _mm512_set1_epi32(1);

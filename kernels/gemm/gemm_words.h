@@ -28,9 +28,7 @@ struct Words {  // numbers become floats
 
 #ifdef __AVX512BF16__
 struct Bf16Product {
-  static vf add(vf sum, vf a, vf b) {
-    return {_mm512_dpbf16_ps(sum.v, reinterpret_cast<__m512bh>(a.v), reinterpret_cast<__m512bh>(b.v))};
-  }
+  static vf add(vf sum, vf a, vf b) { return add_bf16_products(sum, a, b); }
 };
 
 template <>

@@ -302,7 +302,7 @@ TEST_CASE("host-CUDA: sizes that a GPU refuses are errors") {
                  "is launched by a kernel"));
 }
 
-#ifndef __SANITIZE_ADDRESS__
+#ifndef QFM_ASAN
 __global__ void outside_kernel(int index, int dynamic_index) {
   SHARED(float, tile, [4]);
   DYN_SHARED(float, more);

@@ -57,7 +57,7 @@ constexpr Planted kPlanted[] = {
     QFM_ROWS(GridTooSmall),
     QFM_ROWS(WritesNextRow),
     QFM_ROWS(WritesOtherBlock),
-#ifndef __SANITIZE_ADDRESS__  // which would stop the program
+#ifndef QFM_ASAN  // which would stop the program
     QFM_ROWS(SharedReadOutside),
     QFM_ROWS(SharedWriteOutside),
     QFM_PRODUCT(CopyOutsideShared),

@@ -11,7 +11,7 @@
 #error "host-CUDA switches fibers by x86-64 assembly: build with -DQFM_CUDA=off or device"
 #endif
 
-#ifdef __SANITIZE_ADDRESS__
+#ifdef QFM_ASAN
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
@@ -61,7 +61,7 @@ void FiberStacks::reserve(size_t n) {
 }
 
 void FiberStacks::forget() const {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef QFM_ASAN
   for (size_t i = 0; i < count_; ++i) __asan_unpoison_memory_region(bottom(i), kSize);
 #endif
 }
@@ -78,17 +78,17 @@ Fiber Fiber::start(char* bottom, size_t size, void (*entry)()) {
 }
 
 void Fiber::entered([[maybe_unused]] Fiber& from) {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef QFM_ASAN
   __sanitizer_finish_switch_fiber(nullptr, &from.bottom, &from.size);
 #endif
 }
 
 void switch_fiber(Fiber& from, Fiber& to, [[maybe_unused]] bool last) {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef QFM_ASAN
   __sanitizer_start_switch_fiber(last ? nullptr : &from.shadow, to.bottom, to.size);
 #endif
   qfm_switch_stack(&from.stack_pointer, to.stack_pointer);
-#ifdef __SANITIZE_ADDRESS__
+#ifdef QFM_ASAN
   __sanitizer_finish_switch_fiber(from.shadow, nullptr, nullptr);
 #endif
 }

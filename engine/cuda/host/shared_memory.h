@@ -25,7 +25,7 @@ struct SharedPiece {
   }
   bool damaged() const;
 
-#ifdef __SANITIZE_ADDRESS__
+#ifdef QFM_ASAN
   static constexpr size_t kBand = 0;  // a heap block of the exact size
 #else
   static constexpr size_t kBand = 128;
