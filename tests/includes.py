@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Every standard name that a file uses comes from a standard header that it, or a header of ours that it includes, asks
-for: none is there only because one standard library happens to include another header. Prints what is missing."""
+"""Every name that a file uses comes from a header that it, or a header of ours that it includes, asks for: no standard one
+is there only because one standard library happens to include another header, none of ours only because a compiler that
+reads several files as one has read the header for another. Prints what is missing."""
 import os, re, subprocess, sys
 
 NAMES = {
@@ -51,15 +52,44 @@ def headers(path, seen):
     return found
 
 
+# What a header declares in its namespace, whose lines are not indented; and what a file declares for itself anywhere.
+DECLARED = re.compile(r"^(?:template ?<.*> ?)?(?:(?:struct|class|enum class|enum)(?: alignas\(\w+\))? (\w+)|using (\w+) ="
+                      r"|(?:inline )?constexpr [\w:<>, ]+ (k[A-Z]\w*)|#define (QFM_\w+))", re.M)
+USED = re.compile(r"(?<![\w.>:~])(k?[A-Z]\w*)\b")
+OWN = re.compile(r"\b(?:struct|class|using|typename|int|int64_t|size_t|auto|double|float|uint8_t) (\w+)|, (k[A-Z]\w*) = ")
+ENUMERATORS = re.compile(r"\benum [^{;]*\{([^}]*)\}")
+
+
+def words(pattern, text):
+    return {word for match in pattern.finditer(text) for word in match.groups() if word}
+
+
+def own_missing(path, text, homes):
+    """Names of ours in `text` that no header which `path` reaches mentions, each with one that declares it."""
+    reached = headers(path, set())
+    for name in sorted((words(USED, text) & set(homes)) - words(OWN, text) - set(re.findall(r"\w+", " ".join(ENUMERATORS.findall(text))))):
+        if path not in homes[name] and not reached & mentions[name]:
+            yield name, min(homes[name])
+
+
 os.chdir(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 files = [os.path.join(folder, name) for top in ("engine", "kernels", "layers", "models", "train", "tools", "tests")
          for folder, _, names in os.walk(top) for name in names if name.endswith((".h", ".cpp", ".cu", ".cuh"))]
-missing = 0
+missing, homes, mentions = 0, {}, {}  # the headers that declare a name of ours, and those in which its word stands
+headers_of_ours = {path: code(path) for path in files if path.endswith((".h", ".cuh"))}
+for path, text in headers_of_ours.items():
+    for name in words(DECLARED, text):
+        homes.setdefault(name, set()).add(path)
+    for word in set(re.findall(r"\w+", text)):
+        mentions.setdefault(word, set()).add(path)
 for path in sorted(files):
     text, have = code(path), headers(path, set())
     for header, names in NAMES.items():
         if header not in have and not ALSO.get(header, set()) & have and (use := re.search(names, text)):
             missing += 1
             print(f"{path}: {use[0]} without <{header}>")
-print(f"{len(files)} files, {missing} standard headers missing")
+    for name, header in own_missing(path, text, homes):
+        missing += 1
+        print(f"{path}: {name} without {header}")
+print(f"{len(files)} files, {missing} headers missing")
 sys.exit(missing > 0)
