@@ -143,5 +143,6 @@ void add_training_cases(CaseMaker& make);
 // The three directions of each convolution of the sizes.
 void add_conv_cases(CaseMaker& make);
 void add_sampling_cases(CaseMaker& make);
+void add_int8_cases(CaseMaker& make);
 
 }  // namespace qfm

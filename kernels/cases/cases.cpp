@@ -10,9 +10,7 @@ std::vector<KernelCase> kernel_cases(const CaseSizes& sizes, DType type) {
   add_backbone_cases(make);
   add_training_cases(make);
   add_norm_pool_cases(make);
-#if !defined(QFM_CUDA_DEVICE) && !defined(QFM_CUDA_HOST)  // until there is a conv2d.cu
   add_conv_cases(make);
-#endif
   add_sampling_cases(make);
   return make.take();
 }
@@ -22,6 +20,12 @@ std::vector<KernelCase> image_kernel_cases(const CaseSizes& sizes, DType type) {
   add_conv_cases(make);
   add_norm_pool_cases(make);
   add_sampling_cases(make);
+  return make.take();
+}
+
+std::vector<KernelCase> int8_kernel_cases(const CaseSizes& sizes) {
+  CaseMaker make(sizes, DType::F32);
+  add_int8_cases(make);
   return make.take();
 }
 

@@ -87,5 +87,7 @@ struct KernelCase {
 std::vector<KernelCase> kernel_cases(const CaseSizes& sizes, DType type);
 // Those of the sizes' convolutions, samplings, normalisations and pools alone.
 std::vector<KernelCase> image_kernel_cases(const CaseSizes& sizes, DType type);
+// What scoring in INT8 runs, on the CPU.
+std::vector<KernelCase> int8_kernel_cases(const CaseSizes& sizes);
 
 }  // namespace qfm

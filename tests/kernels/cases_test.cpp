@@ -17,13 +17,16 @@ struct Size {
 
 // f(case, its inputs) for each case of the table.
 template <class F>
-void for_cases(Size size, DType type, F&& f) {
-  const auto cases = small_cases(size.batch, size.rows, size.width, type);
+void for_each_of(const std::vector<KernelCase>& cases, F&& f) {
   const auto inputs = inputs_of(cases);
   for (size_t k = 0; k < cases.size(); ++k) {
     CAPTURE(cases[k].name);
     f(cases[k], inputs[k]);
   }
+}
+template <class F>
+void for_cases(Size size, DType type, F&& f) {
+  for_each_of(small_cases(size.batch, size.rows, size.width, type), f);
 }
 
 bool is_finite(const Doubles& x) {
@@ -70,8 +73,8 @@ TEST_CASE("kernels: every vector path agrees with the plain code, forward and ba
   }
 }
 
-void compare_threads(Size size, DType type) {
-  for_cases(size, type, [&](const KernelCase& c, const Values& in) {
+void compare_threads(const std::vector<KernelCase>& cases) {
+  for_each_of(cases, [&](const KernelCase& c, const Values& in) {
     for (const CpuPath& path : all_paths()) {
       PathScope scope(path);
       ThreadScope one(1);
@@ -87,8 +90,9 @@ void compare_threads(Size size, DType type) {
 }
 
 TEST_CASE("kernels: any number of threads gives the same bits") {
-  compare_threads({1, 197, 197}, DType::F32);
-  compare_threads({1, 131, 192}, DType::BF16);
+  compare_threads(small_cases(1, 197, 197, DType::F32));
+  compare_threads(small_cases(1, 131, 192, DType::BF16));
+  compare_threads(int8_kernel_cases({.batch = 3, .tokens = 37, .patches = 36, .width = 66, .heads = 3}));
 }
 
 // Image i of an array that grows with the batch; another array as a whole.

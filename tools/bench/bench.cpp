@@ -214,8 +214,8 @@ void add_bench(CLI::App& parent, const RegisterAction& on) {
       if (!options->arch.empty()) as_usage("--arch", [&] { model_config(options->arch); });
       as_usage("--w-distil-feat",
                [&] { QFM_CHECK(options->w_distil_feat == 0 || options->ema > 0, "needs --ema"); });
-      if (asked_dtype(options->common) == DType::I8 && run != bench_model)
-        throw UsageError("--dtype int8: is for scoring: bench model");
+      if (asked_dtype(options->common) == DType::I8 && run != bench_model && run != bench_kernels)
+        throw UsageError("--dtype int8: is for scoring: bench model, bench kernels");
       const Placement where = apply(options->common);
       options->common.dtype = flag_of(where.dtype);  // auto is none of a report's
       return run(*options, where);

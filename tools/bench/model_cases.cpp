@@ -14,18 +14,18 @@ TransformerSizes transformer_of(const ModelConfig& model) {
 
 std::vector<KernelCase> model_cases(const ModelConfig& model, int64_t batch, DType dtype) {
   const TransformerSizes sizes = transformer_of(model);
-  return kernel_cases({.batch = batch,
-                       .tokens = sizes.tokens,
-                       .patches = model.features().tokens(),
-                       .width = sizes.width,
-                       .heads = sizes.heads,
-                       .queries = model.head->members(),
-                       .depth = sizes.depth,
-                       .patch = sizes.patch,
-                       .height = sizes.image_height,
-                       .image_width = sizes.image_width,
-                       .entries = MatchOptions{}.batches * batch},
-                      dtype);
+  const CaseSizes all{.batch = batch,
+                      .tokens = sizes.tokens,
+                      .patches = model.features().tokens(),
+                      .width = sizes.width,
+                      .heads = sizes.heads,
+                      .queries = model.head->members(),
+                      .depth = sizes.depth,
+                      .patch = sizes.patch,
+                      .height = sizes.image_height,
+                      .image_width = sizes.image_width,
+                      .entries = MatchOptions{}.batches * batch};
+  return dtype == DType::I8 ? int8_kernel_cases(all) : kernel_cases(all, dtype);
 }
 
 TimedRun prepared(const KernelCase& c, Device device, int64_t cold_bytes) {
