@@ -88,7 +88,7 @@ TEST_CASE("a usage error is one line and exit code 2") {
   convert(bench().model, "out.safetensors", "f16", {"--grid", "14x14"}, "not built yet");
   convert(bench().model, "out.safetensors", "int4", {}, "use f32, bf16, f16 or int8");
   refused({"model", "convert", bench().model, "out.safetensors"}, "--dtype is required");
-  refused({"rank", bench().a}, "not built yet");
+  refused({"explain", bench().a}, "not built yet");
   refused({"embed", bench().a, "-o", "x.npy"}, ".safetensors");
 }
 

@@ -44,6 +44,7 @@ using Action = std::function<int()>;
 // Adds a subcommand to `parent`; register_action takes what runs when it was the one asked for.
 using RegisterAction = std::function<void(CLI::App*, Action)>;
 void add_score(CLI::App& parent, const RegisterAction& on);
+void add_rank(CLI::App& parent, const RegisterAction& on);
 void add_embed(CLI::App& parent, const RegisterAction& on);
 void add_model(CLI::App& parent, const RegisterAction& on);
 void add_bench(CLI::App& parent, const RegisterAction& on);

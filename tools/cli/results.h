@@ -23,6 +23,7 @@ struct ScoredPhoto {
   double score = 0, spread = 0;  // as printed
   std::optional<Interval> interval = {};  // as printed; without: the model is not calibrated
   double probability = 0;                 // of the interval
+  double deviation = 0;                   // of the score's error on 0-100, as the model takes it to be; with an interval
   int64_t width = 0, height = 0, crops = 0;
 };
 

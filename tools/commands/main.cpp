@@ -117,6 +117,7 @@ int run(int argc, char** argv) {
   Actions actions;
   const RegisterAction on = [&](CLI::App* app, Action action) { actions[app] = std::move(action); };
   add_score(root, on);
+  add_rank(root, on);
   add_embed(root, on);
 #ifndef QFM_DEPLOY
   add_train(root, on);
@@ -127,7 +128,7 @@ int run(int argc, char** argv) {
 #endif
   add_model(root, on);
   add_bench(root, on);
-  for (const char* name : {"rank", "explain"}) add_planned(root, name, on);
+  add_planned(root, "explain", on);
   try {
     root.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {

@@ -8,7 +8,7 @@
 #include "engine/base/error.h"
 #include "engine/base/io.h"
 #include "train/data/csv.h"
-#include "train/data/near_duplicate.h"
+#include "train/image/near_duplicate.h"
 #include "train/image/photo_stream.h"
 
 namespace qfm {

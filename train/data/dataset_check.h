@@ -27,7 +27,7 @@ struct DatasetCheckOptions {
 // or cannot be decoded; labels outside of the declared range, and of a published set not spanning it; levels
 // of distortion (of sets that have them) that contradict the direction; sides below 224 (a note); files of
 // equal content; and, where samples have a split, scenes on both sides of it: equal references, and photos
-// that look alike (train/data/near_duplicate.h).
+// that look alike (train/image/near_duplicate.h).
 std::vector<Finding> check_dataset(const Dataset& set, const std::vector<RowProblem>& problems,
                                    const DatasetCheckOptions& options = {});
 

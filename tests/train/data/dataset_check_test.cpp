@@ -12,7 +12,7 @@
 #include "tests/train/data/dataset_writers.h"
 #include "tests/train/data/datasets.h"
 #include "train/data/csv.h"
-#include "train/data/near_duplicate.h"
+#include "train/image/near_duplicate.h"
 #include "train/image/distort.h"
 #include "train/image/encode.h"
 

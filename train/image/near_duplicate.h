@@ -18,5 +18,7 @@ PerceptualHash perceptual_hash(const Image& image);
 
 // The hashes differ in at most 10 of 64 bits and the thumbnails correlate by at least 0.98; never for plain photos.
 bool near_duplicate(const PerceptualHash& a, const PerceptualHash& b);
+// At most 22 bits and at least 0.8: the same scene a moment later, where the time says that it may be.
+bool look_alike(const PerceptualHash& a, const PerceptualHash& b);
 
 }  // namespace qfm

@@ -1,4 +1,4 @@
-#include "train/data/near_duplicate.h"
+#include "train/image/near_duplicate.h"
 
 #include <algorithm>
 #include <bit>
@@ -23,6 +23,17 @@ float cell_mean(const Image& image, int x, int y) {
   return static_cast<float>(sum) / static_cast<float>(256 * pixels);
 }
 
+bool similar(const PerceptualHash& a, const PerceptualHash& b, int bits, double correlation) {
+  if (std::popcount(a.bits ^ b.bits) > bits || a.plain || b.plain) return false;
+  int64_t ab = 0, aa = 0, bb = 0;
+  for (size_t i = 0; i < a.thumbnail.size(); ++i) {
+    ab += a.thumbnail[i] * b.thumbnail[i];
+    aa += a.thumbnail[i] * a.thumbnail[i];
+    bb += b.thumbnail[i] * b.thumbnail[i];
+  }
+  return static_cast<double>(ab) >= correlation * std::sqrt(static_cast<double>(aa) * static_cast<double>(bb));
+}
+
 }  // namespace
 
 PerceptualHash perceptual_hash(const Image& image) {
@@ -42,15 +53,7 @@ PerceptualHash perceptual_hash(const Image& image) {
   return look;
 }
 
-bool near_duplicate(const PerceptualHash& a, const PerceptualHash& b) {
-  if (std::popcount(a.bits ^ b.bits) > 10 || a.plain || b.plain) return false;
-  int64_t ab = 0, aa = 0, bb = 0;
-  for (size_t i = 0; i < a.thumbnail.size(); ++i) {
-    ab += a.thumbnail[i] * b.thumbnail[i];
-    aa += a.thumbnail[i] * a.thumbnail[i];
-    bb += b.thumbnail[i] * b.thumbnail[i];
-  }
-  return static_cast<double>(ab) >= 0.98 * std::sqrt(static_cast<double>(aa) * static_cast<double>(bb));
-}
+bool near_duplicate(const PerceptualHash& a, const PerceptualHash& b) { return similar(a, b, 10, 0.98); }
+bool look_alike(const PerceptualHash& a, const PerceptualHash& b) { return similar(a, b, 22, 0.8); }
 
 }  // namespace qfm
