@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include "tools/cli/command.h"
+#include "train/image/formats.h"
 
 namespace qfm {
 
@@ -38,9 +39,9 @@ void add_view_options(CLI::App& app, PhotoOptions& options) {
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40).description(""))
       ->type_name("N");
   app.footer(
-      "Photos are JPEG, PNG, BMP, GIF (first frame), PNM or TGA. EXIF orientation is applied; alpha is "
-      "composited "
-      "over white,\n16-bit takes the high byte, CMYK is converted, gray is repeated.\n" +
+      "Photos are " + readable_formats() +
+      "; of animations the first frame.\nEXIF orientation is applied; alpha is composited over white, 16-bit takes the high "
+      "byte, CMYK is converted,\ngray is repeated.\n" +
       app.get_footer());
 }
 

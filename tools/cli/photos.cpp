@@ -11,7 +11,7 @@
 #include "engine/base/error.h"
 #include "engine/base/notice.h"
 #include "engine/base/threads.h"
-#include "train/image/file_kind.h"
+#include "train/image/formats.h"
 
 namespace qfm {
 namespace {
@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 
 // "2 HEIC, 1 WebP, 3 other files"
 std::string listed(LeftOut left_out) {
-  const auto other = left_out.extract(std::string(name_of(FileKind::Other)));
+  const auto other = left_out.extract(format_of(FileKind::Other).name);
   std::string text;
   for (const auto& [kind, count] : left_out) text += concat(text.empty() ? "" : ", ", count, " ", kind);
   if (other) text += concat(text.empty() ? "" : ", ", other.mapped(), other.mapped() == 1 ? " other file" : " other files");

@@ -1,6 +1,7 @@
 #include "tools/cli/version.h"
 
 #include "kernels/vendor/kernel_policy.h"
+#include "train/image/formats.h"
 
 namespace qfm {
 
@@ -16,7 +17,7 @@ std::string version_text() {
 #elif defined(QFM_CUDA_HOST)
   text += " cuda (run on the CPU)";
 #endif
-  return text;
+  return text + "\nphotos: " + formats_text();
 }
 
 }  // namespace qfm

@@ -20,7 +20,7 @@ optional_parts() {
   done
   # shellcheck disable=SC2086
   if [ -d headers ] || [ -n "$(missing_of $needed)" ]; then
-    echo -DQFM_JPEG_TURBO=OFF -DQFM_MAT=OFF -DQFM_XLSX=OFF
+    echo -DQFM_LIBRARIES=OFF
   fi
 }
 

@@ -6,7 +6,7 @@
 #include "engine/base/io.h"
 #include "train/image/decode/decoders.h"
 #include "train/image/exif.h"
-#include "train/image/file_kind.h"
+#include "train/image/formats.h"
 
 namespace qfm {
 namespace decoders {
@@ -22,34 +22,34 @@ void Source::check_size(int64_t width, int64_t height, int64_t pixels_per_byte) 
 
 namespace {
 
-struct Format {
-  const char* name;
-  Decoded (*decode)(const Source&);
-};
-
-Format recognise(std::span<const uint8_t> bytes, const std::string& name) {
+// The kind of the whole file, of a damaged one too.
+FileKind kind_of(std::span<const uint8_t> bytes) {
   const std::string_view head(reinterpret_cast<const char*>(bytes.data()), std::min<size_t>(bytes.size(), 2));
   const FileKind kind = file_kind(bytes);
-  if (kind == FileKind::Jpeg) return {"JPEG", decode_jpeg};
-  if (kind == FileKind::Png) return {"PNG", decode_png};
-  if (kind == FileKind::Gif) return {"GIF", decode_gif};
-  // Damaged ones too are told what is wrong.
-  if (head == "BM") return {"BMP", decode_bmp};
-  if (head == "P5" || head == "P6") return {"PNM", decode_pnm};
-  QFM_CHECK(kind == FileKind::Other, name, ": ", name_of(kind), ", not built in: ", converter_of(kind),
-            " makes a photo of it that can be read");
-  if (looks_like_tga(bytes)) return {"TGA", decode_tga};
+  if (kind != FileKind::Other) return kind;
+  if (head == "BM") return FileKind::Bmp;
+  if (head == "P5" || head == "P6") return FileKind::Pnm;
+  return looks_like_tga(bytes) ? FileKind::Tga : FileKind::Other;
+}
+
+const Format& recognise(std::span<const uint8_t> bytes, const std::string& name) {
+  const FileKind kind = kind_of(bytes);
+  const Format& format = format_of(kind);
   QFM_CHECK(!bytes.empty(), name, ": empty file");
-  QFM_FAIL(name, ": not a photo that can be read (JPEG, PNG, BMP, GIF, PNM or TGA)");
+  QFM_CHECK(kind != FileKind::Other, name, ": not a photo that can be read (", readable_formats(), ")");
+  const std::string option = *format.option ? concat("-D", format.option, "=ON or ") : "";
+  QFM_CHECK(format.decode, name, ": ", format.name, ", not built in: ", option, format.converter, " makes it readable");
+  return format;
 }
 
 }  // namespace
 }  // namespace decoders
 
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name, const DecodeOptions& options) {
-  const auto format = decoders::recognise(bytes, name);
-  auto [image, orientation] = format.decode({bytes, name, format.name, options.max_pixels});
-  return options.exif ? upright(std::move(image), orientation) : std::move(image);
+  const Format& format = decoders::recognise(bytes, name);
+  decoders::Decoded decoded = format.decode({bytes, name, format.name, options.max_pixels});
+  const int orientation = options.exif ? decoded.orientation : 1;
+  return upright(decoders::to_rgb(std::move(decoded)), orientation);
 }
 
 Image decode_image(const std::string& path, const DecodeOptions& options) {

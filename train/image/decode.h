@@ -1,15 +1,15 @@
 // From the bytes of a file to an upright 8-bit RGB photo.
 //
-// JPEG (baseline and progressive), PNG, BMP, GIF (first frame), PNM (P5, P6) and TGA, told apart by their
-// first bytes, never by the file's name. What becomes of a file that is not 8-bit RGB:
+// JPEG (baseline and progressive), PNG, BMP, GIF, PNM (P5, P6), TGA and what libraries add (formats.h), told apart by their
+// first bytes, never by the file's name; of animations the first frame. What becomes of a file that is not 8-bit RGB:
 //   gray      copied to R, G and B
 //   palette   looked up; an index outside of the palette is an error
 //   16 bits   high byte
 //   alpha     composited over white: (c * a + 255 * (255 - a) + 127) / 255
 //   BMP       alpha by its mask only; pixels that run lengths skip have the palette's first colour
-//   GIF       transparent where the first frame leaves the screen free
+//   GIF, WebP transparent where the first frame leaves the screen free
 //   CMYK      R = K - round((255 - C) * K / 255) with C and K as Adobe stores them (255 = no ink)
-//   EXIF      turned upright by the orientation tag (JPEG and PNG)
+//   EXIF      turned upright by the orientation tag; HEIC and AVIF by their container's, which EXIF only repeats
 // Embedded colour profiles and gamma are not applied.
 #pragma once
 #include <span>

@@ -29,7 +29,7 @@ std::vector<uint8_t> encode_png(const Image& image) {
   return out;
 }
 
-#ifndef QFM_WITH_JPEG_TURBO
+#if !QFM_WITH_JPEG_TURBO
 std::vector<uint8_t> encode_jpeg(const Image& image, int quality) {
   QFM_CHECK(quality >= 1 && quality <= 100, "JPEG quality is ", quality, ", expected 1..100");
   std::vector<uint8_t> out;

@@ -1,5 +1,7 @@
 #include "train/image/exif.h"
 
+#include <algorithm>
+
 namespace qfm {
 namespace {
 
@@ -21,6 +23,8 @@ constexpr uint32_t orientation_tag = 0x0112, short_type = 3, long_type = 4;
 }  // namespace
 
 int exif_orientation(std::span<const uint8_t> bytes) {
+  constexpr uint8_t prefix[] = {'E', 'x', 'i', 'f', 0, 0};
+  if (std::ranges::equal(bytes.first(std::min(bytes.size(), sizeof(prefix))), prefix)) bytes = bytes.subspan(sizeof(prefix));
   if (bytes.size() < 8 || bytes[0] != bytes[1] || (bytes[0] != 'I' && bytes[0] != 'M')) return 1;
   const Tiff tiff{bytes, bytes[0] == 'M'};
   if (tiff.number(2, 2) != 42) return 1;

@@ -6,10 +6,9 @@
 
 namespace qfm {
 
-// The orientation tag (0x0112) of the first directory in a TIFF block (what follows "Exif\0\0" in a JPEG
-// file, or the content of a PNG eXIf chunk). 1 (as stored) where there is none, or the block or the value
-// makes no sense.
-int exif_orientation(std::span<const uint8_t> tiff);
+// The orientation tag (0x0112) of the first directory in an EXIF block: TIFF, with "Exif\0\0" before it or not. 1 (as
+// stored) where there is none, or the block or the value makes no sense.
+int exif_orientation(std::span<const uint8_t> block);
 
 // The upright image of one stored with this orientation, 1..8. Sides swap for 5..8.
 Image upright(Image stored, int orientation);

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <fstream>
-#include <iterator>
+#include <string_view>
 
 namespace qfm {
 namespace {
@@ -12,29 +12,12 @@ using namespace std::string_view_literals;
 
 constexpr size_t kHead = 16;
 
-struct Kind {
-  FileKind kind;
-  std::string_view name, converter;
-};
-constexpr Kind kKinds[] = {
-    {FileKind::Jpeg, "JPEG", ""},         {FileKind::Png, "PNG", ""},
-    {FileKind::Bmp, "BMP", ""},           {FileKind::Gif, "GIF", ""},
-    {FileKind::Pnm, "PNM", ""},           {FileKind::WebP, "WebP", "dwebp"},
-    {FileKind::Heic, "HEIC", "heif-convert"}, {FileKind::Avif, "AVIF", "heif-convert"},
-    {FileKind::JpegXl, "JPEG XL", "djxl"}, {FileKind::Tiff, "TIFF", "convert"},
-};
-
-const Kind* find(FileKind kind) {
-  const auto* at = std::find_if(std::begin(kKinds), std::end(kKinds), [&](const Kind& k) { return k.kind == kind; });
-  return at == std::end(kKinds) ? nullptr : at;
-}
-
 // ISO base media files say what they are by four letters.
 FileKind kind_of_brand(std::string_view brand) {
   if (brand == "avif" || brand == "avis") return FileKind::Avif;
   for (const char* heif : {"heic", "heix", "hevc", "hevx", "heim", "heis", "mif1", "msf1"})
     if (brand == heif) return FileKind::Heic;
-  return FileKind::Other;
+  return brand == "crx " ? FileKind::Cr3 : FileKind::Other;
 }
 
 }  // namespace
@@ -51,6 +34,9 @@ FileKind file_kind(std::span<const uint8_t> bytes) {
   if (head.size() >= 12 && head.substr(4, 4) == "ftyp") return kind_of_brand(head.substr(8, 4));
   if (head.starts_with("\xff\x0a") || head.starts_with("\0\0\0\x0cJXL "sv)) return FileKind::JpegXl;
   if (head.starts_with("II*\0"sv) || head.starts_with("MM\0*"sv)) return FileKind::Tiff;
+  if (head.starts_with("\0\0\0\x0cjP  "sv)) return FileKind::Jpeg2000;
+  if (head.starts_with("8BPS")) return FileKind::Psd;
+  if (head.starts_with("FUJIFILMCCD-RAW")) return FileKind::Raf;
   return FileKind::Other;
 }
 
@@ -60,9 +46,5 @@ FileKind file_kind(const std::string& path) {
   file.read(reinterpret_cast<char*>(head.data()), kHead);
   return file_kind(std::span(head).first(static_cast<size_t>(file.gcount())));
 }
-
-bool is_readable(FileKind kind) { return kind >= FileKind::Jpeg && kind <= FileKind::Pnm; }
-std::string_view name_of(FileKind kind) { return find(kind) ? find(kind)->name : "other"; }
-std::string_view converter_of(FileKind kind) { return find(kind) ? find(kind)->converter : ""; }
 
 }  // namespace qfm

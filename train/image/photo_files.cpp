@@ -4,7 +4,7 @@
 #include <filesystem>
 
 #include "engine/base/error.h"
-#include "train/image/file_kind.h"
+#include "train/image/formats.h"
 
 namespace qfm {
 namespace {
@@ -14,9 +14,9 @@ namespace fs = std::filesystem;
 bool has_photo_extension(const fs::path& path) {
   std::string extension = path.extension().string();
   for (char& c : extension) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
-  for (const char* known : {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".pgm", ".ppm", ".pnm", ".tga"})
-    if (extension == known) return true;
-  return false;
+  return std::ranges::any_of(formats(), [&](const Format& format) {
+    return format.decode && !extension.empty() && (concat(format.extensions, ".").find(extension + ".") != std::string::npos);
+  });
 }
 
 void walk(const fs::path& folder, bool recursive, std::vector<PhotoEntry>& found, LeftOut& left_out) {
@@ -32,8 +32,8 @@ void walk(const fs::path& folder, bool recursive, std::vector<PhotoEntry>& found
       found.push_back({path.string(), ""});
     } else if (entry->is_regular_file(error)) {
       const FileKind kind = file_kind(path.string());
-      if (is_readable(kind)) found.push_back({path.string(), ""});
-      else ++left_out[std::string(name_of(kind))];
+      if (format_of(kind).decode) found.push_back({path.string(), ""});
+      else ++left_out[format_of(kind).name];
     }
   }
   if (failure) found.push_back({folder.string(), failure.message()});

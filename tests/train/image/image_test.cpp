@@ -41,7 +41,7 @@ int difference(const Image& image, const Golden& expected, int left_out = 0) {
 }
 
 // libjpeg-turbo gives equality; the golden files' table allows 3 for other decoders.
-#ifdef QFM_WITH_JPEG_TURBO
+#if QFM_WITH_JPEG_TURBO
 constexpr int jpeg_tolerance = 0, exif_tolerance = 1, wrong_columns_422 = 0;
 #else  // stb 2.27 weights the last two chroma samples of a 4:2:2 row the wrong way round
 constexpr int jpeg_tolerance = 3, exif_tolerance = 3, wrong_columns_422 = 2;

@@ -1,9 +1,12 @@
 // Inside of decode_image: one decoder a format, and what they share.
 #pragma once
 #include <functional>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "engine/base/error.h"
 #include "train/image/image.h"
@@ -35,13 +38,35 @@ struct Source {
 
   // Throws for an empty image, one of more than max_pixels, or one that this many bytes cannot hold, one
   // byte giving at most `pixels_per_byte`. To be called before any memory is taken for pixels.
-  void check_size(int64_t width, int64_t height, int64_t pixels_per_byte) const;
+  void check_size(int64_t width, int64_t height, int64_t pixels_per_byte = any_number) const;
+  static constexpr int64_t any_number = std::numeric_limits<int64_t>::max();  // one colour everywhere takes no bytes
 };
 
+// The channels of a pixel, 8 bits each. Alpha is not multiplied into the colours; of CMYK 255 is no ink, as Adobe stores it.
+enum class Layout { Gray, GrayAlpha, Rgb, RgbAlpha, Cmyk };
+constexpr int channels_of(Layout layout) {
+  return layout == Layout::Gray ? 1 : layout == Layout::GrayAlpha ? 2 : layout == Layout::Rgb ? 3 : 4;
+}
+
+// A photo as its file has it. Pixels are interleaved, rows top to bottom without padding.
 struct Decoded {
-  Image image;
+  int width = 0, height = 0;
+  Layout layout = Layout::Rgb;
+  std::vector<uint8_t> pixels = {};
   int orientation = 1;  // EXIF, 1..8
+
+  Decoded(Image image, int turned = 1)
+      : width(image.width), height(image.height), pixels(std::move(image.rgb)), orientation(turned) {}
+  // All zero: black, and transparent.
+  Decoded(int w, int h, Layout channels) : width(w), height(h), layout(channels), pixels(stride() * static_cast<size_t>(h)) {}
+  size_t stride() const { return static_cast<size_t>(channels_of(layout)) * static_cast<size_t>(width); }
+  uint8_t* row(int y) { return pixels.data() + stride() * static_cast<size_t>(y); }
 };
+
+// What becomes of the other layouts: decode.h.
+Image to_rgb(Decoded decoded);
+// Colours without the alpha that was multiplied into them, as Pillow rounds them.
+void unmultiply(std::vector<uint8_t>& rgba);
 
 Decoded decode_jpeg(const Source& source);
 Decoded decode_png(const Source& source);
@@ -49,6 +74,8 @@ Decoded decode_bmp(const Source& source);
 Decoded decode_gif(const Source& source);
 Decoded decode_pnm(const Source& source);
 Decoded decode_tga(const Source& source);
+Decoded decode_webp(const Source& source);
+Decoded decode_heif(const Source& source);  // HEIC and AVIF
 // Throws unless the first frame lies on the screen and its data gives every pixel a colour of the palette.
 void check_gif(const Source& source);
 bool looks_like_tga(
@@ -76,8 +103,8 @@ void stb_decode(const Source& source, int width, int height, int channels,
 std::string stb_inflate(std::span<const uint8_t> zlib, size_t most);
 // For tests: what stb gets from now on, on this thread, is filled with this byte; -1: not filled.
 void fill_stb_memory(int byte);
-// The usual `use`: three channels copied, or four composited over white.
-Image stb_image(const Source& source, int width, int height, bool alpha);
+// The usual `use`: the pixels, three channels or four.
+Decoded stb_image(const Source& source, int width, int height, bool alpha);
 
 constexpr uint8_t over_white(int colour, int alpha) {
   return static_cast<uint8_t>((colour * alpha + 255 * (255 - alpha) + 127) / 255);

@@ -47,7 +47,7 @@ void read_segment(const Source& source, uint32_t marker, std::span<const uint8_t
   if (frame) read_frame(source, marker, payload, header);
   if (marker == 0xC4) check_huffman_tables(source, payload);
   if (marker == 0xE1 && starts_with(payload, "Exif\0\0", 6) && !header.exif_orientation)
-    header.exif_orientation = exif_orientation(payload.subspan(6));
+    header.exif_orientation = exif_orientation(payload);
   if (marker == 0xEE && starts_with(payload, "Adobe", 5) && payload.size() >= 12)
     header.adobe_transform = payload[11];
 }

@@ -59,39 +59,10 @@ jpeg_error_mgr* install(Errors& errors) {
   return &errors;
 }
 
-void cmyk_to_rgb(const uint8_t* cmyk, uint8_t* rgb, int width, bool stored_inverted) {
-  const int flip = stored_inverted ? 0 : 255;
-  for (int x = 0; x < width; ++x, cmyk += 4, rgb += 3) {
-    const int paper = cmyk[3] ^ flip;  // 255 - K
-    for (int c = 0; c < 3; ++c) {
-      const int ink = 255 - (cmyk[c] ^ flip);
-      rgb[c] = static_cast<uint8_t>(paper - (ink * paper + 127) / 255);
-    }
-  }
-}
-
-void read_rows(jpeg_decompress_struct& codec, Image& image, bool stored_inverted) {
-  const bool cmyk = codec.out_color_space == JCS_CMYK;
-  JSAMPARRAY line = nullptr;
-  if (cmyk)
-    line = codec.mem->alloc_sarray(reinterpret_cast<j_common_ptr>(&codec), JPOOL_IMAGE,
-                                   codec.output_width * 4, 1);
-  while (codec.output_scanline < codec.output_height) {
-    const int y = static_cast<int>(codec.output_scanline);
-    if (cmyk) {
-      jpeg_read_scanlines(&codec, line, 1);
-      cmyk_to_rgb(line[0], image.row(y), image.width, stored_inverted);
-      continue;
-    }
-    JSAMPROW rows[4];
-    const int count = std::min(4, image.height - y);
-    for (int i = 0; i < count; ++i) rows[i] = image.row(y + i);
-    jpeg_read_scanlines(&codec, rows, static_cast<JDIMENSION>(count));
-  }
-}
+using decoders::Decoded, decoders::Layout;
 
 // False: errors.message has the reason. No object here has a destructor that longjmp could skip.
-bool decode_into(const decoders::Source& source, const decoders::JpegHeader& header, Image& image,
+bool decode_into(const decoders::Source& source, const decoders::JpegHeader& header, Decoded& out,
                  Errors& errors) {
   jpeg_decompress_struct codec{};
   codec.err = install(errors);
@@ -102,12 +73,16 @@ bool decode_into(const decoders::Source& source, const decoders::JpegHeader& hea
   jpeg_create_decompress(&codec);
   jpeg_mem_src(&codec, source.bytes.data(), source.bytes.size());
   jpeg_read_header(&codec, TRUE);
-  codec.out_color_space = codec.num_components == 4 ? JCS_CMYK : JCS_RGB;
+  codec.out_color_space = out.layout == Layout::Gray ? JCS_GRAYSCALE : out.layout == Layout::Cmyk ? JCS_CMYK : JCS_RGB;
   jpeg_start_decompress(&codec);
-  if (static_cast<int>(codec.output_width) != image.width ||
-      static_cast<int>(codec.output_height) != image.height)
+  if (static_cast<int>(codec.output_width) != out.width || static_cast<int>(codec.output_height) != out.height)
     ERREXIT(&codec, JERR_CONVERSION_NOTIMPL);  // read_jpeg_header would have to be wrong
-  read_rows(codec, image, header.adobe_transform >= 0);
+  while (codec.output_scanline < codec.output_height) {
+    JSAMPROW rows[4];
+    const int y = static_cast<int>(codec.output_scanline), count = std::min(4, out.height - y);
+    for (int i = 0; i < count; ++i) rows[i] = out.row(y + i);
+    jpeg_read_scanlines(&codec, rows, static_cast<JDIMENSION>(count));
+  }
   if (!header.one_scan) jpeg_finish_decompress(&codec);  // reads on to the end marker
   jpeg_destroy_decompress(&codec);
   return true;
@@ -142,11 +117,16 @@ bool encode_into(const Image& image, int quality, unsigned char*& data, unsigned
 
 decoders::Decoded decoders::decode_jpeg(const Source& source) {
   const JpegHeader header = read_jpeg_header(source);
-  Decoded out{Image(header.width, header.height), header.orientation()};
+  Decoded out(header.width, header.height, header.components == 1 ? Layout::Gray : header.components == 4 ? Layout::Cmyk : Layout::Rgb);
+  out.orientation = header.orientation();
   Errors errors;
-  if (decode_into(source, header, out.image, errors)) return out;
-  if (!header.ended) source.truncated();
-  source.corrupt(errors.message);
+  if (!decode_into(source, header, out, errors)) {
+    if (!header.ended) source.truncated();
+    source.corrupt(errors.message);
+  }
+  if (out.layout == Layout::Cmyk && header.adobe_transform < 0)
+    for (uint8_t& ink : out.pixels) ink ^= 255;
+  return out;
 }
 
 std::vector<uint8_t> encode_jpeg(const Image& image, int quality) {

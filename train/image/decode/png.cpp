@@ -15,8 +15,6 @@
 namespace qfm::decoders {
 namespace {
 
-using namespace std::string_view_literals;
-
 constexpr std::array<uint32_t, 256> crc_table = [] {
   std::array<uint32_t, 256> table{};
   for (uint32_t i = 0; i < 256; ++i) {
@@ -45,7 +43,6 @@ enum Colour { palette_colour = 3, alpha_bit = 4 };
 // ImageMagick keeps EXIF as text: "\nexif\n    SIZE\nHEX HEX..." under this keyword.
 std::optional<int> orientation_of_raw_profile(std::string_view type, std::span<const uint8_t> content) {
   constexpr size_t most = size_t{1} << 18;  // EXIF has at most 64 KiB
-  constexpr std::string_view before = "Exif\0\0"sv;
   const std::string_view all(reinterpret_cast<const char*>(content.data()), content.size());
   const size_t end = all.find('\0');
   if (end == all.npos || (all.substr(0, end) != "Raw profile type exif" && all.substr(0, end) != "Raw profile type APP1"))
@@ -64,9 +61,7 @@ std::optional<int> orientation_of_raw_profile(std::string_view type, std::span<c
     if (std::from_chars(&hex[i], &hex[i] + 2, byte, 16).ptr != &hex[i] + 2) return std::nullopt;
     exif.push_back(byte);
   }
-  const std::span<const uint8_t> block(exif);
-  const bool prefixed = exif.size() >= before.size() && std::memcmp(exif.data(), before.data(), before.size()) == 0;
-  return exif_orientation(prefixed ? block.subspan(before.size()) : block);
+  return exif_orientation(exif);
 }
 
 void read_chunk(const Source& source, std::string_view type, std::span<const uint8_t> content,
@@ -150,7 +145,9 @@ Decoded decode_png(const Source& source) {
     return {decode_palette(source, header), header.orientation.value_or(1)};
   }
   const bool alpha = (header.colour & alpha_bit) || !header.transparency.empty();
-  return {stb_image(source, header.width, header.height, alpha), header.orientation.value_or(1)};
+  Decoded out = stb_image(source, header.width, header.height, alpha);
+  out.orientation = header.orientation.value_or(1);
+  return out;
 }
 
 }  // namespace qfm::decoders

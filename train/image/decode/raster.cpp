@@ -13,8 +13,8 @@ Decoded decode_gif(const Source& source) {
   // would paint it with red and blue exchanged).
   std::vector<uint8_t> bytes(source.bytes.begin(), source.bytes.end());
   if (bytes.size() > 11) bytes[11] = 0;
-  return {stb_image({bytes, source.name, source.format, source.max_pixels}, static_cast<int>(width),
-                    static_cast<int>(height), true)};
+  return stb_image({bytes, source.name, source.format, source.max_pixels}, static_cast<int>(width),
+                   static_cast<int>(height), true);
 }
 
 namespace {
@@ -75,7 +75,7 @@ Decoded decode_tga(const Source& source) {
   if (h.indexed) check_tga_indices(source, h);
   const uint32_t colour_bits = h.indexed ? h.palette_bits : h.bits;
   const bool alpha = colour_bits == 32 || ((h.type & ~8u) == 3 && h.bits == 16);
-  return {stb_image(source, static_cast<int>(h.width), static_cast<int>(h.height), alpha)};
+  return stb_image(source, static_cast<int>(h.width), static_cast<int>(h.height), alpha);
 }
 
 namespace {

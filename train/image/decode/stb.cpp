@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -81,7 +82,7 @@ struct StbAssertion {
 #define STBI_ONLY_PNG
 #define STBI_ONLY_GIF
 #define STBI_ONLY_TGA
-#ifndef QFM_WITH_JPEG_TURBO
+#if !QFM_WITH_JPEG_TURBO
 #define STBI_ONLY_JPEG
 #endif
 #define STBI_NO_STDIO
@@ -151,29 +152,26 @@ std::string stb_inflate(std::span<const uint8_t> zlib, size_t most) {
 
 void fill_stb_memory(int byte) { Arena::filling = byte; }
 
-Image stb_image(const Source& source, int width, int height, bool alpha) {
-  Image image;
-  stb_decode(source, width, height, alpha ? 4 : 3, [&](const uint8_t* pixels) {
-    image = Image(width, height);
-    uint8_t* to = image.rgb.data();
-    if (!alpha) {
-      std::memcpy(to, pixels, image.rgb.size());
-      return;
-    }
-    for (const uint8_t* end = to + image.rgb.size(); to < end; to += 3, pixels += 4)
-      for (int c = 0; c < 3; ++c) to[c] = over_white(pixels[c], pixels[3]);
+Decoded stb_image(const Source& source, int width, int height, bool alpha) {
+  const Layout layout = alpha ? Layout::RgbAlpha : Layout::Rgb;
+  std::optional<Decoded> out;
+  stb_decode(source, width, height, channels_of(layout), [&](const uint8_t* pixels) {
+    out.emplace(width, height, layout);
+    std::copy_n(pixels, out->pixels.size(), out->pixels.data());
   });
-  return image;
+  return std::move(*out);
 }
 
-#ifndef QFM_WITH_JPEG_TURBO
+#if !QFM_WITH_JPEG_TURBO
 Decoded decode_jpeg(const Source& source) {
   const JpegHeader header = read_jpeg_header(source);
   // stb takes four components for CMYK or YCCK by the Adobe marker, and would drop the fourth without it.
   if (header.components == 4 && header.adobe_transform < 0)
     source.unsupported("four-component, not by Adobe:");
   if (!header.ended) source.truncated();  // stb would not tell a missing pixel from a missing mark
-  return {stb_image(source, header.width, header.height, false), header.orientation()};
+  Decoded out = stb_image(source, header.width, header.height, false);
+  out.orientation = header.orientation();
+  return out;
 }
 #endif
 
