@@ -189,7 +189,8 @@ void add_bench(CLI::App& parent, const RegisterAction& on) {
   bench->require_subcommand(1);
   const auto add = [&](const char* name, const char* description,
                        int (*run)(const BenchOptions&, Placement)) {
-    const bool tunes = std::string_view(name) == "tune";
+    const std::string_view bench_name = name;
+    const bool tunes = bench_name == "tune", scores = bench_name == "model" || bench_name == "kernels";
     const auto options = std::make_shared<BenchOptions>();
     CLI::App* app =
         add_subcommand(*bench, name, description, std::string("qfm bench ") + name + " --threads 2");
@@ -209,12 +210,12 @@ void add_bench(CLI::App& parent, const RegisterAction& on) {
     app->add_option("-o", options->output, "Also write the figures to this " + extension)->type_name("FILE");
     add_device_options(*app, options->common);
     add_common_options(*app, options->common);
-    on(app, [options, run, extension] {
+    on(app, [options, run, extension, scores] {
       if (!options->output.empty()) checked_extension(options->output, extension);
       if (!options->arch.empty()) as_usage("--arch", [&] { model_config(options->arch); });
       as_usage("--w-distil-feat",
                [&] { QFM_CHECK(options->w_distil_feat == 0 || options->ema > 0, "needs --ema"); });
-      if (asked_dtype(options->common) == DType::I8 && run != bench_model && run != bench_kernels)
+      if (asked_dtype(options->common) == DType::I8 && !scores)
         throw UsageError("--dtype int8: is for scoring: bench model, bench kernels");
       const Placement where = apply(options->common);
       options->common.dtype = flag_of(where.dtype);  // auto is none of a report's

@@ -5,15 +5,15 @@
 namespace qfm {
 namespace {
 
-
-
 // In the order of messages.
 constexpr Format kFormats[] = {
     {FileKind::Jpeg, "JPEG", decoders::decode_jpeg, QFM_WITH_JPEG_TURBO ? "libjpeg-turbo" : "stb", "", "", ".jpg.jpeg"},
     {FileKind::Png, "PNG", decoders::decode_png, "stb", "", "", ".png"},
     {FileKind::WebP, "WebP", QFM_WITH_WEBP ? decoders::decode_webp : nullptr, "libwebp", "QFM_WEBP", "dwebp", ".webp"},
-    {FileKind::Heic, "HEIC", QFM_WITH_HEIF ? decoders::decode_heif : nullptr, "libheif", "QFM_HEIF", "heif-convert", ".heic.heif"},
-    {FileKind::Avif, "AVIF", QFM_WITH_HEIF ? decoders::decode_heif : nullptr, "libheif", "QFM_HEIF", "heif-convert", ".avif"},
+    {FileKind::Heic, "HEIC", QFM_WITH_HEIF ? decoders::decode_heif : nullptr, "libheif", "QFM_HEIF", "heif-convert",
+     ".heic.heif"},
+    {FileKind::Avif, "AVIF", QFM_WITH_HEIF ? decoders::decode_heif : nullptr, "libheif", "QFM_HEIF", "heif-convert",
+     ".avif"},
     {FileKind::Tiff, "TIFF", nullptr, "libtiff", "", "convert", ".tif.tiff"},
     {FileKind::JpegXl, "JPEG XL", nullptr, "libjxl", "", "djxl", ".jxl"},
     {FileKind::Gif, "GIF", decoders::decode_gif, "stb", "", "", ".gif"},
@@ -47,7 +47,8 @@ std::string formats_text() {
   std::string text, without;
   for (const Format& format : kFormats) {
     if (format.decode) text += concat(text.empty() ? "" : ", ", format.name, " (", format.library, ")");
-    else if (*format.option) without += concat(without.empty() ? "; without " : ", ", format.name, " (-D", format.option, "=ON)");
+    else if (*format.option)
+      without += concat(without.empty() ? "; without " : ", ", format.name, " (-D", format.option, "=ON)");
   }
   return text + without;
 }

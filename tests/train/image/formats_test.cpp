@@ -27,8 +27,11 @@ TEST_CASE("files of each format have the pixels that other programs see") {
     const Format& format = format_of_file(path);
     if (!format.decode) {
       absent.insert(format.name);
-      CHECK_THROWS_WITH_AS(decode_image(path), concat(path, ": ", format.name, ", not built in: -D", format.option, "=ON or ",
-                                                      format.converter, " makes it readable").c_str(), Error);
+      CHECK_THROWS_WITH_AS(decode_image(path),
+                           concat(path, ": ", format.name, ", not built in: -D", format.option, "=ON or ",
+                                  format.converter, " makes it readable")
+                               .c_str(),
+                           Error);
       continue;
     }
     const Image image = decode_image(path);

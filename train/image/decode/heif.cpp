@@ -22,7 +22,8 @@ using HeifOwner = std::unique_ptr<T, HeifDeleter<T, release>>;
 void check_heif(const Source& source, const heif_error& error) {
   if (error.code == heif_error_Ok) return;
   if (error.subcode == heif_suberror_End_of_data) source.truncated();
-  if (error.code == heif_error_Memory_allocation_error && error.subcode == heif_suberror_Unspecified) throw std::bad_alloc();
+  if (error.code == heif_error_Memory_allocation_error && error.subcode == heif_suberror_Unspecified)
+    throw std::bad_alloc();
   std::string why = error.message;
   std::ranges::replace(why, '\n', ' ');
   source.corrupt(why);
@@ -33,7 +34,8 @@ void check_heif(const Source& source, const heif_error& error) {
 Decoded decode_heif(const Source& source) {
   register_hevc_decoder();
   const HeifOwner<heif_context, heif_context_free> file(heif_context_alloc());
-  check_heif(source, heif_context_read_from_memory_without_copy(file.get(), source.bytes.data(), source.bytes.size(), nullptr));
+  check_heif(source,
+             heif_context_read_from_memory_without_copy(file.get(), source.bytes.data(), source.bytes.size(), nullptr));
   heif_image_handle* found = nullptr;
   check_heif(source, heif_context_get_primary_image_handle(file.get(), &found));
   const HeifOwner<heif_image_handle, heif_image_handle_release> handle(found);

@@ -12,6 +12,7 @@
 #include <memory>
 
 #include "engine/base/error.h"
+#include "train/image/decode.h"
 
 namespace qfm::decoders {
 namespace {
@@ -19,7 +20,8 @@ namespace {
 constexpr heif_error kFine{heif_error_Ok, heif_suberror_Unspecified, "Success"};
 constexpr heif_error kDamaged{heif_error_Decoder_plugin_error, heif_suberror_Unspecified, "damaged picture data"};
 constexpr heif_error kCut{heif_error_Decoder_plugin_error, heif_suberror_End_of_data, "picture data ends too early"};
-constexpr heif_error kOther{heif_error_Unsupported_feature, heif_suberror_Unspecified, "this kind of HEVC is not supported"};
+constexpr heif_error kOther{heif_error_Unsupported_feature, heif_suberror_Unspecified,
+                            "this kind of HEVC is not supported"};
 
 // Memory filled with numbers that no picture has, so that blocks that are never decoded show.
 struct Plane {
@@ -44,6 +46,8 @@ struct Plane {
 };
 
 int get_planes(de265_decoder_context*, de265_image_spec* spec, de265_image* image, void* decoder) {
+  // The stream's own claim, which may be larger than that of the container.
+  if (int64_t{spec->width} * spec->height > DecodeOptions{}.max_pixels) return 0;
   const bool halved_x = spec->format == de265_image_format_YUV420P8 || spec->format == de265_image_format_YUV422P8;
   const bool halved_y = spec->format == de265_image_format_YUV420P8;
   for (int c = 0; c < (spec->format == de265_image_format_mono8 ? 1 : 3); ++c) {
@@ -79,7 +83,8 @@ heif_error copy_plane(const de265_image* from, int c, heif_image* to) {
   constexpr heif_channel channels[] = {heif_channel_Y, heif_channel_Cb, heif_channel_Cr};
   const int width = de265_get_image_width(from, c), height = de265_get_image_height(from, c);
   const int bits = de265_get_bits_per_pixel(from, c);
-  if (const heif_error error = heif_image_add_plane(to, channels[c], width, height, bits); error.code != heif_error_Ok) return error;
+  if (const heif_error error = heif_image_add_plane(to, channels[c], width, height, bits); error.code != heif_error_Ok)
+    return error;
   int stride = 0, to_stride = 0;
   const uint8_t* row = de265_get_image_plane(from, c, &stride);
   uint8_t* to_row = heif_image_get_plane(to, channels[c], &to_stride);
@@ -90,11 +95,12 @@ heif_error copy_plane(const de265_image* from, int c, heif_image* to) {
 
 // What the stream says of its colours, for files whose container does not.
 void copy_colours(const de265_image* from, heif_image* to) {
-  const std::unique_ptr<heif_color_profile_nclx, void (*)(heif_color_profile_nclx*)> nclx(heif_nclx_color_profile_alloc(),
-                                                                                          heif_nclx_color_profile_free);
+  const std::unique_ptr<heif_color_profile_nclx, void (*)(heif_color_profile_nclx*)> nclx(
+      heif_nclx_color_profile_alloc(), heif_nclx_color_profile_free);
   const auto number = [](int value) { return static_cast<uint16_t>(value); };
   heif_nclx_color_profile_set_color_primaries(nclx.get(), number(de265_get_image_colour_primaries(from)));
-  heif_nclx_color_profile_set_transfer_characteristics(nclx.get(), number(de265_get_image_transfer_characteristics(from)));
+  heif_nclx_color_profile_set_transfer_characteristics(nclx.get(),
+                                                       number(de265_get_image_transfer_characteristics(from)));
   heif_nclx_color_profile_set_matrix_coefficients(nclx.get(), number(de265_get_image_matrix_coefficients(from)));
   nclx->full_range_flag = static_cast<uint8_t>(de265_get_image_full_range_flag(from));
   heif_image_set_nclx_color_profile(to, nclx.get());
@@ -133,7 +139,8 @@ heif_error push_data(void* decoder, const void* data, size_t size) {
     if (size < length_bytes) return kCut;
     const size_t length = size_t{bytes[0]} << 24 | size_t{bytes[1]} << 16 | size_t{bytes[2]} << 8 | bytes[3];
     if (length > size - length_bytes || length > INT32_MAX) return kCut;
-    if (de265_push_NAL(decoder, bytes + length_bytes, static_cast<int>(length), 0, nullptr) != DE265_OK) return kDamaged;
+    if (de265_push_NAL(decoder, bytes + length_bytes, static_cast<int>(length), 0, nullptr) != DE265_OK)
+      return kDamaged;
     bytes += length_bytes + length;
     size -= length_bytes + length;
   }
@@ -141,7 +148,8 @@ heif_error push_data(void* decoder, const void* data, size_t size) {
 }
 
 bool is_harmless(de265_error warning) {
-  return warning == DE265_WARNING_NO_WPP_CANNOT_USE_MULTITHREADING || warning == DE265_WARNING_SPS_MISSING_CANNOT_DECODE_SEI;
+  return warning == DE265_WARNING_NO_WPP_CANNOT_USE_MULTITHREADING ||
+         warning == DE265_WARNING_SPS_MISSING_CANNOT_DECODE_SEI;
 }
 
 heif_error decode_picture(void* decoder, heif_image** out) {

@@ -41,7 +41,8 @@ Image to_rgb(Decoded decoded) {
   else if (decoded.layout == Layout::RgbAlpha)
     shrink(pixels, [](const uint8_t* p, int c) { return over_white(p[c], p[3]); });
   else if (decoded.layout == Layout::Cmyk)
-    shrink(pixels, [](const uint8_t* p, int c) { return static_cast<uint8_t>(p[3] - ((255 - p[c]) * p[3] + 127) / 255); });
+    shrink(pixels,
+           [](const uint8_t* p, int c) { return static_cast<uint8_t>(p[3] - ((255 - p[c]) * p[3] + 127) / 255); });
   Image image;
   image.width = decoded.width, image.height = decoded.height;
   image.rgb = std::move(pixels);

@@ -11,7 +11,8 @@ namespace qfm::decoders {
 namespace {
 
 // Calls `use` with the content of the first chunk of that name, if there is one.
-void with_webp_chunk(const WebPDemuxer* file, const char* name, const std::function<void(std::span<const uint8_t>)>& use) {
+void with_webp_chunk(const WebPDemuxer* file, const char* name,
+                     const std::function<void(std::span<const uint8_t>)>& use) {
   WebPChunkIterator chunk{};
   if (WebPDemuxGetChunk(file, name, 1, &chunk)) use({chunk.chunk.bytes, chunk.chunk.size});
   WebPDemuxReleaseChunkIterator(&chunk);
@@ -24,7 +25,8 @@ struct WebpFrame {
 
   WebpFrame(const Source& source, const WebPDemuxer* file) {
     // A whole file has one, and the demuxer has seen that it lies on the canvas.
-    if (!WebPDemuxGetFrame(file, 1, &at) || WebPGetFeatures(at.fragment.bytes, at.fragment.size, &features) != VP8_STATUS_OK)
+    if (!WebPDemuxGetFrame(file, 1, &at) ||
+        WebPGetFeatures(at.fragment.bytes, at.fragment.size, &features) != VP8_STATUS_OK)
       source.corrupt("no picture in it");
     // Lossy: at least 1.6 bits for 16 x 16 pixels, for their way of prediction. Lossless: one colour takes none.
     constexpr int lossy = 1;
@@ -43,12 +45,14 @@ Decoded decode_webp(const Source& source) {
   const std::unique_ptr<WebPDemuxer, void (*)(WebPDemuxer*)> file(WebPDemuxPartial(&data, &state), WebPDemuxDelete);
   if (state == WEBP_DEMUX_PARSE_ERROR) source.corrupt("bad chunks");
   if (!file || state != WEBP_DEMUX_DONE) source.truncated();
-  const int64_t width = WebPDemuxGetI(file.get(), WEBP_FF_CANVAS_WIDTH), height = WebPDemuxGetI(file.get(), WEBP_FF_CANVAS_HEIGHT);
+  const int64_t width = WebPDemuxGetI(file.get(), WEBP_FF_CANVAS_WIDTH),
+                height = WebPDemuxGetI(file.get(), WEBP_FF_CANVAS_HEIGHT);
   source.check_size(width, height);
   const WebpFrame frame(source, file.get());
   const bool alpha = frame.features.has_alpha || frame.at.width < width || frame.at.height < height;
   Decoded out(static_cast<int>(width), static_cast<int>(height), alpha ? Layout::RgbAlpha : Layout::Rgb);
-  const size_t start = out.stride() * static_cast<size_t>(frame.at.y_offset) + static_cast<size_t>(channels_of(out.layout) * frame.at.x_offset);
+  const size_t start = out.stride() * static_cast<size_t>(frame.at.y_offset) +
+                       static_cast<size_t>(channels_of(out.layout) * frame.at.x_offset);
   const auto decode = alpha ? WebPDecodeRGBAInto : WebPDecodeRGBInto;
   if (!decode(frame.at.fragment.bytes, frame.at.fragment.size, out.pixels.data() + start, out.pixels.size() - start,
               static_cast<int>(out.stride())))
