@@ -35,19 +35,19 @@ void add_int8(NamedTensors& tensors, const std::string& name, const Int8Matrix& 
   tensors.emplace_back(name, m.q), tensors.emplace_back(scale_of(name), m.scale);
 }
 
-bool holds_int8(const SafeTensors& file, const std::string& name) {
+bool holds_int8(const TensorFile& file, const std::string& name) {
   return file.has(name) && file.entry(name).dtype == "I8";
 }
 
-bool holds_int8_scale(const SafeTensors& file, const std::string& name) {
+bool holds_int8_scale(const TensorFile& file, const std::string& name) {
   return name.ends_with(kScale) && holds_int8(file, name.substr(0, name.size() - kScale.size()));
 }
 
-Int8Matrix read_int8(const SafeTensors& file, const std::string& name) {
+Int8Matrix read_int8(const TensorFile& file, const std::string& name) {
   const std::string scale = scale_of(name);
   const auto fail = [&](const auto&... why) { QFM_FAIL(file.path(), ": ", scale, ": ", why...); };
   if (!file.has(scale)) fail("missing, ", name, " is I8");
-  const SafeTensors::Entry& entry = file.entry(scale);
+  const TensorFile::Entry& entry = file.entry(scale);
   const Shape wanted{file.entry(name).shape[0]};
   if (entry.dtype != "F32" || !(entry.shape == wanted)) fail(entry.dtype, " ", entry.shape, " instead of F32 ", wanted);
   const Int8Matrix m{file.tensor(name), file.tensor(scale)};

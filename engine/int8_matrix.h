@@ -19,10 +19,10 @@ void copy_from_int8(const Tensor& w, const Int8Matrix& from);
 
 // In a file: NAME, I8, and beside it NAME.scale, F32.
 void add_int8(NamedTensors& tensors, const std::string& name, const Int8Matrix& m);
-bool holds_int8(const SafeTensors& file, const std::string& name);
+bool holds_int8(const TensorFile& file, const std::string& name);
 // Whether `name` is the scale of an I8 tensor.
-bool holds_int8_scale(const SafeTensors& file, const std::string& name);
+bool holds_int8_scale(const TensorFile& file, const std::string& name);
 // Throws Error "PATH: NAME.scale: reason" for a scale that is missing, not F32 (N), or not one that to_int8 gives.
-Int8Matrix read_int8(const SafeTensors& file, const std::string& name);
+Int8Matrix read_int8(const TensorFile& file, const std::string& name);
 
 }  // namespace qfm

@@ -22,7 +22,7 @@ struct Value {
   Int8Matrix int8;
 };
 
-Value read_value(const SafeTensors& file, const std::string& name, DType dtype) {
+Value read_value(const TensorFile& file, const std::string& name, DType dtype) {
   return holds_int8(file, name) ? Value{{}, read_int8(file, name)} : Value{file.tensor(name).to(dtype), {}};
 }
 
@@ -32,9 +32,9 @@ void copy_value(const Tensor& to, const Value& from) {
 
 }  // namespace
 
-void load_params(ParamSet& params, const SafeTensors& file, const std::string& prefix,
+void load_params(ParamSet& params, const TensorFile& file, const std::string& prefix,
                  bool (*skip)(const std::string&), const std::map<std::string, Tensor>& instead) {
-  std::vector<std::string> missing, extra, misshapen, vectors;
+  std::vector<std::string> missing, extra, misshapen, vectors, whole;
   std::set<std::string> wanted, matrices;
   for (const Param& p : params.params())
     if (p.decay()) matrices.insert(p.name());
@@ -48,6 +48,8 @@ void load_params(ParamSet& params, const SafeTensors& file, const std::string& p
       missing.push_back(name);
       continue;
     }
+    if (it == instead.end() && !file.entry(name).floating() && !holds_int8(file, name))
+      whole.push_back(name + " " + file.entry(name).dtype);
     const Shape& given = it == instead.end() ? file.entry(name).shape : it->second.shape();
     if (!(given == target.shape())) misshapen.push_back(concat(name, " ", given, " instead of ", target.shape()));
     if (it == instead.end() && holds_int8(file, name) && !matrices.count(full_name)) vectors.push_back(name);
@@ -59,7 +61,7 @@ void load_params(ParamSet& params, const SafeTensors& file, const std::string& p
     if (!names.empty()) reason += (reason.empty() ? "" : "; ") + (what + listed(names));
   };
   report("missing ", missing), report("not part of this model: ", extra), report("wrong shape: ", misshapen);
-  report("I8 but no matrix: ", vectors);
+  report("I8 but no matrix: ", vectors), report("of whole numbers: ", whole);
   QFM_CHECK(reason.empty(), file.path(), ": ", reason);
   std::vector<Value> values;  // all are read before the first is copied: a file cut short leaves the model as it is
   for (const auto& [name, target] : targets) {

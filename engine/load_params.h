@@ -4,7 +4,7 @@
 #include <string>
 
 #include "engine/param.h"
-#include "engine/safetensors.h"
+#include "engine/tensor_file.h"
 
 namespace qfm {
 
@@ -12,7 +12,7 @@ namespace qfm {
 // names every missing, extra and misshapen tensor, and nothing has then been copied. `skip(name)`: what the file
 // may have and the model not; `instead` replaces tensors of the file, or those that it lacks, by name. A matrix may be
 // I8, with its scales beside it (engine/int8_matrix.h).
-void load_params(ParamSet& params, const SafeTensors& file, const std::string& prefix,
+void load_params(ParamSet& params, const TensorFile& file, const std::string& prefix,
                  bool (*skip)(const std::string&), const std::map<std::string, Tensor>& instead = {});
 
 }  // namespace qfm

@@ -1,15 +1,12 @@
 #include "engine/safetensors.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "engine/base/half.h"
 #include "engine/base/io.h"
 
 namespace qfm {
@@ -18,35 +15,6 @@ namespace {
 using nlohmann::json;
 
 constexpr uint64_t kMaxHeader = 100'000'000;  // the limit of the reference implementation
-
-struct File {
-  int fd;
-  explicit File(const std::string& path) : fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
-    QFM_CHECK(fd >= 0, path, ": ", std::strerror(errno));
-  }
-  ~File() { ::close(fd); }
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
-};
-
-void read_at(const File& file, const std::string& path, uint64_t offset, void* to, size_t bytes) {
-  char* p = static_cast<char*>(to);
-  while (bytes > 0) {
-    const ssize_t n = ::pread(file.fd, p, bytes, static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
-    QFM_CHECK(n >= 0, path, ": ", std::strerror(errno));
-    QFM_CHECK(n > 0, path, ": truncated");
-    p += n, offset += static_cast<uint64_t>(n), bytes -= static_cast<size_t>(n);
-  }
-}
-
-size_t element_size(const std::string& dtype) {
-  static const std::map<std::string, size_t> sizes{
-      {"F64", 8},  {"I64", 8}, {"U64", 8}, {"F32", 4}, {"I32", 4}, {"U32", 4}, {"F16", 2},
-      {"BF16", 2}, {"I16", 2}, {"U16", 2}, {"I8", 1},  {"U8", 1},  {"BOOL", 1}};
-  const auto it = sizes.find(dtype);
-  return it == sizes.end() ? 0 : it->second;
-}
 
 json parse_header(const std::string& path, const std::string& text) {
   // nlohmann keeps the last of two equal keys; a header with two tensors of one name is a lie, so keys are counted.
@@ -60,6 +28,7 @@ json parse_header(const std::string& path, const std::string& text) {
       duplicate = parsed.get<std::string>();
     return true;
   };
+  QFM_CHECK(!text.starts_with("\xEF\xBB\xBF"), path, ": the header begins with a byte-order mark");
   json header;
   try {
     header = json::parse(text, watch);
@@ -71,7 +40,7 @@ json parse_header(const std::string& path, const std::string& text) {
   return header;
 }
 
-SafeTensors::Entry parse_entry(const std::string& path, const std::string& name, const json& j,
+TensorFile::Entry parse_entry(const std::string& path, const std::string& name, const json& j,
                                uint64_t data_bytes) {
   const auto fail = [&](const std::string& reason) { QFM_FAIL(path, ": tensor '", name, "': ", reason); };
   if (!j.is_object() || !j.contains("dtype") || !j.contains("shape") || !j.contains("data_offsets"))
@@ -89,7 +58,7 @@ SafeTensors::Entry parse_entry(const std::string& path, const std::string& name,
   }
   for (const json& o : offsets)
     if (!o.is_number_unsigned()) fail("data_offsets " + offsets.dump() + " are not valid");
-  SafeTensors::Entry e;
+  TensorFile::Entry e;
   e.dtype = dtype.get<std::string>();
   try {
     e.shape = Shape(std::span<const int64_t>(dims));
@@ -105,7 +74,7 @@ SafeTensors::Entry parse_entry(const std::string& path, const std::string& name,
   return e;
 }
 
-void check_layout(const std::string& path, const std::map<std::string, SafeTensors::Entry>& entries,
+void check_layout(const std::string& path, const TensorFile::Entries& entries,
                   uint64_t bytes) {
   std::vector<std::pair<uint64_t, uint64_t>> ranges;
   for (const auto& [name, e] : entries) ranges.emplace_back(e.begin, e.end);
@@ -118,16 +87,6 @@ void check_layout(const std::string& path, const std::map<std::string, SafeTenso
   }
   QFM_CHECK(at == bytes, path, ": ", at > bytes ? "truncated" : "data after the last tensor", " (", bytes,
             " bytes of data, the header describes ", at, ")");
-}
-
-DType tensor_dtype(const std::string& dtype) {
-  if (dtype == "F32" || dtype == "F16") return DType::F32;
-  if (dtype == "BF16") return DType::BF16;
-  if (dtype == "F64") return DType::F64;
-  if (dtype == "I32") return DType::I32;
-  if (dtype == "I64") return DType::I64;
-  if (dtype == "I8") return DType::I8;
-  QFM_FAIL("dtype ", dtype, " cannot be a tensor here");
 }
 
 constexpr float kBeyondHalf = 65520;  // what F16 would round to infinity
@@ -162,80 +121,35 @@ Stored stored(const Tensor& tensor, const std::string& dtype) {
 
 }  // namespace
 
-SafeTensors SafeTensors::open(const std::string& path) {
-  const File file(path);
-  struct stat info {};
-  QFM_CHECK(::fstat(file.fd, &info) == 0, path, ": ", std::strerror(errno));
-  QFM_CHECK(S_ISREG(info.st_mode), path, ": not a regular file");
-  const auto size = static_cast<uint64_t>(info.st_size);
+void read_safetensors(const InputFile& file, TensorFile::Entries& entries, TensorFile::Metadata& metadata) {
+  const std::string& path = file.path();
+  const uint64_t size = file.size();
   QFM_CHECK(size >= 8, path, ": ", size, " bytes is too short for a safetensors file");
   unsigned char length[8];
-  read_at(file, path, 0, length, 8);
+  file.read(0, length, 8);
   uint64_t header_bytes = 0;
   for (int i = 7; i >= 0; --i) header_bytes = header_bytes << 8 | length[i];
   QFM_CHECK(header_bytes <= kMaxHeader, path, ": not a safetensors file (header of ", header_bytes,
-            " bytes)");
+            " bytes), nor PyTorch's");
   QFM_CHECK(header_bytes <= size - 8, path, ": truncated in the header (", header_bytes, " bytes announced, ",
             size - 8, " there)");
   std::string text(header_bytes, '\0');
-  read_at(file, path, 8, text.data(), header_bytes);
-
-  SafeTensors result;
-  result.path_ = path;
-  result.data_offset_ = 8 + header_bytes;
-  const uint64_t data_bytes = size - result.data_offset_;
+  file.read(8, text.data(), header_bytes);
+  const uint64_t data = 8 + header_bytes;
   const auto header = parse_header(path, text);  // a temporary would not outlive the start of the loop
   for (const auto& [name, value] : header.items()) {
     if (name == "__metadata__") {
       QFM_CHECK(value.is_object(), path, ": __metadata__ is not an object");
       for (const auto& [key, entry] : value.items()) {
         QFM_CHECK(entry.is_string(), path, ": __metadata__ '", key, "' is not a text");
-        result.metadata_[key] = entry.get<std::string>();
+        metadata[key] = entry.get<std::string>();
       }
     } else {
-      result.entries_[name] = parse_entry(path, name, value, data_bytes);
+      entries[name] = parse_entry(path, name, value, size - data);
     }
   }
-  check_layout(path, result.entries_, data_bytes);
-  return result;
-}
-
-const SafeTensors::Entry& SafeTensors::entry(const std::string& name) const {
-  const auto it = entries_.find(name);
-  QFM_CHECK(it != entries_.end(), path_, ": has no tensor '", name, "'");
-  return it->second;
-}
-
-void SafeTensors::read(uint64_t offset, void* to, size_t bytes) const {
-  read_at(File(path_), path_, data_offset_ + offset, to, bytes);
-}
-
-std::vector<unsigned char> SafeTensors::bytes(const std::string& name) const {
-  const Entry& e = entry(name);
-  std::vector<unsigned char> data(e.end - e.begin);
-  read(e.begin, data.data(), data.size());
-  return data;
-}
-
-Tensor SafeTensors::tensor(const std::string& name) const {
-  const Entry& e = entry(name);
-  Tensor t;
-  try {
-    t = Tensor(e.shape, tensor_dtype(e.dtype));
-  } catch (const OutOfMemory&) {
-    throw;
-  } catch (const Error& error) {
-    QFM_FAIL(path_, ": tensor '", name, "': ", error.what());
-  }
-  if (e.dtype != "F16") {
-    read(e.begin, t.raw(), t.bytes());
-    return t;
-  }
-  const auto raw = bytes(name);
-  auto values = t.span<float>();
-  for (size_t i = 0; i < values.size(); ++i)
-    values[i] = half_to_float(static_cast<uint16_t>(raw[2 * i] | raw[2 * i + 1] << 8));
-  return t;
+  check_layout(path, entries, size - data);
+  for (auto& [name, entry] : entries) entry.begin += data, entry.end += data;
 }
 
 void write_safetensors(const std::string& path, const NamedTensors& tensors,
@@ -264,42 +178,6 @@ void write_safetensors(const std::string& path, const NamedTensors& tensors,
     file.write(s.data(), s.bytes());
   }
   file.commit();
-}
-
-float half_to_float(uint16_t h) {
-  const uint32_t sign = static_cast<uint32_t>(h & 0x8000u) << 16, exponent = (h >> 10) & 31u,
-                 fraction = h & 1023u;
-  uint32_t bits;
-  if (exponent == 31) {
-    bits = sign | 0x7f800000u | fraction << 13;
-  } else if (exponent != 0) {
-    bits = sign | (exponent + 112) << 23 | fraction << 13;
-  } else {  // zero and subnormal: fraction * 2^-24
-    const float f = static_cast<float>(fraction) * 0x1p-24f;
-    std::memcpy(&bits, &f, 4);
-    bits |= sign;
-  }
-  float result;
-  std::memcpy(&result, &bits, 4);
-  return result;
-}
-
-uint16_t float_to_half(float f) {
-  uint32_t bits;
-  std::memcpy(&bits, &f, 4);
-  const uint32_t sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
-  if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u);
-  if (magnitude >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);  // rounds to infinity
-  if (magnitude < 0x38800000u) {  // subnormal half: units of 2^-24
-    float absolute;
-    std::memcpy(&absolute, &magnitude, 4);
-    const float shifted = absolute + 0.5f;  // the units land in the low mantissa bits, rounded to even
-    uint32_t out;
-    std::memcpy(&out, &shifted, 4);
-    return static_cast<uint16_t>(sign | (out - 0x3f000000u));
-  }
-  const uint32_t rounded = magnitude + 0xfffu + (magnitude >> 13 & 1u);
-  return static_cast<uint16_t>(sign | (rounded - 0x38000000u) >> 13);
 }
 
 }  // namespace qfm

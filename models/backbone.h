@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/safetensors.h"
+#include "engine/tensor_file.h"
 #include "engine/scope.h"
 
 namespace qfm {
@@ -34,7 +34,7 @@ class Backbone {
   virtual Features operator()(const Var& images) const = 0;
   // Tensors of a checkpoint that do not fit as they are but can be resampled, by their names in the file, whose
   // names begin with `prefix`: a position embedding of another grid. F32 on the CPU.
-  virtual std::map<std::string, Tensor> resampled(const SafeTensors& /*file*/, const std::string& /*prefix*/) const {
+  virtual std::map<std::string, Tensor> resampled(const TensorFile& /*file*/, const std::string& /*prefix*/) const {
     return {};
   }
 };

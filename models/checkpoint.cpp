@@ -8,6 +8,7 @@
 #include "engine/load_params.h"
 #include "engine/memory/memory.h"
 #include "models/registry.h"
+#include "models/weight_names.h"
 #include "models/within.h"
 
 namespace qfm {
@@ -96,13 +97,13 @@ std::map<std::string, std::string> metadata(const ModelInfo& info, bool int8) {
   return all;
 }
 
-bool any_int8(const SafeTensors& file) {
+bool any_int8(const TensorFile& file) {
   const auto& all = file.entries();
   return std::any_of(all.begin(), all.end(), [](const auto& e) { return e.second.dtype == "I8"; });
 }
 
 // What a file in eight bits holds, where `file` is the one that the model was read from.
-NamedTensors int8_tensors(const ParamSet& params, const SafeTensors& file) {
+NamedTensors int8_tensors(const ParamSet& params, const TensorFile& file) {
   NamedTensors tensors;
   for (const Param& p : params.params())
     if (!p.saved()) continue;
@@ -154,7 +155,7 @@ void named(const std::string& path, F&& f) {
 
 }  // namespace
 
-ModelInfo read_model_info(const SafeTensors& file) {
+ModelInfo read_model_info(const TensorFile& file) {
   const auto it = file.metadata().find("qfm");
   QFM_CHECK(it != file.metadata().end(), file.path(), ": not a QFM checkpoint (no metadata 'qfm')");
   try {
@@ -176,7 +177,7 @@ ModelInfo read_model_info(const SafeTensors& file) {
 }
 
 LoadedModel load_model(const std::string& path, Device device, std::optional<DType> compute, bool training) {
-  const SafeTensors file = SafeTensors::open(path);
+  const TensorFile file = open_weights(path);
   LoadedModel result{nullptr, read_model_info(file), DType::F32};
   const bool int8 = result.info.int8 && device == cpu_device && !training;
   result.dtype = compute.value_or(int8 ? DType::I8 : usual_dtype(device));
@@ -190,7 +191,7 @@ LoadedModel load_model(const std::string& path, Device device, std::optional<DTy
 void convert_model(const std::string& from, const std::string& to, WeightsAs weights) {
   const LoadedModel loaded = load_model(from, cpu_device, DType::F32, false);
   if (weights == WeightsAs::Int8) {
-    const NamedTensors tensors = int8_tensors(loaded.model->params, SafeTensors::open(from));
+    const NamedTensors tensors = int8_tensors(loaded.model->params, open_weights(from));
     return write_safetensors(to, tensors, metadata(loaded.info, true));
   }
   save_model(to, *loaded.model, loaded.info,

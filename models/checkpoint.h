@@ -47,7 +47,7 @@ void save_model(const std::string& path, const Model& model, const ModelInfo& in
 
 // Reads only the description. A file that gives the model no name names it. Throws Error "PATH: reason" (not
 // a QFM checkpoint, unknown architecture, ...).
-ModelInfo read_model_info(const SafeTensors& file);
+ModelInfo read_model_info(const TensorFile& file);
 
 // What is computed in where nobody says.
 constexpr DType usual_dtype(Device device) { return device == cpu_device ? DType::F32 : DType::BF16; }

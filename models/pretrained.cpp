@@ -1,11 +1,12 @@
 #include "models/pretrained.h"
 
 #include "engine/load_params.h"
+#include "models/weight_names.h"
 
 namespace qfm {
 
 void load_pretrained(Model& model, const std::string& path) {
-  const SafeTensors file = SafeTensors::open(path);
+  const TensorFile file = open_weights(path);
   const std::string prefix = model.config.backbone->prefix();
   if (file.metadata().count("qfm")) {
     auto instead = model.backbone->resampled(file, prefix);

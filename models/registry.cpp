@@ -18,8 +18,8 @@ using Json = nlohmann::ordered_json;
 struct BackboneType {
   const char* type;
   std::function<std::shared_ptr<const BackboneConfig>(const Json&)> from_json;
-  // The architecture whose weights a file of others holds, known by names and shapes; empty: none of these.
-  std::string (*in_file)(const SafeTensors& file, std::string& convention);
+  // What a file of others holds, known by names and shapes, and its architecture's name; null: none of these.
+  std::shared_ptr<const BackboneConfig> (*in_file)(const TensorFile& file, std::string& arch);
 };
 struct Architecture {
   const char* name;
@@ -34,7 +34,7 @@ struct HeadType {
 // ---- one line a kind ----
 
 const std::vector<BackboneType> kBackbones = {
-    {"vit", [](const Json& j) { return std::make_shared<const VitConfig>(vit_from_json(j)); }, vit_in_timm_file},
+    {"vit", [](const Json& j) { return std::make_shared<const VitConfig>(vit_from_json(j)); }, vit_in_file},
     {"resnet", [](const Json& j) { return std::make_shared<const ResNetConfig>(resnet_from_json(j)); }, resnet_in_file},
     {"efficientnet_lite", [](const Json& j) { return std::make_shared<const EfficientNetLiteConfig>(efficientnet_lite_from_json(j)); }, efficientnet_lite_in_file},
 };
@@ -119,15 +119,16 @@ std::shared_ptr<const BackboneConfig> backbone_from_json(const std::string& json
 }
 std::shared_ptr<const HeadConfig> head_from_json(const std::string& json) { return from_json_text("head", kHeads, json); }
 
-std::optional<ModelConfig> find_timm_config(const SafeTensors& file) {
+std::optional<ModelConfig> find_timm_config(const TensorFile& file) {
   for (const BackboneType& type : kBackbones) {
-    std::string convention = "deit";
-    if (const std::string arch = type.in_file(file, convention); !arch.empty()) return model_config(arch, convention);
+    ModelConfig c;
+    c.backbone = type.in_file(file, c.arch), c.head = standard_head("query_decoder");
+    if (c.backbone) return c;
   }
   return std::nullopt;
 }
 
-ModelConfig timm_config(const SafeTensors& file) {
+ModelConfig timm_config(const TensorFile& file) {
   const auto config = find_timm_config(file);
   QFM_CHECK(config, file.path(), ": no known architecture has these tensors");
   return *config;

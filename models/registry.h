@@ -28,8 +28,8 @@ std::shared_ptr<const HeadConfig> standard_head(const std::string& type);
 std::string type_of(const HeadConfig& head);
 
 // The architecture of a timm checkpoint, or none.
-std::optional<ModelConfig> find_timm_config(const SafeTensors& file);
+std::optional<ModelConfig> find_timm_config(const TensorFile& file);
 // Throws Error "PATH: reason" for none.
-ModelConfig timm_config(const SafeTensors& file);
+ModelConfig timm_config(const TensorFile& file);
 
 }  // namespace qfm

@@ -69,6 +69,26 @@ std::string read_text(const std::string& path, size_t most) {
   return {bytes.begin(), bytes.end()};
 }
 
+InputFile::InputFile(const std::string& path)
+    : path_(path), file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
+  struct stat info {};
+  QFM_CHECK(file_.get() >= 0 && ::fstat(file_.get(), &info) == 0, path, ": ", std::strerror(errno));
+  QFM_CHECK(S_ISREG(info.st_mode), path, ": not a regular file");
+  size_ = static_cast<uint64_t>(info.st_size);
+}
+
+void InputFile::read(uint64_t offset, void* to, size_t bytes) const {
+  QFM_CHECK(offset <= size_ && bytes <= size_ - offset, path_, ": truncated");
+  char* p = static_cast<char*>(to);
+  while (bytes > 0) {
+    const ssize_t n = ::pread(file_.get(), p, bytes, static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    QFM_CHECK(n >= 0, path_, ": ", std::strerror(errno));
+    QFM_CHECK(n > 0, path_, ": truncated");
+    p += n, offset += static_cast<uint64_t>(n), bytes -= static_cast<size_t>(n);
+  }
+}
+
 bool write_all(int fd, std::string_view text) {
   while (!text.empty()) {
     const ssize_t n = ::write(fd, text.data(), text.size());

@@ -1,6 +1,7 @@
 // Files: whole reads, and writes that leave either the old file or the new one, never a part.
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -26,6 +27,21 @@ class FileDescriptor {
 
  private:
   int fd_ = -1;
+};
+
+// A regular file, read at any place.
+class InputFile {
+ public:
+  explicit InputFile(const std::string& path);  // throws Error "PATH: reason"
+  const std::string& path() const { return path_; }
+  uint64_t size() const { return size_; }
+  // Throws Error "PATH: truncated" where the file has fewer bytes.
+  void read(uint64_t offset, void* to, size_t bytes) const;
+
+ private:
+  std::string path_;
+  FileDescriptor file_;
+  uint64_t size_ = 0;
 };
 
 // All of `text`, however many writes that takes. False: errno has the reason.

@@ -100,14 +100,15 @@ std::unique_ptr<EfficientNetLiteConfig> efficientnet_lite_named(const std::strin
   return arch == "efficientnet-lite0" ? std::make_unique<EfficientNetLiteConfig>() : nullptr;
 }
 
-std::string efficientnet_lite_in_file(const SafeTensors& file, std::string&) {
+std::shared_ptr<const BackboneConfig> efficientnet_lite_in_file(const TensorFile& file, std::string& arch) {
   const auto shaped = [&](const char* name, const Shape& shape) {
     return file.has(name) && file.entry(name).shape == shape;
   };
   const bool lite0 = shaped("conv_head.weight", {kWidth, 320, 1, 1}) &&
                      shaped("blocks.5.3.conv_pwl.weight", {192, 1152, 1, 1}) &&
                      !file.has("blocks.5.4.conv_pwl.weight") && !file.has("blocks.1.0.se.conv_reduce.weight");
-  return lite0 ? "efficientnet-lite0" : "";
+  if (!lite0) return nullptr;
+  return efficientnet_lite_named(arch = "efficientnet-lite0");
 }
 
 PixelScale EfficientNetLiteConfig::pixel_scale() const {

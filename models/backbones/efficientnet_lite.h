@@ -30,8 +30,8 @@ EfficientNetLiteConfig efficientnet_lite_from_json(const nlohmann::ordered_json&
 // efficientnet-lite0; nullptr: another name.
 std::unique_ptr<EfficientNetLiteConfig> efficientnet_lite_named(const std::string& arch,
                                                                 const std::string& convention = "");
-// The name of the architecture whose weights a file of timm holds; empty: not this one.
-std::string efficientnet_lite_in_file(const SafeTensors& file, std::string& convention);
+// The name of the architecture whose weights a file of timm holds, and its config; null: not this one.
+std::shared_ptr<const BackboneConfig> efficientnet_lite_in_file(const TensorFile& file, std::string& arch);
 
 // What one block maps: rows x cols places of `in` channels to a stride-th of them, `out` channels.
 struct LiteBlockShape {

@@ -83,17 +83,17 @@ std::unique_ptr<ResNetConfig> resnet_named(const std::string& arch, const std::s
   return c;
 }
 
-std::string resnet_in_file(const SafeTensors& file, std::string&) {
-  if (!file.has("conv1.weight") || !file.has("layer4.0.conv1.weight")) return "";
-  for (const char* arch : {"resnet18", "resnet50"}) {
-    const auto c = resnet_named(arch);
+std::shared_ptr<const BackboneConfig> resnet_in_file(const TensorFile& file, std::string& arch) {
+  if (!file.has("conv1.weight") || !file.has("layer4.0.conv1.weight")) return nullptr;
+  for (const char* name : {"resnet18", "resnet50"}) {
+    const std::shared_ptr<const ResNetConfig> c = resnet_named(name);
     const auto block = [&](int64_t i) {
       return file.has(concat("layer3.", i, ".conv", c->bottleneck ? 3 : 2, ".weight"));
     };
     if (file.has("layer1.0.conv3.weight") == c->bottleneck && block(c->depths[2] - 1) && !block(c->depths[2]))
-      return arch;
+      return arch = name, c;
   }
-  return "";
+  return nullptr;
 }
 
 NameTest ResNetConfig::left_out() const {

@@ -32,8 +32,8 @@ struct ResNetConfig : BackboneConfig {
 ResNetConfig resnet_from_json(const nlohmann::ordered_json& json);
 // resnet18, resnet50; nullptr: another name.
 std::unique_ptr<ResNetConfig> resnet_named(const std::string& arch, const std::string& convention = "");
-// The name of the architecture whose weights a file of torchvision or timm holds; empty: none of these.
-std::string resnet_in_file(const SafeTensors& file, std::string& convention);
+// The name of the architecture whose weights a file of torchvision or timm holds, and its config; null: none of these.
+std::shared_ptr<const BackboneConfig> resnet_in_file(const TensorFile& file, std::string& arch);
 
 // What one block maps: channels and halving.
 struct ResNetBlockShape {

@@ -44,8 +44,11 @@ VitConfig vit_from_json(const nlohmann::ordered_json& json);
 // vit-tiny (D 192, 3 heads), vit-small (384, 6), vit-base (768, 12); nullptr: another name. convention: "deit"
 // (v1) or "deit3"; throws Error otherwise.
 std::unique_ptr<VitConfig> vit_named(const std::string& arch, const std::string& convention);
-// The name of the architecture whose weights a timm file holds, known by width; empty: none of these.
-std::string vit_in_timm_file(const SafeTensors& file, std::string& convention);
+// The architecture whose weights a file holds under timm's names, known by width, and its config: the file's patches and
+// conventions, on images of about 224 x 224; null: none of these.
+std::shared_ptr<const BackboneConfig> vit_in_file(const TensorFile& file, std::string& arch);
+// Metadata that says where a file's weights came from, and that it was a ViT of Hugging Face, whose epsilon is 1e-12.
+inline constexpr const char *kOrigin = "origin", *kHuggingFaceVit = "Hugging Face ViT";
 
 // x = x + ls1 attn(norm1(x)); x = x + ls2 mlp(norm2(x)). Tokens travel with the normalisation that reads them next.
 struct VitBlock {
@@ -67,7 +70,7 @@ struct Vit : Backbone {
   Vit(const Scope& scope, const VitConfig& config);
   // pooled: the class token; tokens: the patches'; both after the final LayerNorm.
   Features operator()(const Var& images) const override;
-  std::map<std::string, Tensor> resampled(const SafeTensors& file, const std::string& prefix) const override;
+  std::map<std::string, Tensor> resampled(const TensorFile& file, const std::string& prefix) const override;
   Var embed(const Var& images) const;   // tokens after CLS and position embedding, (B, T, D)
   Var tokens(const Var& images) const;  // (B, T, D) after the final LayerNorm
   // What normalises the tokens before block i, or after the last one.

@@ -44,12 +44,37 @@ std::unique_ptr<VitConfig> vit_named(const std::string& arch, const std::string&
   return v;
 }
 
-std::string vit_in_timm_file(const SafeTensors& file, std::string& convention) {
-  if (!file.has("cls_token") || file.entry("cls_token").shape.rank() != 3) return "";
-  convention = file.has("blocks.0.ls1.gamma") ? "deit3" : "deit";
-  for (const char* arch : {"vit-tiny", "vit-small", "vit-base"})
-    if (vit_named(arch, convention)->width == file.entry("cls_token").shape[-1]) return arch;
-  return "";
+namespace {
+
+int64_t square_root(int64_t n) {
+  int64_t root = 0;
+  while (root * root < n) ++root;
+  return root;
+}
+
+// Of a position embedding for n tokens: whether the class token is one of them. Neither: n is no grid's.
+bool covers_cls(int64_t n) { return square_root(n - 1) * square_root(n - 1) == n - 1; }
+
+}  // namespace
+
+std::shared_ptr<const BackboneConfig> vit_in_file(const TensorFile& file, std::string& arch) {
+  const auto shape = [&](const char* name, int rank) -> const Shape* {
+    return file.has(name) && file.entry(name).shape.rank() == rank ? &file.entry(name).shape : nullptr;
+  };
+  const Shape *cls = shape("cls_token", 3), *proj = shape("patch_embed.proj.weight", 4), *pos = shape("pos_embed", 3);
+  if (!cls || !proj || !pos || (*proj)[2] < 1 || (*proj)[2] > 224) return nullptr;
+  for (const char* name : {"vit-tiny", "vit-small", "vit-base"}) {
+    auto v = vit_named(name, "deit");
+    if (v->width != (*cls)[2]) continue;
+    v->patch = (*proj)[2];
+    v->image_height = v->image_width = 224 / v->patch * v->patch;
+    v->layer_scale = file.has("blocks.0.ls1.gamma"), v->pos_embed_on_cls = covers_cls((*pos)[1]);
+    if (const auto from = file.metadata().find(kOrigin); from != file.metadata().end() && from->second == kHuggingFaceVit)
+      v->eps = 1e-12;
+    arch = name;
+    return v;
+  }
+  return nullptr;
 }
 
 FeatureShape VitConfig::shape() const {
@@ -77,7 +102,7 @@ std::unique_ptr<Backbone> VitConfig::make(const Scope& scope) const {
   return std::make_unique<Vit>(scope / "vit", *this);
 }
 
-std::map<std::string, Tensor> Vit::resampled(const SafeTensors& file, const std::string& prefix) const {
+std::map<std::string, Tensor> Vit::resampled(const TensorFile& file, const std::string& prefix) const {
   const std::string name = prefix + "pos_embed";
   if (!file.has(name) || file.entry(name).shape == pos_embed.shape()) return {};
   const Shape& given = file.entry(name).shape;
@@ -95,8 +120,7 @@ std::map<std::string, Tensor> Vit::resampled(const SafeTensors& file, const std:
 
 Tensor interpolate_pos_embed(const Tensor& pos, int64_t rows, int64_t cols, bool has_cls) {
   const int64_t extra = has_cls ? 1 : 0, old = pos.dim(1) - extra, d = pos.dim(2);
-  int64_t side = 0;
-  while (side * side < old) ++side;
+  const int64_t side = square_root(old);
   QFM_CHECK(side * side == old, "position embedding ", pos.shape(), " is not a square grid");
   if (side == rows && side == cols) return pos;
   const auto weights = [side](int64_t out) {

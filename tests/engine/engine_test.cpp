@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "engine/base/cpu.h"
+#include "engine/base/half.h"
 #include "engine/base/io.h"
 #include "engine/base/rng.h"
 #include "engine/memory/memory.h"
@@ -222,7 +223,7 @@ TEST_CASE("safetensors: written and read back in every dtype") {
       path,
       {{"f", f}, {"empty", Tensor({0, 4})}, {"i", i}, {"d", f.to(DType::F64)}, {"b", f.to(DType::BF16)}},
       {{"note", "ümlaut \"quoted\""}});
-  const SafeTensors file = SafeTensors::open(path);
+  const TensorFile file = TensorFile::open(path);
   CHECK(file.metadata().at("note") == "ümlaut \"quoted\"");
   CHECK(file.tensor("f").span<float>()[2] == 0.1f);
   CHECK(file.tensor("i").span<int64_t>()[1] == -2);
@@ -230,13 +231,13 @@ TEST_CASE("safetensors: written and read back in every dtype") {
   CHECK(file.tensor("b").dtype() == DType::BF16);
   CHECK(file.tensor("empty").shape() == Shape{0, 4});
   write_safetensors(path, {{"f", f}, {"i", i}}, {}, StoreAs::F16);
-  CHECK(SafeTensors::open(path).entry("f").dtype == "F16");
-  CHECK(SafeTensors::open(path).tensor("f").span<float>()[2] == half_to_float(float_to_half(0.1f)));
-  CHECK(SafeTensors::open(path).tensor("i").dtype() == DType::I64);
+  CHECK(TensorFile::open(path).entry("f").dtype == "F16");
+  CHECK(TensorFile::open(path).tensor("f").span<float>()[2] == half_to_float(float_to_half(0.1f)));
+  CHECK(TensorFile::open(path).tensor("i").dtype() == DType::I64);
   const Tensor large = Tensor::from(std::vector<float>{1, 65519, -70000}, {3});  // a variance, say
   write_safetensors(path, {{"f", f}, {"large", large}, {"fits", large.rows(0, 2)}}, {}, StoreAs::F16);
-  CHECK(SafeTensors::open(path).tensor("large").span<float>()[2] == -70000);
-  CHECK(SafeTensors::open(path).entry("fits").dtype == "F16");
+  CHECK(TensorFile::open(path).tensor("large").span<float>()[2] == -70000);
+  CHECK(TensorFile::open(path).entry("fits").dtype == "F16");
   CHECK_THROWS_AS(write_safetensors(path, {{"f", f}, {"f", f}}, {}), Error);
 }
 
@@ -246,7 +247,7 @@ TEST_CASE("safetensors: each lie of a header is one line with the file's name") 
   const auto refused = [&](const std::string& header, const std::string& reason,
                            uint64_t announced = UINT64_MAX) {
     write_raw(path, header, data, announced);
-    const std::string message = message_of([&] { SafeTensors::open(path); });
+    const std::string message = message_of([&] { TensorFile::open(path); });
     CAPTURE(header);
     CAPTURE(message);
     CHECK(contains(message, path + ": "));
@@ -260,6 +261,7 @@ TEST_CASE("safetensors: each lie of a header is one line with the file's name") 
   };
   refused("{", "not valid JSON");
   refused("[]", "not a JSON object");
+  refused("\xEF\xBB\xBF{" + entry("a", "F32", "[4]", "[0,16]") + "}", "begins with a byte-order mark");
   refused("{}", "truncated in the header", 1000);
   refused("{}", "not a safetensors file", uint64_t{1} << 60);
   refused("{}", "data after the last tensor");
@@ -280,9 +282,9 @@ TEST_CASE("safetensors: each lie of a header is one line with the file's name") 
   refused("{\"a\":3}", "needs dtype, shape and data_offsets");
   refused("{\"__metadata__\":{\"k\":1}," + entry("a", "F32", "[4]", "[0,16]") + "}", "not a text");
   write_file(path, "short");
-  CHECK(contains(message_of([&] { SafeTensors::open(path); }), "too short"));
-  CHECK(contains(message_of([&] { SafeTensors::open(folder / "nowhere"); }), "No such file"));
-  CHECK(contains(message_of([&] { SafeTensors::open(folder.path.string()); }), folder.path.string()));
+  CHECK(contains(message_of([&] { TensorFile::open(path); }), "too short"));
+  CHECK(contains(message_of([&] { TensorFile::open(folder / "nowhere"); }), "No such file"));
+  CHECK(contains(message_of([&] { TensorFile::open(folder.path.string()); }), folder.path.string()));
 }
 
 TEST_CASE("safetensors: damaged copies of a good file are read or refused, never worse") {
@@ -296,7 +298,7 @@ TEST_CASE("safetensors: damaged copies of a good file are read or refused, never
   const auto attempt = [&](const std::string& content) {
     write_file(bad, content);
     try {
-      const SafeTensors file = SafeTensors::open(bad);
+      const TensorFile file = TensorFile::open(bad);
       for (const auto& [name, e] : file.entries()) file.bytes(name);
     } catch (const Error& e) {
       ++refused;

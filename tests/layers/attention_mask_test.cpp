@@ -21,7 +21,7 @@ void check_equal(const std::string& what, const Tensor& found, const Tensor& exp
 }  // namespace
 
 TEST_CASE("masked attention equals PyTorch, forward and backward") {
-  const SafeTensors file = SafeTensors::open(golden_path("attention_mask.safetensors"));
+  const TensorFile file = TensorFile::open(golden_path("attention_mask.safetensors"));
   struct Case {
     const char* name;
     int64_t heads;
@@ -49,7 +49,7 @@ TEST_CASE("masked attention equals PyTorch, forward and backward") {
 }
 
 TEST_CASE("causal attention over 77 tokens equals torch.nn.MultiheadAttention") {
-  const SafeTensors file = SafeTensors::open(golden_path("attention_mask.safetensors"));
+  const TensorFile file = TensorFile::open(golden_path("attention_mask.safetensors"));
   for (DType dtype : {DType::F64, DType::F32}) {
     CAPTURE(name_of(dtype));
     const auto leaf = [&](const char* name) {

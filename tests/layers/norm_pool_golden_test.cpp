@@ -22,7 +22,7 @@ std::vector<Place> places() {
 
 class Golden {
  public:
-  Golden(const SafeTensors& file, std::string name, Place place)
+  Golden(const TensorFile& file, std::string name, Place place)
       : file_(file), name_(std::move(name)), place_(place) {}
   bool has(const std::string& what) const { return file_.has(name_ + "." + what); }
   Tensor get(const std::string& what) const {
@@ -46,7 +46,7 @@ class Golden {
   }
 
  private:
-  const SafeTensors& file_;
+  const TensorFile& file_;
   std::string name_;
   Place place_;
 };
@@ -86,7 +86,7 @@ void check_batchnorm(const Golden& g, Activation activation, int64_t length) {
 }
 
 TEST_CASE("batchnorm: training steps, running statistics and evaluation equal PyTorch's") {
-  const SafeTensors file = SafeTensors::open(golden_path("norm_pool.safetensors"));
+  const TensorFile file = TensorFile::open(golden_path("norm_pool.safetensors"));
   for (const Place& place : places()) {
     check_batchnorm({file, "bn", place}, Activation::None, 40);
     check_batchnorm({file, "bn_far", place}, Activation::None, 40 * 30 * 30);
@@ -97,7 +97,7 @@ TEST_CASE("batchnorm: training steps, running statistics and evaluation equal Py
 }
 
 TEST_CASE("pooling equals PyTorch's, forward and backward") {
-  const SafeTensors file = SafeTensors::open(golden_path("norm_pool.safetensors"));
+  const TensorFile file = TensorFile::open(golden_path("norm_pool.safetensors"));
   const Window three{3, 2, 1, 1};
   const std::vector<std::pair<std::string, std::function<Var(const Var&)>>> pools{
       {"max", [&](const Var& x) { return max_pool2d(x, three, three); }},

@@ -62,7 +62,7 @@ TEST_CASE("sample_bilinear refuses shapes and types that do not fit") {
 }
 
 // PyTorch's values and gradients, made by tests/golden/make_sampling.py.
-void check_golden(const SafeTensors& file, const std::string& name, DType dtype, Device device) {
+void check_golden(const TensorFile& file, const std::string& name, DType dtype, Device device) {
   CAPTURE(name);
   CAPTURE(name_of(dtype));
   const auto get = [&](const char* part) { return file.tensor(name + part).to(dtype).to(device); };
@@ -89,7 +89,7 @@ void check_golden(const SafeTensors& file, const std::string& name, DType dtype,
 }
 
 TEST_CASE("resize_bilinear and sample_bilinear equal PyTorch's, forward and backward") {
-  const SafeTensors file = SafeTensors::open(golden_path("sampling.safetensors"));
+  const TensorFile file = TensorFile::open(golden_path("sampling.safetensors"));
   int count = 0;
   for (const auto& [entry, info] : file.entries()) {
     if (!entry.ends_with(".dy")) continue;

@@ -73,7 +73,7 @@ Tensor join_last(const Tensor& a, const Tensor& b) {
 }
 
 struct GoldenCase {
-  const SafeTensors& file;
+  const TensorFile& file;
   std::string name;
   json attributes;
   Tensor get(const std::string& tensor) const { return file.tensor(name + "." + tensor); }
@@ -165,7 +165,7 @@ void check_sdpa(const GoldenCase& c) {
 struct Bounds {
   double out, grad;
 };
-Bounds ten_times(const SafeTensors& file) {
+Bounds ten_times(const TensorFile& file) {
   const json j = json::parse(file.metadata().at("float32_run_scaled_error"));
   return {10 * j.at("out").get<double>(), 10 * j.at("grad").get<double>()};
 }
@@ -182,13 +182,13 @@ double gradient_error(const std::string& name, const Tensor& got, const Tensor& 
   return difference(g, e, [&](size_t i) { return !is_key(i); }) / std::max(largest(e.span<double>()), 1e-300);
 }
 
-void load_golden(ParamSet& params, const SafeTensors& file) {
+void load_golden(ParamSet& params, const TensorFile& file) {
   for (const Param& p : params.params()) p.master().copy_from(file.tensor(p.name()).to(p.master().dtype()));
   params.sync();
 }
 
 void check_vit(const std::string& path, DType dtype) {
-  const SafeTensors file = SafeTensors::open(path);
+  const TensorFile file = TensorFile::open(path);
   const json j = json::parse(file.metadata().at("config"));
   VitConfig c;
   c.image_height = j["img_size"][0], c.image_width = j["img_size"][1], c.width = j["embed_dim"],
@@ -221,7 +221,7 @@ void check_vit(const std::string& path, DType dtype) {
 }  // namespace
 
 TEST_CASE("single operations equal PyTorch in F64, forward and backward") {
-  const SafeTensors file = SafeTensors::open(golden_path("ops.safetensors"));
+  const TensorFile file = TensorFile::open(golden_path("ops.safetensors"));
   const json cases = json::parse(file.metadata().at("cases"));
   for (const auto& [name, attributes] : cases.items()) {
     const GoldenCase c{file, name, attributes};
@@ -249,7 +249,7 @@ TEST_CASE("ViT of both conventions equals timm: every activation, every gradient
 }
 
 TEST_CASE("the query decoder equals torch.nn.TransformerDecoderLayer") {
-  const SafeTensors file = SafeTensors::open(golden_path("deiqt_decoder.safetensors"));
+  const TensorFile file = TensorFile::open(golden_path("deiqt_decoder.safetensors"));
   for (DType dtype : {DType::F64, DType::F32}) {
     CAPTURE(name_of(dtype));
     ParamSet params;
@@ -277,7 +277,7 @@ TEST_CASE("DeiT-Tiny on two photos: every listed depth, the logits and gradients
   const std::string golden = shared_path("golden/deit_tiny_real.safetensors");
   const std::string weights = shared_path("weights/deit_tiny_patch16_224.safetensors");
   if (golden.empty() || weights.empty()) QFM_SKIP("the real weights are not here");
-  const SafeTensors file = SafeTensors::open(golden), timm = SafeTensors::open(weights);
+  const TensorFile file = TensorFile::open(golden), timm = TensorFile::open(weights);
   ParamSet params;
   const Vit vit(Scope(params) / "vit", *vit_named("vit-tiny", "deit"));
   params.allocate(cpu_device, DType::F32, true);

@@ -54,8 +54,8 @@ TEST_CASE("a file in eight bits scores as its original does in INT8, bit for bit
     CHECK(scored(small, std::nullopt) == expected);
     CHECK(scored(path, std::nullopt).dtype == DType::F32);
     CHECK(scored(path, std::nullopt).scores != expected.scores);
-    CHECK(SafeTensors::open(small).entry(kWeight).dtype == "I8");
-    CHECK(SafeTensors::open(small).entry("vit.norm.bias").dtype == (store == StoreAs::BF16 ? "BF16" : "F32"));
+    CHECK(TensorFile::open(small).entry(kWeight).dtype == "I8");
+    CHECK(TensorFile::open(small).entry("vit.norm.bias").dtype == (store == StoreAs::BF16 ? "BF16" : "F32"));
     if (store == StoreAs::AsIs) CHECK(2 * read_file(small).size() < read_file(path).size());
     // Its weights are numbers of F32: stored as such, and rounded again.
     convert_model(small, again, WeightsAs::F32);
@@ -75,10 +75,10 @@ TEST_CASE("what is damaged in a file of eight bits is one line with its name") {
   const std::string original = folder / "model.safetensors", path = folder / "small.safetensors";
   save_random_model(original, StoreAs::AsIs);
   convert_model(original, path, WeightsAs::Int8);
-  const SafeTensors file = SafeTensors::open(path);
+  const TensorFile file = TensorFile::open(path);
   std::map<std::string, Tensor> whole;
   for (const auto& [name, entry] : file.entries()) whole[name] = file.tensor(name);
-  const auto metadata = file.metadata(), plain = SafeTensors::open(original).metadata();
+  const auto metadata = file.metadata(), plain = TensorFile::open(original).metadata();
 
   const auto refused = [&](const std::string& reason, const std::function<void(std::map<std::string, Tensor>&)>& change,
                            const std::map<std::string, std::string>& about) {
@@ -106,7 +106,7 @@ TEST_CASE("what is damaged in a file of eight bits is one line with its name") {
   refused("does not speak of the INT8 weights", [](auto&) {}, plain);
   const auto to_floating = [&](auto& t) {
     t.clear();
-    const SafeTensors floating = SafeTensors::open(original);
+    const TensorFile floating = TensorFile::open(original);
     for (const auto& [name, entry] : floating.entries()) t[name] = floating.tensor(name);
   };
   refused("speaks of INT8 weights", to_floating, metadata);

@@ -29,7 +29,7 @@ struct Toy {
 };
 
 void rewrite(const std::string& path, const std::function<void(Json&)>& change) {
-  const SafeTensors file = SafeTensors::open(path);
+  const TensorFile file = TensorFile::open(path);
   Json j = Json::parse(file.metadata().at("qfm"));
   change(j);
   NamedTensors tensors;
@@ -98,7 +98,7 @@ TEST_CASE(
   Toy a, b(false, 2);
   a.mean.value().span<float>()[1] = 7;
   write_safetensors(path, a.params.saved(), {});
-  load_params(b.params, SafeTensors::open(path), "", none);
+  load_params(b.params, TensorFile::open(path), "", none);
   CHECK(b.mean.value().span<float>()[1] == 7);
   CHECK(b.linear.weight.master().span<float>()[5] == a.linear.weight.master().span<float>()[5]);
 
@@ -108,17 +108,19 @@ TEST_CASE(
   average.params.average(a.params, 0.75);
   CHECK(average.mean.value().span<float>()[1] == 7.5f);
 
-  NamedTensors lacking = a.params.saved(), misshapen = lacking;
+  NamedTensors lacking = a.params.saved(), misshapen = lacking, whole = lacking;
   lacking.pop_back();
   misshapen.back().second = Tensor::zeros({4});
+  whole.back().second = Tensor::zeros({3}, DType::I64);
   for (const auto& [tensors, reason] :
        {std::pair(lacking, "missing norm.running_mean"),
-        std::pair(misshapen, "wrong shape: norm.running_mean (4) instead of (3)")}) {
+        std::pair(misshapen, "wrong shape: norm.running_mean (4) instead of (3)"),
+        std::pair(whole, "of whole numbers: norm.running_mean I64")}) {
     write_safetensors(path, tensors, {});
     Toy fresh(false, 4);
     const float was = fresh.linear.weight.master().span<float>()[0];
     const std::string message =
-        message_of([&] { load_params(fresh.params, SafeTensors::open(path), "", none); });
+        message_of([&] { load_params(fresh.params, TensorFile::open(path), "", none); });
     CHECK(contains(message, path));
     CHECK(contains(message, reason));
     CHECK(fresh.linear.weight.master().span<float>()[0] == was);

@@ -15,7 +15,7 @@ using Json = nlohmann::ordered_json;
 // buffers, which are F32, 1e-6; in F32 ten times what PyTorch itself loses in F32.
 struct Golden {
   explicit Golden(const std::string& name) {
-    const SafeTensors file = SafeTensors::open(golden_path("networks.safetensors"));
+    const TensorFile file = TensorFile::open(golden_path("networks.safetensors"));
     about = Json::parse(file.metadata().at("cases")).at(name);
     const Tensor all = file.tensor(name);
     const auto values = all.span<double>();

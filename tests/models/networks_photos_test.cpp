@@ -26,7 +26,7 @@ std::string weights_path() {
 
 TEST_CASE("networks: EfficientNet-Lite0 gives the logits of the demo photos that PyTorch gives") {
   if (weights_path().empty()) QFM_SKIP("the weights of EfficientNet-Lite0 are not here (QFM_EFFICIENTNET_LITE0)");
-  const SafeTensors file = SafeTensors::open(weights_path());
+  const TensorFile file = TensorFile::open(weights_path());
   const ModelInfo info(timm_config(file));
   CHECK(info.config.arch == "efficientnet-lite0");
   Model model(info.config, cpu_device, DType::F32, false);
@@ -39,7 +39,7 @@ TEST_CASE("networks: EfficientNet-Lite0 gives the logits of the demo photos that
   for (const auto& entry : std::filesystem::directory_iterator(std::string(QFM_SOURCE_DIR) + "/tools/demo_photos"))
     if (entry.path().extension() == ".jpg") photos.push_back(entry.path());
   std::sort(photos.begin(), photos.end());
-  const Tensor expected = SafeTensors::open(golden_path("networks_photos.safetensors")).tensor("logits");
+  const Tensor expected = TensorFile::open(golden_path("networks_photos.safetensors")).tensor("logits");
   REQUIRE(static_cast<int64_t>(photos.size()) == expected.dim(0));
   const NoGrad inference;
   for (size_t i = 0; i < photos.size(); ++i) {

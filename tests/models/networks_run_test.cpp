@@ -70,8 +70,8 @@ TEST_CASE("networks: a run with batch normalisation and an averaged model resume
   }
   // The running statistics are averaged too.
   const std::string name = "resnet.layer1.0.bn1.running_var";
-  const Tensor last = SafeTensors::open(whole.out + "/last.safetensors").tensor(name),
-               average = SafeTensors::open(whole.out + "/ema.safetensors").tensor(name);
+  const Tensor last = TensorFile::open(whole.out + "/last.safetensors").tensor(name),
+               average = TensorFile::open(whole.out + "/ema.safetensors").tensor(name);
   for (size_t i = 0; i < values(last).size(); ++i) {
     CHECK(values(last)[i] != 1);
     CHECK(values(average)[i] != 1);
@@ -116,7 +116,7 @@ TEST_CASE("networks: files of timm and torchvision are known by their tensors; c
     for (float& x : model.params.buffers()[3].value().span<float>()) x = 7;
     fill(model.params.params()[0], constant(3));
     write_foreign(path, model, classifier);
-    CHECK(timm_config(SafeTensors::open(path)).arch == arch);
+    CHECK(timm_config(TensorFile::open(path)).arch == arch);
     load_pretrained(other, path);
     CHECK(values(other.params.buffers()[3].value()) == values(model.params.buffers()[3].value()));
     CHECK(values(other.params.params()[0].master()) == values(model.params.params()[0].master()));
@@ -125,7 +125,7 @@ TEST_CASE("networks: files of timm and torchvision are known by their tensors; c
     NamedTensors tensors;
     for (const std::string& name : names) tensors.emplace_back(name, Tensor::zeros({1}));
     write_safetensors(path, tensors, {});
-    const auto config = find_timm_config(SafeTensors::open(path));
+    const auto config = find_timm_config(TensorFile::open(path));
     return config ? config->arch : "";
   };
   const std::vector<std::string> resnet50{"conv1.weight", "layer1.0.conv3.weight", "layer3.5.conv3.weight",

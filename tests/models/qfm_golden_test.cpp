@@ -23,8 +23,8 @@ using nlohmann::json;
 
 namespace {
 
-const SafeTensors& golden() {
-  static const SafeTensors file = SafeTensors::open(golden_path("qfm_losses.safetensors"));
+const TensorFile& golden() {
+  static const TensorFile file = TensorFile::open(golden_path("qfm_losses.safetensors"));
   return file;
 }
 Tensor get(const std::string& name) { return golden().tensor(name); }

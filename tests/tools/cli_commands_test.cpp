@@ -28,7 +28,7 @@ TEST_CASE("embed writes one row a crop") {
   const auto outcome = bench().with_model({"embed", bench().b, bench().bad, bench().a, "-o", path});
   CHECK(outcome.code == 1);
   CHECK(outcome.out.empty());
-  const auto file = SafeTensors::open(path);
+  const auto file = TensorFile::open(path);
   const auto cls = file.tensor("cls"), patches = file.tensor("patches");
   CHECK(cls.shape() == Shape{10, 24});
   CHECK(patches.shape() == Shape{10, 196, 24});
@@ -53,8 +53,8 @@ TEST_CASE("embed equals timm's features of real photos") {
               .run({"embed", first, second, "--crops", "center", "--resize", "none", "--model", weights, "-o",
                     path})
               .code == 0);
-  const auto file = SafeTensors::open(path);
-  const auto wanted = SafeTensors::open(golden_file).tensor("out.norm"), cls = file.tensor("cls"),
+  const auto file = TensorFile::open(path);
+  const auto wanted = TensorFile::open(golden_file).tensor("out.norm"), cls = file.tensor("cls"),
              patches = file.tensor("patches");
   REQUIRE(patches.shape() == Shape{2, 196, 192});
   double worst = 0, largest = 0;
@@ -115,7 +115,7 @@ TEST_CASE("model convert: a file in eight bits is scored in INT8 by itself, and 
     const Outcome embedded =
         bench().run({"embed", bench().a, "--device", "cpu", "--model", small, "--dtype", dtype, "-o", features});
     CHECK(embedded.code == 0);
-    const auto about = nlohmann::json::parse(SafeTensors::open(features).metadata().at("embedding"));
+    const auto about = nlohmann::json::parse(TensorFile::open(features).metadata().at("embedding"));
     CHECK(about["dtype"] == (dtype == std::string("auto") ? "f32" : dtype));
   }
 }

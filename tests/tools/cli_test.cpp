@@ -73,7 +73,6 @@ TEST_CASE("a usage error is one line and exit code 2") {
   refused({"score", bench().a, "--dtype", "f8"}, "use auto, f32, bf16 or int8");
   refused({"train", "--dtype", "int8"}, "--dtype: 'int8' is for scoring");
   refused({"bench", "train", "--dtype", "int8"}, "--dtype int8: is for scoring");
-  refused({"score", bench().a, "--model", "model.pth", "--device", "cpu"}, "not built yet");
   refused({"score", bench().a, "-o", "x.html"}, "not built yet");
   refused({"score", bench().a, "-o", "x.xml"}, ".jsonl");
   const auto convert = [&](const std::string& from, const std::string& to, const std::string& dtype, const Words& more,
@@ -82,7 +81,6 @@ TEST_CASE("a usage error is one line and exit code 2") {
     words.insert(words.end(), more.begin(), more.end());
     refused(words, part);
   };
-  convert("in.pth", "out.safetensors", "f16", {}, "not built yet");
   convert(bench().model, "out.onnx", "f16", {}, "not built yet");
   convert(bench().model, "out.safetensors", "f16", {"--to", "timm"}, "not built yet");
   convert(bench().model, "out.safetensors", "f16", {"--grid", "14x14"}, "not built yet");

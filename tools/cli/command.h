@@ -85,9 +85,6 @@ const char* flag_of(DType dtype);
 // it looked.
 std::string model_path(const CommonOptions& options);
 
-// Throws UsageError for .pth and .pt.
-void refuse_pytorch(const std::string& path);
-
 // ".json" of "a/b.JSON", in lower case; "" where there is none.
 std::string extension_of(const std::string& path);
 // The extension of -o FILE, which must be one of `allowed` (".json .csv"). Throws UsageError.

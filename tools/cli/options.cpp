@@ -49,7 +49,7 @@ void add_device_options(CLI::App& app, CommonOptions& options) {
 }
 
 void add_model_option(CLI::App& app, CommonOptions& options) {
-  app.add_option("--model", options.model, "Checkpoint (default: QFM_MODEL, else the model shipped with qfm)")
+  app.add_option("--model", options.model, "Checkpoint, .safetensors or .pth (default: QFM_MODEL, else the model shipped with qfm)")
       ->type_name("FILE");
 }
 
@@ -77,14 +77,7 @@ void add_planned(CLI::App& parent, const std::string& name, const RegisterAction
   on(app, [words]() -> int { throw UsageError(words + ": not built yet"); });
 }
 
-void refuse_pytorch(const std::string& path) {
-  const std::string extension = extension_of(path);
-  if (extension == ".pth" || extension == ".pt")
-    throw UsageError(path + ": reading PyTorch's .pth is not built yet");
-}
-
 std::string model_path(const CommonOptions& options) {
-  refuse_pytorch(options.model);
   if (!options.model.empty()) return options.model;
   if (const char* path = std::getenv("QFM_MODEL"); path && *path) return path;
   std::error_code error;

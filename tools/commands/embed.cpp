@@ -8,6 +8,7 @@
 #include "models/checkpoint.h"
 #include "models/pretrained.h"
 #include "models/registry.h"
+#include "models/weight_names.h"
 #include "tools/cli/command.h"
 #include "tools/cli/console.h"
 #include "tools/cli/photo_options.h"
@@ -27,7 +28,7 @@ struct EmbedOptions {
 
 // One of our checkpoints, or a backbone of timm's: its features need no decoder.
 LoadedModel load_backbone(const std::string& path, Placement where) {
-  const SafeTensors file = SafeTensors::open(path);
+  const TensorFile file = open_weights(path);
   const auto foreign = file.metadata().count("qfm") ? std::nullopt : find_timm_config(file);
   if (!foreign) return load_model(path, where.device, where.dtype, false);
   LoadedModel loaded{nullptr, ModelInfo(*foreign), where.dtype};

@@ -7,6 +7,7 @@
 #include "engine/base/sha256.h"
 #include "engine/int8_matrix.h"
 #include "models/checkpoint.h"
+#include "models/weight_names.h"
 #include "tools/cli/command.h"
 #include "tools/cli/console.h"
 #include "tools/cli/results.h"
@@ -38,14 +39,13 @@ Json closed_channels(const std::string& path, const ModelInfo& info) {
 }
 
 Json describe(const std::string& path) {
-  refuse_pytorch(path);
-  const SafeTensors file = SafeTensors::open(path);
+  const TensorFile file = open_weights(path);
   const ModelInfo info = read_model_info(file);
   int64_t parameters = 0;
   std::set<std::string> dtypes;
   uint64_t bytes = 0;
   for (const auto& [name, entry] : file.entries()) {
-    parameters += holds_int8_scale(file, name) ? 0 : entry.shape.numel(), bytes += entry.end - entry.begin;
+    parameters += holds_int8_scale(file, name) ? 0 : entry.shape.numel(), bytes += entry.bytes();
     dtypes.insert(entry.dtype);
   }
   std::string stored;
@@ -119,13 +119,8 @@ WeightsAs weights_as(const std::string& dtype) {
 int model_convert(const ConvertOptions& options) {
   const WeightsAs weights = weights_as(options.dtype);
   if (options.kind != "qfm") throw UsageError("--to " + options.kind + ": not built yet");
-  for (const auto* path : {&options.from, &options.to}) {
-    refuse_pytorch(*path);
-    if (extension_of(*path) != ".safetensors")
-      throw UsageError(*path + ": not built yet for other files than .safetensors");
-  }
-  if (!SafeTensors::open(options.from).metadata().count("qfm"))
-    throw UsageError(options.from + ": not a QFM checkpoint; converting others is not built yet");
+  if (extension_of(options.to) != ".safetensors")
+    throw UsageError(options.to + ": not built yet for other files than .safetensors");
   convert_model(options.from, options.to, weights);
   note(options.common.quiet, format("%s: %lld bytes\n", options.to.c_str(),
                                     static_cast<long long>(std::filesystem::file_size(options.to))));

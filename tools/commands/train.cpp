@@ -121,7 +121,6 @@ void ask_stop(int signal) {
 
 int run_train(const TrainOptions& options) {
   const auto [config, command] = configuration(options);
-  refuse_pytorch(config.init), refuse_pytorch(config.objectives.text("teacher"));
   CommonOptions common;
   common.device = config.device.text(), common.dtype = config.dtype.text(),
   common.threads = static_cast<int>(config.threads);

@@ -148,7 +148,7 @@ void RunFolder::save(const RunState& state, const ParamSet& params, const Optimi
 
 void RunFolder::restore(RunState& state, ParamSet& params, Optimizer& optimizer, const NamedTensors& more) {
   const std::string path = file("state.safetensors");
-  const SafeTensors stored = SafeTensors::open(path);
+  const TensorFile stored = TensorFile::open(path);
   const auto found = stored.metadata().find("qfm_state");
   QFM_CHECK(found != stored.metadata().end(), path, ": not the state of a training run");
   try {

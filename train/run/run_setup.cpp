@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "models/registry.h"
+#include "models/weight_names.h"
 #include "train/predict/predict.h"
 #include "train/run/run_data.h"
 
@@ -59,7 +60,7 @@ ModelInfo starting_info(const TrainConfig& config, const std::vector<double>& ta
     info.config.select = config.select, info.resize = photo_size(config, {});
     return info;
   }
-  const SafeTensors file = SafeTensors::open(config.init);
+  const TensorFile file = open_weights(config.init);
   if (file.metadata().count("qfm")) {
     info = read_model_info(file);
   } else {

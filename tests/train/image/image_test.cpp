@@ -25,7 +25,7 @@ struct Golden {
   int64_t width, height;
   std::vector<unsigned char> rgb;
 };
-Golden golden(const SafeTensors& file, const std::string& name) {
+Golden golden(const TensorFile& file, const std::string& name) {
   const auto& shape = file.entry(name).shape;
   return {shape[1], shape[0], file.bytes(name)};
 }
@@ -73,7 +73,7 @@ TEST_CASE("colour modes give the golden pixels") {
                                                  {"yuv420.jpg", jpeg_tolerance},
                                                  {"yuv422.jpg", jpeg_tolerance},
                                                  {"restart.jpg", jpeg_tolerance}};
-  const SafeTensors expected = SafeTensors::open(path);
+  const TensorFile expected = TensorFile::open(path);
   for (const auto& [file, tolerance] : tolerances) {
     CAPTURE(file);
     std::string tensor = file;
@@ -86,7 +86,7 @@ TEST_CASE("colour modes give the golden pixels") {
 TEST_CASE("EXIF orientation turns photos upright") {
   const std::string path = golden_image("exif.safetensors");
   if (path.empty()) QFM_SKIP("golden/image/exif.safetensors is absent");
-  const SafeTensors expected = SafeTensors::open(path);
+  const TensorFile expected = TensorFile::open(path);
   const Image stored = decode_image(golden_image("exif_none.jpg"));
   for (int i = 1; i <= 8; ++i) {
     CAPTURE(i);
@@ -106,7 +106,7 @@ TEST_CASE("EXIF orientation turns photos upright") {
 TEST_CASE("resize equals Pillow in every byte") {
   const std::string path = golden_image("resize.safetensors");
   if (path.empty()) QFM_SKIP("golden/image/resize.safetensors is absent");
-  const SafeTensors expected = SafeTensors::open(path);
+  const TensorFile expected = TensorFile::open(path);
   int cases = 0;
   for (const auto& [name, entry] : expected.entries()) {
     if (name.ends_with(".vertical_first")) continue;
@@ -128,7 +128,7 @@ TEST_CASE("resize equals Pillow in every byte") {
 TEST_CASE("normalised crops equal the golden ones") {
   const std::string path = golden_image("normalise.safetensors");
   if (path.empty()) QFM_SKIP("golden/image/normalise.safetensors is absent");
-  const SafeTensors file = SafeTensors::open(path);
+  const TensorFile file = TensorFile::open(path);
   const Image odd = decode_image(golden_image("odd.png"));
   for (const bool mirror : {false, true}) {
     const Tensor expected =

@@ -26,7 +26,7 @@ namespace {
 // ---- PyTorch's eight steps ----
 
 struct Golden {
-  SafeTensors file = SafeTensors::open(golden_path("train_steps.safetensors"));
+  TensorFile file = TensorFile::open(golden_path("train_steps.safetensors"));
   json table = json::parse(bytes_of(golden_path("train_steps.json")));
 
   ModelConfig config() const {
@@ -223,7 +223,7 @@ TEST_CASE("a run writes its files, learns, and reports what it does") {
   CHECK(epochs[1].loss == doctest::Approx(mean));
 
   const auto last = load_model(config.out + "/last.safetensors", cpu_device, DType::F32, false);
-  CHECK(SafeTensors::open(config.out + "/model.safetensors").entry("head.weight").dtype == "F16");
+  CHECK(TensorFile::open(config.out + "/model.safetensors").entry("head.weight").dtype == "F16");
   CHECK(last.info.command == "qfm train");
   CHECK(last.info.labels_scaled);
   CHECK(last.info.label_high == 100);
@@ -277,7 +277,7 @@ TEST_CASE("a run stopped anywhere and resumed has the bits of one that was not")
 TEST_CASE("--average gives the mean of the weights over the last share of the updates, resumed or not") {
   const TemporaryFolder folder;
   const auto weights = [](const TrainConfig& config) {
-    return SafeTensors::open(config.out + "/last.safetensors").tensor("head.weight");
+    return TensorFile::open(config.out + "/last.safetensors").tensor("head.weight");
   };
   // The weights after each of the last four updates, from runs without an average.
   std::vector<double> expected(24, 0);
@@ -354,7 +354,7 @@ TEST_CASE("a bad photo is named before the first step, a bad loss with its photo
   write_file(folder / "photo3.png", photo);
 
   train_until(config, 3);
-  const auto state = SafeTensors::open(config.out + "/state.safetensors");
+  const auto state = TensorFile::open(config.out + "/state.safetensors");
   NamedTensors tensors;
   for (const auto& [name, entry] : state.entries()) tensors.emplace_back(name, state.tensor(name));
   for (auto& [name, tensor] : tensors)

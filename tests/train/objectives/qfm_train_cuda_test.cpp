@@ -179,7 +179,7 @@ TEST_CASE("a run on CUDA, stopped and resumed, has the bits of one that was not"
       config.resume = true;
     }
     CHECK(result.finished);
-    const SafeTensors last = SafeTensors::open(config.out + "/last.safetensors");
+    const TensorFile last = TensorFile::open(config.out + "/last.safetensors");
     std::string bits;
     for (const auto& [name, entry] : last.entries()) {
       const Tensor t = last.tensor(name);

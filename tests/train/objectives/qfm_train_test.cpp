@@ -203,7 +203,7 @@ TEST_CASE(
   train(config, hooks);
 
   const std::string path = config.out + "/last.safetensors";
-  const SafeTensors file = SafeTensors::open(path);
+  const TensorFile file = TensorFile::open(path);
   for (const auto& [name, entry] : file.entries()) {
     const bool of_model = name.starts_with("vit.") || name.starts_with("decoder.") ||
                           name.starts_with("select.") || name == "queries" || name == "head.weight";

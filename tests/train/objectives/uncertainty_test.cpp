@@ -131,9 +131,9 @@ TEST_CASE("a run with --calibrate learns a variance, keeps its calibration, and 
   REQUIRE(last.info.calibration);
   CHECK(last.info.calibration->ratios().size() == 110);
   CHECK(load_model(whole.out + "/best.safetensors", cpu_device, DType::F32, false).info.calibration);
-  CHECK(SafeTensors::open(whole.out + "/model.safetensors").metadata().count("interval") == 1);
+  CHECK(TensorFile::open(whole.out + "/model.safetensors").metadata().count("interval") == 1);
   float moved = 0;
-  for (const float w : SafeTensors::open(whole.out + "/last.safetensors").tensor("log_var.weight").span<float>())
+  for (const float w : TensorFile::open(whole.out + "/last.safetensors").tensor("log_var.weight").span<float>())
     moved = std::max(moved, std::fabs(w));
   CHECK(moved > 0);
   // Its own photos lie within the interval as often as it was calibrated for.

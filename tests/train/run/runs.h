@@ -47,8 +47,8 @@ inline void check_equal_runs(const TrainConfig& a, const TrainConfig& b) {
     CHECK_MESSAGE(same, b.out << file);
   }
   CHECK(timeless_log(a) == timeless_log(b));
-  const auto x = SafeTensors::open(a.out + "/state.safetensors"),
-             y = SafeTensors::open(b.out + "/state.safetensors");
+  const auto x = TensorFile::open(a.out + "/state.safetensors"),
+             y = TensorFile::open(b.out + "/state.safetensors");
   REQUIRE(x.entries().size() == y.entries().size());
   for (const auto& [name, entry] : x.entries()) CHECK_MESSAGE(x.bytes(name) == y.bytes(name), name);
 }
