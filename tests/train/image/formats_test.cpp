@@ -19,7 +19,7 @@ const Format& format_of_file(const std::string& path) { return format_of(file_ki
 }  // namespace
 
 TEST_CASE("files of each format have the pixels that other programs see") {
-  const SafeTensors expected = SafeTensors::open(golden_path("formats/formats.safetensors"));
+  const TensorFile expected = TensorFile::open(golden_path("formats/formats.safetensors"));
   std::set<std::string> absent;
   for (const auto& [name, entry] : expected.entries()) {
     CAPTURE(name);
