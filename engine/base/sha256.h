@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "engine/base/io.h"
 
@@ -77,6 +78,10 @@ inline std::string sha256(std::span<const unsigned char> data) {
   for (uint32_t word : state)
     for (int shift = 28; shift >= 0; shift -= 4) text += "0123456789abcdef"[word >> shift & 15];
   return text;
+}
+
+inline std::string sha256(std::string_view text) {
+  return sha256(std::span(reinterpret_cast<const unsigned char*>(text.data()), text.size()));
 }
 
 // Throws Error "PATH: reason".

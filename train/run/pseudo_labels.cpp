@@ -137,7 +137,7 @@ PseudoLabels pseudo_labels(const PseudoLabelOptions& options) {
     text += concat(digests[i], " ", json(all[i].quality).dump(), "\n");
     result.kept.push_back(std::move(all[i]));
   }
-  result.digest = sha256({reinterpret_cast<const unsigned char*>(text.data()), text.size()});
+  result.digest = sha256(text);
   return result;
 }
 

@@ -71,7 +71,7 @@ std::string digest_of(const RunData& data) {
     for (const Sample& s : set->samples) text.push_back({s.name, s.score, s.reference});
   }
   const std::string bytes = text.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  return sha256({reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size()});
+  return sha256(bytes);
 }
 
 std::vector<std::string> paths_of(const Dataset& set) {
