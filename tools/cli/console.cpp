@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
@@ -13,6 +15,20 @@
 #include "engine/base/io.h"
 
 namespace qfm {
+namespace {
+
+std::atomic<bool> stop{false};
+static_assert(std::atomic<bool>::is_always_lock_free);
+void ask_to_stop(int signal) {
+  stop.store(true);
+  std::signal(signal, SIG_DFL);
+}
+
+}  // namespace
+
+void stop_on_signals() { std::signal(SIGINT, ask_to_stop), std::signal(SIGTERM, ask_to_stop); }
+bool stop_asked() { return stop.load(); }
+
 void print(std::string_view text) {
   if (write_all(STDOUT_FILENO, text)) return;
   if (errno == EPIPE) throw ClosedPipe();

@@ -21,6 +21,10 @@ std::string one_line(std::string_view text);
 // "qfm: REASON\n", one line whatever the reason holds.
 std::string error_line(std::string_view reason);
 
+// From now on SIGINT and SIGTERM are asked about by stop_asked(); a second one kills.
+void stop_on_signals();
+bool stop_asked();
+
 // printf into a string.
 [[gnu::format(printf, 1, 2)]] std::string format(const char* text, ...);
 // "1 h 02 min", "3 min 10 s", "12 s".

@@ -1,7 +1,5 @@
 // qfm train: fits a model to scored photos.
 #include <CLI/CLI.hpp>
-#include <atomic>
-#include <csignal>
 #include <deque>
 #include <filesystem>
 #include <memory>
@@ -111,14 +109,6 @@ std::string objectives_text(const EpochReport& report) {
   return text;
 }
 
-// SIGINT and SIGTERM end the run after the step, with everything saved; a second one kills.
-std::atomic<bool> stop_asked{false};
-static_assert(std::atomic<bool>::is_always_lock_free);
-void ask_stop(int signal) {
-  stop_asked.store(true);
-  std::signal(signal, SIG_DFL);
-}
-
 int run_train(const TrainOptions& options) {
   const auto [config, command] = configuration(options);
   CommonOptions common;
@@ -147,8 +137,7 @@ int run_train(const TrainOptions& options) {
     checking->update(done);
     if (done < photos) return;
     checking.reset();
-    std::signal(SIGINT, ask_stop);  // until here there is nothing to save
-    std::signal(SIGTERM, ask_stop);
+    stop_on_signals();  // until here there is nothing to save
   };
   hooks.progress = [&](const TrainProgress& p) {
     if (!steps) steps.emplace(config.quiet, "updates", p.steps, p.step - 1);
@@ -163,7 +152,7 @@ int run_train(const TrainOptions& options) {
                 static_cast<long long>(r.epochs), metrics_text(r).c_str(), objectives_text(r).c_str(),
                 duration(r.seconds).c_str(), r.best ? "  best so far" : ""));
   };
-  hooks.should_stop = [] { return stop_asked.load(); };
+  hooks.should_stop = stop_asked;
   const TrainResult result = train(config, hooks);
   steps.reset();
   const auto report = [&](const char* file, const std::optional<EpochReport>& epoch, const char* remark) {
