@@ -79,7 +79,7 @@ TEST_CASE("every seed and label share has a row with the differences to the base
   json shares = plan(3);
   shares["label-shares"] = {0.5, 1};
   auto half = line("full", 1, 0.625);
-  half["label_share"] = 0.5;
+  half["label_share"] = 0.5, half["id"] = "photos/full/share-0.5/seed-1";
   const Report report(shares, {line("plain", 0, 0.5), line("full", 0, 0.75), half, line("full", 1, {})});
   CAPTURE(report.outcome.out);
   CHECK(

@@ -34,15 +34,23 @@ TEST_CASE("an experiment's file is checked before anything runs") {
   const auto refusal = [](const std::string& from, const std::string& to) {
     return message_of([&] { parse_experiment(replaced(kPlan, from, to), "toy.json"); });
   };
-  CHECK(refusal("\"seeds\": 2", "\"seeds\": 0") == "toy.json: seeds: a count from 1 to 1000, or a list");
-  CHECK(refusal("\"seeds\": 2, ", "") == "toy.json: seeds is missing");
+  const std::string seeds = "toy.json: seeds: a count from 1 to 1000, or a list without repetition";
+  CHECK(refusal("\"seeds\": 2, ", "") == seeds);
+  for (const char* wrong : {"0", "-1", "1.5", "1001", "[]", "[1, 1]", "[-1]", "[\"a\"]", "{}", "\"2\""})
+    CHECK(refusal("\"seeds\": 2", std::string("\"seeds\": ") + wrong) == seeds);
   CHECK(refusal("\"lr\"", "\"lrr\"") == "toy.json: variant 2: flags: lrr: unknown key; did you mean 'lr'?");
   CHECK(refusal("\"lr\"", "\"seed\"") == "toy.json: variant 2: flags: seed is the experiment's to choose");
   CHECK(refusal("\"baseline\": \"plain\"", "\"baseline\": \"none\"") ==
         "toy.json: baseline: 'none' is no variant");
   CHECK(refusal("\"name\": \"faster\"", "\"name\": \"plain\"") == "toy.json: variants: plain: given twice");
   CHECK(refusal("\"name\": \"faster\"", "\"name\": \"../up\"") ==
-        "toy.json: variant 2: '../up' cannot name a folder");
+        "toy.json: variants: '../up' cannot name a folder");
+  CHECK(refusal("\"name\": \"faster\", ", "") == "toy.json: variants: '' cannot name a folder");
+  CHECK(refusal("\"split\": 0.5", "\"split\": \"half\"") == "toy.json: data 1: split: is string, expected number");
+  CHECK(refusal("\"srcc\"", "\"scrr\"") ==
+        "toy.json: data 1: published: plain: scrr: unknown key");
+  CHECK(refusal("\"seeds\": 2", "\"seeds\": 2, \"label-shares\": [0.5, \"all\"]") ==
+        "toy.json: label-shares: \"all\" is not in (0, 1]");
   CHECK(refusal("\"split\": 0.5", "\"spilt\": 0.5") ==
         "toy.json: data 1: spilt: unknown key; did you mean 'split'?");
   CHECK(refusal("\"split\": 0.5", "\"split\": 1.5") == "toy.json: data 1: split: 1.5 is not inside 0..1");
@@ -324,7 +332,7 @@ std::string terminal_talk(const std::string& command) {
   return talk;
 }
 
-TEST_CASE("progress counts the updates of all runs and says how much time is left") {
+TEST_CASE("progress counts the epochs of all runs and says how much time is left") {
   const TemporaryFolder folder;
   photo_folder(folder);
   fs::copy(bench().model, folder / "toy.safetensors");
@@ -333,7 +341,7 @@ TEST_CASE("progress counts the updates of all runs and says how much time is lef
   const std::string talk = terminal_talk(std::string(QFM_PROGRAM) + " experiment " + plan + " --root " +
                                          root + " --out " + out + " --device cpu --jobs 1");
   CAPTURE(talk);
-  CHECK(talk.find(" of 8 updates, ") != std::string::npos);
+  CHECK(talk.find(" of 4 epochs, ") != std::string::npos);
   CHECK(talk.find(" left, ") != std::string::npos);
   CHECK(talk.find(" of 4 runs done") != std::string::npos);
   CHECK(talk.find("photos/plain/share-1/seed-0  SRCC ") != std::string::npos);

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "tools/cli/console.h"
+#include "train/metrics/metrics.h"
 #include "train/metrics/paired_tests.h"
 
 namespace qfm {
@@ -101,13 +102,10 @@ std::string page_style() {
          "</style>\n";
 }
 
-std::string scatter_chart(const std::vector<ChartPoint>& points, const std::function<double(double)>& curve) {
-  double low = 0, high = 100, least = std::numeric_limits<double>::max(),
-         most = std::numeric_limits<double>::lowest();
-  for (const auto& p : points) {
-    low = std::min({low, p.x, p.y}), high = std::max({high, p.x, p.y});
-    least = std::min(least, p.x), most = std::max(most, p.x);
-  }
+std::string scatter_chart(const std::vector<double>& predicted, const std::vector<double>& opinions) {
+  const auto [least, most] = std::minmax_element(predicted.begin(), predicted.end());
+  const auto [worst, best] = std::minmax_element(opinions.begin(), opinions.end());
+  const double low = std::min({0.0, *least, *worst}), high = std::max({100.0, *most, *best});
   const Axis x{low, high, 50, 490}, y{low, high, 455, 15};
   std::string body =
       "<rect class=\"frame\" x=\"50\" y=\"15\" width=\"440\" height=\"440\"/>\n" + ticks(x, 470, "%.0f");
@@ -119,14 +117,14 @@ std::string scatter_chart(const std::vector<ChartPoint>& points, const std::func
   body +=
       "<text transform=\"translate(13 235) rotate(-90)\" text-anchor=\"middle\">opinion score</text>\n<g "
       "class=\"s0\">\n";
-  for (const auto& p : points)
-    body += format("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"2.2\"/>\n", x(p.x), y(p.y));
+  for (size_t i = 0; i < predicted.size(); ++i)
+    body += format("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"2.2\"/>\n", x(predicted[i]), y(opinions[i]));
   body += "</g>\n";
-  if (curve && !points.empty()) {
+  if (const auto curve = fit_logistic(predicted, opinions)) {
     body += "<g class=\"s1\"><polyline points=\"";
     for (int k = 0; k <= 100; ++k) {
-      const double v = least + (most - least) * k / 100;
-      body += format("%.1f,%.1f ", x(v), y(std::clamp(curve(v), low, high)));
+      const double v = *least + (*most - *least) * k / 100;
+      body += format("%.1f,%.1f ", x(v), y(std::clamp((*curve)(v), low, high)));
     }
     body += "\"/></g>\n";
   }

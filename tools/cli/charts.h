@@ -1,6 +1,5 @@
 // Charts for reports: SVG text that stands in an HTML page and follows its colours, light or dark.
 #pragma once
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -14,9 +13,8 @@ std::string page_style();
 struct ChartPoint {
   double x, y;
 };
-// Points of predicted quality (to the right) and opinion score (upwards) on one scale of at least 0 to 100,
-// and a curve through the range of x where one is given.
-std::string scatter_chart(const std::vector<ChartPoint>& points, const std::function<double(double)>& curve);
+// A point a photo on one scale of at least 0 to 100, and the logistic curve fitted to them.
+std::string scatter_chart(const std::vector<double>& predicted, const std::vector<double>& opinions);
 
 // Points, and the line on which both sides are equal where `diagonal`; each axis over the range of its values and [0, least].
 struct XyChart {

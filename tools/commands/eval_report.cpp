@@ -4,19 +4,13 @@
 
 #include "tools/cli/charts.h"
 #include "tools/cli/console.h"
+#include "tools/cli/page.h"
 #include "train/data/csv_field.h"
 
 namespace qfm {
 namespace {
 
 Json interval(const std::optional<Interval>& i) { return i ? Json{i->low, i->high} : Json(nullptr); }
-
-std::string scatter_plot(const EvalReport& report) {
-  std::vector<ChartPoint> points;
-  for (const auto& p : report.photos) points.push_back({p.score, p.label});
-  const auto& curve = report.agreement.mapped;
-  return scatter_chart(points, curve ? std::function<double(double)>(*curve) : nullptr);
-}
 
 Json intervals_json(const EvalReport::Intervals& intervals) {
   const auto covered = coverages(intervals.photos);
@@ -142,20 +136,20 @@ std::string EvalReport::csv() const {
 }
 
 std::string EvalReport::html() const {
-  std::string page =
-      "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>qfm eval</title>\n" +
-      page_style() + "</head><body>\n<h1>Agreement with opinion scores</h1>\n";
-  page += "<pre>" + escaped(this->text()) + "</pre>\n" + scatter_plot(*this);
-  page +=
-      "<p>Each point is a photo. The curve is the 4-parameter logistic fitted before PLCC mapped and RMSE "
-      "mapped; "
-      "brackets are 95% bootstrap intervals; RMSE is on 0-100.</p>\n";
-  if (intervals) page += intervals_charts(*intervals);
-  page += "<table>\n";
+  std::vector<double> predicted, opinions;
+  for (const auto& p : photos) predicted.push_back(p.score), opinions.push_back(p.label);
+  std::vector<std::vector<std::string>> made{{"made with", ""}};
   for (const auto& [key, value] : header.items())
-    page += "<tr><td>" + escaped(key) + "</td><td>" +
-            escaped(value.is_string() ? value.get<std::string>() : to_line(value)) + "</td></tr>\n";
-  return page + "</table>\n</body></html>\n";
+    made.push_back({key, value.is_string() ? value.get<std::string>() : to_line(value)});
+  Page page;
+  page.heading(1, "Agreement with opinion scores");
+  page.body += "<pre>" + escaped(this->text()) + "</pre>\n" + scatter_chart(predicted, opinions);
+  page.paragraph(
+      "Each point is a photo. The curve is the 4-parameter logistic fitted before PLCC mapped and RMSE mapped; brackets "
+      "are 95% bootstrap intervals; RMSE is on 0-100.");
+  if (intervals) page.body += intervals_charts(*intervals);
+  page.table(made);
+  return page.html("qfm eval");
 }
 
 }  // namespace qfm

@@ -1,23 +1,16 @@
 // An experiment: data sets x label shares x variants x seeds, every variant on the same splits and seeds.
 #pragma once
-#include <cmath>
 #include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "train/data/dataset.h"
 #include "train/run/config.h"
 
 namespace qfm {
-
-// A published figure, printed in a column of its own and never mixed with measured ones.
-struct PublishedFigure {
-  double srcc = NAN, plcc = NAN;  // NaN: not published
-};
 
 struct ExperimentData {
   std::string name;            // in tables
@@ -27,21 +20,21 @@ struct ExperimentData {
   // COLUMN=VALUE of a fixed split. Without `test`, `split` draws one a seed: of all photos, or of `train`
   // alone, which tunes without a look at the photos that are kept for the end.
   std::string train, test;
-  double split = 0.8;                                // share of the references (or photos) that is trained on
-  std::map<std::string, PublishedFigure> published;  // by variant
+  double split = 0.8;  // share of the references (or photos) that is trained on
+  // By variant, then "srcc" or "plcc". Printed in a column of their own, never mixed with measured figures.
+  std::map<std::string, std::map<std::string, double>> published = {};
 };
 
 struct ExperimentVariant {
-  std::string name, flags;          // flags: a JSON object with keys of `qfm train`
-  TrainConfig config;               // those flags
-  bool truncated_schedule = false;  // by its flags: marked wherever its figures stand
+  std::string name;
+  TrainConfig config;  // its flags of `qfm train`, over those that all variants have in common
 };
 
 struct Experiment {
   std::string name;
   std::vector<ExperimentData> data;
   std::vector<ExperimentVariant> variants;
-  std::string baseline;  // the variant that the others are tested against
+  std::string baseline;  // the variant that the others are tested against; not given: the first
   std::vector<int64_t> seeds;
   std::vector<double> label_shares{1.0};  // shares of the training part that are trained on
   std::string protocol = "clean";         // or "paper": the best epoch on the test part, labelled so
@@ -53,7 +46,6 @@ struct Experiment {
 // baseline that is no variant, names given twice.
 Experiment parse_experiment(std::string_view json, const std::string& name);
 
-// One run: what stands in a line of results.jsonl beside the figures.
 struct ExperimentRun {
   const ExperimentData* data;
   const ExperimentVariant* variant;
@@ -65,9 +57,8 @@ struct ExperimentRun {
 // All runs, those of one seed together, so that pairs are complete early.
 std::vector<ExperimentRun> runs_of(const Experiment& experiment);
 
-// The photos of a run, equal for all variants. label_share keeps round(share * groups) groups of the training
-// part, drawn by the seed; the photos of a smaller share are among those of a larger one. Throws Error where
-// a part would have fewer than 3 photos.
+// The photos of a run, equal for all variants. Of the training part label_share is kept, drawn by the seed; the
+// photos of a smaller share are among those of a larger one. Throws Error where a part would have fewer than 3.
 struct TrainTest {
   Dataset train, test;
 };

@@ -117,7 +117,8 @@ std::vector<ConfigField> fields_of_runs() {
        .member = &C::resize,
        .help =
            "photos before crops are cut: none, the shorter SIDE, or HEIGHTxWIDTH (default: 384 for koniq10k "
-           "and spaq, 512x384 with --protocol paper, else as --init says)"},
+           "and spaq, 512x384 with --protocol paper, else as --init says)",
+       .sparse = true},
       {.key = "epochs", .member = &C::epochs, .help = "passes over the photos", .low = 1, .high = 1e6},
       {.key = "batch", .member = &C::batch, .help = "crops in an update", .low = 1, .high = 65536},
       {.key = "crops-per-image",
