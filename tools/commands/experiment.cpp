@@ -71,32 +71,31 @@ RunResults read_results(const std::string& path) {
 std::vector<double> losses_of(const std::string& log) {
   std::vector<double> losses;
   std::istringstream lines(fs::exists(log) ? read_text(log) : "");
-  for (std::string line; std::getline(lines, line);)
+  for (std::string line; std::getline(lines, line) && !lines.eof();)  // it may be growing
     if (line.starts_with("{\"event\":\"epoch\"")) losses.push_back(Json::parse(line).at("loss"));
   return losses;
 }
 
-// Starts this program, its output in the file `log`. It gets SIGTERM when the calling thread ends.
-pid_t start_self(std::vector<std::string> words, const std::string& log) {
+// Runs this program, its output in the file `log`; the lock is free meanwhile. It gets SIGTERM where this one is told
+// to stop, once, or ends. The exit code, or 128 + the signal that ended it.
+int run_self(std::vector<std::string> words, const std::string& log, std::unique_lock<std::mutex>& lock) {
   std::vector<char*> argv;
   for (auto& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   const pid_t parent = ::getpid(), child = ::fork();
-  QFM_CHECK(child >= 0, "a process cannot be started");
-  if (child > 0) return child;
-  // Only what is safe between fork and exec.
-  ::prctl(PR_SET_PDEATHSIG, SIGTERM);
-  const int file = ::open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
-  ::dup2(file, STDOUT_FILENO), ::dup2(file, STDERR_FILENO);
-  if (::getppid() == parent) ::execv("/proc/self/exe", argv.data());  // else it died before prctl
-  ::_exit(127);
-}
-
-// The exit code, or 128 + the signal that ended it. Told once to stop where this program is: a second signal kills.
-int wait_for(pid_t child) {
+  if (child == 0) {  // only what is safe between fork and exec
+    ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+    const int file = ::open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    ::dup2(file, STDOUT_FILENO), ::dup2(file, STDERR_FILENO);
+    if (::getppid() == parent) ::execv("/proc/self/exe", argv.data());  // else it died before prctl
+    ::_exit(127);
+  }
+  QFM_CHECK(child > 0, "a process cannot be started");
+  lock.unlock();
   int status = 0;
-  for (bool told = false; ::waitpid(child, &status, WNOHANG) != child; std::this_thread::sleep_for(20ms))
+  for (bool told = false; ::waitpid(child, &status, WNOHANG) == 0; std::this_thread::sleep_for(20ms))
     if (stop_asked() && !std::exchange(told, true)) ::kill(child, SIGTERM);
+  lock.lock();
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
@@ -294,7 +293,7 @@ class Runner {
     return same;
   }
 
-  // Runs a command of this program on a part of the data; the lock is free meanwhile, so that others go on.
+  // Runs a command of this program on a part of the data.
   void child(std::vector<std::string> words, const std::string& folder, const char* table, const Dataset& set,
              int threads, std::unique_lock<std::mutex>& lock) {
     const std::string command = words[0], talk = folder + "/talk.txt";
@@ -303,10 +302,7 @@ class Runner {
     words.insert(words.end(), {"--data", folder + table, "--scale", scale, "--threads", std::to_string(threads),
                                "--device", options_.common.device, "--quiet"});
     if (!set.higher_is_better) words.push_back("--lower-is-better");
-    const pid_t started = start_self(words, talk);
-    lock.unlock();
-    const int code = wait_for(started);
-    lock.lock();
+    const int code = run_self(words, talk, lock);
     QFM_CHECK(code == 0, folder, ": ", command, " ended with ", code, ": ", read_text(talk));
   }
 
