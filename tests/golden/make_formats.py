@@ -2,10 +2,10 @@
 
     python tests/golden/make_formats.py
 
-Needs Pillow, NumPy and safetensors, and of Debian's packages webp,
-libheif-examples, libavif-bin. The truth of a lossy format is its
-library's own program (dwebp, heif-convert), of the others Pillow. NAME.EXT has the tensor NAME.EXT of
-formats.safetensors: (height, width, 3), upright, 16 bits cut to the high byte, alpha composited over white.
+Needs Pillow, NumPy, tifffile and safetensors, and of Debian's packages webp, libheif-examples, libavif-bin, libtiff-tools
+and gifsicle. The truth of a lossy format is its library's own program (dwebp, heif-convert), of the others Pillow. NAME.EXT
+has the tensor NAME.EXT of formats.safetensors: (height, width, 3), upright, 16 bits cut to the high byte, alpha composited
+over white.
 """
 
 import ctypes
@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from PIL import Image, ImageOps
 from safetensors.numpy import save_file
 
@@ -163,7 +164,116 @@ def write_png16(path, pixels):
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
 
 
+def by_pillow(name, image=None, **how):
+    """What Pillow reads of what it wrote, or of a file that is there."""
+    if image is not None:
+        image.save(FOLDER / name, **how)
+    keep(name, over_white(Image.open(FOLDER / name)))
+
+
+def tiffcp(name, of, *options):
+    """The same pixels stored in another way."""
+    run("tiffcp", *options, FOLDER / of, FOLDER / name)
+    by_pillow(name)
+
+
+def png_and_gif():
+    rgb, gray, deep = photo(), photo(1)[..., 0], photo(3, 65535, np.uint16)
+    palette = Image.fromarray(rgb).quantize(16)
+    by_pillow("palette.png", palette)
+    by_pillow("palette_transparent.png", palette, transparency=bytes([0, 128, 255]))
+    by_pillow("gray_alpha.png", Image.fromarray(photo(2), "LA"))
+    by_pillow("bits.png", Image.fromarray(gray).convert("1"))
+    by_pillow("exif6.png", Image.fromarray(rgb), exif=orientation(6))
+    write_png16(FOLDER / "rgb16.png", deep)
+    keep("rgb16.png", (deep >> 8).astype(np.uint8))
+    by_pillow("plain.gif", Image.fromarray(rgb).quantize(64))
+    by_pillow("transparent.gif", palette, transparency=3)
+    run("gifsicle", "--interlace", FOLDER / "plain.gif", "-o", FOLDER / "interlaced.gif")
+    by_pillow("interlaced.gif")
+    frames = [palette, Image.fromarray(255 - rgb).quantize(16)]
+    frames[0].save(FOLDER / "animated.gif", save_all=True, append_images=frames[1:])
+    by_pillow("animated.gif")
+    # Its code table stays full, as GIF89a allows: noise of 256 colours, and an encoder that never clears.
+    noise = np.random.default_rng(3).integers(0, 256, (68, 68)).astype(np.uint8)
+    deferred_clear(FOLDER / "deferred_clear.gif", noise)
+    keep("deferred_clear.gif", np.repeat(noise[..., None], 3, 2))
+
+
+def deferred_clear(path, gray):
+    codes, table, bits, size = [(256, 9)], {bytes([i]): i for i in range(256)}, 258, 9
+    word = b""
+    for value in gray.tobytes():
+        longer = word + bytes([value])
+        if longer in table:
+            word = longer
+            continue
+        codes.append((table[word], size))
+        if bits < 4096:
+            table[longer] = bits
+            bits += 1
+            size = max(size, min(12, (bits - 1).bit_length()))
+        word = bytes([value])
+    codes += [(table[word], size), (257, size)]
+    number = shift = 0
+    for code, width in codes:
+        number |= code << shift
+        shift += width
+    data = number.to_bytes((shift + 7) // 8, "little")
+    height, width = gray.shape
+    size = width.to_bytes(2, "little") + height.to_bytes(2, "little")
+    colours = bytes(value for i in range(256) for value in (i, i, i))
+    blocks = b"".join(bytes([len(data[i:i + 255])]) + data[i:i + 255] for i in range(0, len(data), 255))
+    path.write_bytes(b"GIF89a" + size + b"\xf7\0\0" + colours + b",\0\0\0\0" + size + b"\0\x08" + blocks + b"\0;")
+
+
+def tiff():
+    rgb, gray = Image.fromarray(photo()), Image.fromarray(photo(1)[..., 0])
+    by_pillow("plain.tif", rgb)
+    by_pillow("lzw.tif", rgb, compression="tiff_lzw")
+    by_pillow("rgba.tif", Image.fromarray(photo(4)), compression="tiff_adobe_deflate")
+    by_pillow("gray.tif", gray, compression="packbits")
+    by_pillow("palette.tif", rgb.quantize(16))
+    by_pillow("bits.tif", gray.convert("1"), compression="group4")
+    by_pillow("exif6.tif", rgb, compression="tiff_lzw", exif=orientation(6))
+    by_pillow("jpeg.tif", rgb, compression="jpeg", quality=90)
+    rgb.convert("CMYK").save(FOLDER / "cmyk.tif", compression="tiff_lzw")
+    inks = np.asarray(Image.open(FOLDER / "cmyk.tif"), dtype=np.int32)
+    paper = 255 - inks[..., 3:]
+    keep("cmyk.tif", (paper - (inks[..., :3] * paper + 127) // 255).astype(np.uint8))
+    tiffcp("tiled.tif", "plain.tif", "-t", "-w", "16", "-l", "16", "-c", "lzw")
+    tiffcp("planes.tif", "plain.tif", "-p", "separate", "-c", "zip")
+    tiffcp("big_endian.tif", "plain.tif", "-B", "-r", "5")
+    tiffcp("bigtiff.tif", "plain.tif", "-8", "-c", "lzw")
+    deep = photo(3, 65535, np.uint16)
+    tifffile.imwrite(FOLDER / "rgb16.tif", deep, photometric="rgb", byteorder=">")
+    keep("rgb16.tif", (deep >> 8).astype(np.uint8))
+    tifffile.imwrite(FOLDER / "gray16.tif", deep[..., 0], photometric="minisblack")
+    keep("gray16.tif", np.repeat((deep[..., :1] >> 8).astype(np.uint8), 3, 2))
+    tifffile.imwrite(FOLDER / "white_is_zero.tif", photo(1)[..., 0], photometric="miniswhite")
+    keep("white_is_zero.tif", np.repeat(255 - photo(1), 3, 2))
+    multiplied = photo(4)
+    multiplied[..., :3] = (multiplied[..., :3].astype(int) * multiplied[..., 3:] // 255).astype(np.uint8)
+    tifffile.imwrite(FOLDER / "multiplied.tif", multiplied, photometric="rgb", extrasamples=["assocalpha"])
+    by_pillow("multiplied.tif")
+
+
+def one_pixel():
+    image = Image.fromarray(np.full((1, 1, 3), [200, 100, 50], np.uint8))
+    for name in ("one.png", "one.tif", "one.gif"):
+        by_pillow(name, image)
+    image.save(FOLDER / "one.webp", lossless=True)
+    by("dwebp", "one.webp")
+    image.save(work / "one.png")
+    for name in ("one.heic", "one.avif"):
+        run("heif-enc", work / "one.png", "-o", FOLDER / name)
+        by("heif-convert", name)
+
+
 FOLDER.mkdir(exist_ok=True)
 webp()
 heif()
+png_and_gif()
+tiff()
+one_pixel()
 save_file(tensors, FOLDER / "formats.safetensors")

@@ -33,7 +33,8 @@ FileKind file_kind(std::span<const uint8_t> bytes) {
   if (head.starts_with("RIFF") && head.size() >= 12 && head.substr(8, 4) == "WEBP") return FileKind::WebP;
   if (head.size() >= 12 && head.substr(4, 4) == "ftyp") return kind_of_brand(head.substr(8, 4));
   if (head.starts_with("\xff\x0a") || head.starts_with("\0\0\0\x0cJXL "sv)) return FileKind::JpegXl;
-  if (head.starts_with("II*\0"sv) || head.starts_with("MM\0*"sv)) return FileKind::Tiff;
+  for (const auto tiff : {"II*\0"sv, "MM\0*"sv, "II+\0"sv, "MM\0+"sv})
+    if (head.starts_with(tiff)) return FileKind::Tiff;
   if (head.starts_with("\0\0\0\x0cjP  "sv)) return FileKind::Jpeg2000;
   if (head.starts_with("8BPS")) return FileKind::Psd;
   if (head.starts_with("FUJIFILMCCD-RAW")) return FileKind::Raf;

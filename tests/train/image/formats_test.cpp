@@ -1,6 +1,7 @@
 // Formats that libraries read: the pixels that other programs see, and refusals.
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <set>
 
 #include "engine/base/io.h"
@@ -15,6 +16,16 @@ namespace {
 using namespace test;
 
 const Format& format_of_file(const std::string& path) { return format_of(file_kind(path)); }
+
+std::string golden_file(const std::string& name) { return text(read_file(golden_path("formats/" + name))); }
+
+// The file with numbers of `now` in place of each of `before`.
+std::string lying(std::string file, const std::string& before, const std::string& now) {
+  size_t at = file.find(before);
+  REQUIRE(at != file.npos);
+  for (; at != file.npos; at = file.find(before, at + now.size())) file.replace(at, before.size(), now);
+  return file;
+}
 
 }  // namespace
 
@@ -51,6 +62,24 @@ TEST_CASE("a picture larger than allowed is refused by its header") {
     const int64_t pixels = int64_t{image.width} * image.height;
     CHECK(decode_image(path, {.max_pixels = pixels}).rgb == image.rgb);
     CHECK_THROWS_AS(decode_image(path, {.max_pixels = pixels - 1}), Error);
+  }
+}
+
+TEST_CASE("headers that lie about the size are refused before memory is taken") {
+  const std::string long_tag = std::string("\x04\0\x01\0\0\0", 6), huge = be32(20000);
+  std::string tiff = golden_file("plain.tif");
+  for (const int side : {45, 31})
+    tiff = lying(tiff, long_tag + le(static_cast<uint32_t>(side), 4), long_tag + le(20000, 4));
+  const std::string ispe("ispe\0\0\0\0", 8), sides = be32(45) + be32(31);
+  const std::map<std::string, std::string> files = {
+      {"TIFF", tiff},
+      {"HEIC", lying(golden_file("plain.heic"), ispe + sides, ispe + huge + huge)},
+      {"AVIF", lying(golden_file("plain.avif"), ispe + sides, ispe + huge + huge)},
+      {"WebP", lying(golden_file("lossy.webp"), le(45, 2) + le(31, 2), le(16383, 2) + le(16383, 2))}};
+  for (const auto& [name, file] : files) {
+    if (!std::ranges::any_of(formats(), [&](const Format& f) { return f.name == name && f.decode; })) continue;
+    CAPTURE(name);
+    CHECK_THROWS_WITH_AS(decode_text(file), doctest::Contains("pixels, more than the 200000000 allowed"), Error);
   }
 }
 

@@ -1,5 +1,6 @@
 // Inside of decode_image: one decoder a format, and what they share.
 #pragma once
+#include <array>
 #include <functional>
 #include <limits>
 #include <optional>
@@ -75,9 +76,8 @@ Decoded decode_gif(const Source& source);
 Decoded decode_pnm(const Source& source);
 Decoded decode_tga(const Source& source);
 Decoded decode_webp(const Source& source);
+Decoded decode_tiff(const Source& source);
 Decoded decode_heif(const Source& source);  // HEIC and AVIF
-// Throws unless the first frame lies on the screen and its data gives every pixel a colour of the palette.
-void check_gif(const Source& source);
 bool looks_like_tga(
     std::span<const uint8_t> bytes);  // TGA has no magic bytes: a header without contradictions
 
@@ -94,6 +94,21 @@ struct JpegHeader {
   int adobe_transform = -1;  // from the Adobe marker; -1: there is none
 };
 JpegHeader read_jpeg_header(const Source& source);
+
+// What is read from a PNG file without decoding. Throws for a wrong size or kind, and where chunks are missing or not whole.
+struct PngHeader {
+  enum { palette_colour = 3, colour_bit = 2, alpha_bit = 4 };
+  int width = 0, height = 0, depth = 0, colour = 0;
+  std::optional<int> orientation = {};                  // of the first EXIF block
+  std::span<const uint8_t> palette = {}, transparency = {};  // content of PLTE and tRNS
+  bool data = false;
+};
+PngHeader read_png_header(const Source& source);
+
+using Rgba = std::array<uint8_t, 4>;
+std::vector<Rgba> png_palette(const Source& source, const PngHeader& header);
+// The colours of one index a pixel, with alpha where the palette has some. Throws for an index outside of the palette.
+Decoded paint(const Source& source, int width, int height, std::span<const uint8_t> indices, std::span<const Rgba> palette);
 
 // Runs stb_image over the source and hands its pixels (rows top to bottom, `channels` bytes a pixel) to `use`. Throws
 // where stb refuses, where it reads past the end, and where its size is not the one that was checked.

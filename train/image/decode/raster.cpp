@@ -1,21 +1,9 @@
-// GIF, TGA (by stb, after the checks that it lacks) and PNM (by us).
+// TGA (by stb, after the checks that it lacks) and PNM (by us).
 #include <algorithm>
 
 #include "train/image/decode/decoders.h"
 
 namespace qfm::decoders {
-
-Decoded decode_gif(const Source& source) {
-  const uint32_t width = source.le16(6), height = source.le16(8);
-  source.check_size(width, height, 4096);
-  check_gif(source);
-  // Without a background colour, what the first frame leaves free stays transparent, as in browsers (stb
-  // would paint it with red and blue exchanged).
-  std::vector<uint8_t> bytes(source.bytes.begin(), source.bytes.end());
-  if (bytes.size() > 11) bytes[11] = 0;
-  return stb_image({bytes, source.name, source.format, source.max_pixels}, static_cast<int>(width),
-                   static_cast<int>(height), true);
-}
 
 namespace {
 

@@ -79,9 +79,14 @@ struct StbAssertion {
 #define STBI_FREE(data) qfm::decoders::Arena::current->release(data)
 #define STBI_ASSERT(condition) ((condition) ? void() : throw qfm::decoders::StbAssertion{#condition})
 #define STBI_MAX_DIMENSIONS (1 << 20)
-#define STBI_ONLY_PNG
-#define STBI_ONLY_GIF
 #define STBI_ONLY_TGA
+#define STBI_SUPPORT_ZLIB
+#if !QFM_WITH_PNG
+#define STBI_ONLY_PNG
+#endif
+#if !QFM_WITH_GIF
+#define STBI_ONLY_GIF
+#endif
 #if !QFM_WITH_JPEG_TURBO
 #define STBI_ONLY_JPEG
 #endif

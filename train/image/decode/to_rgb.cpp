@@ -1,4 +1,4 @@
-// From the channels of a file to RGB.
+// From the channels or the palette of a file to RGB.
 #include <algorithm>
 
 #include "train/image/decode/decoders.h"
@@ -32,6 +32,18 @@ void unmultiply(std::vector<uint8_t>& rgba) {
   for (size_t i = 0; i < rgba.size(); i += 4)
     for (size_t c = 0; c < 3 && rgba[i + 3] > 0; ++c)
       rgba[i + c] = static_cast<uint8_t>(std::min(255, 255 * rgba[i + c] / rgba[i + 3]));
+}
+
+Decoded paint(const Source& source, int width, int height, std::span<const uint8_t> indices,
+              std::span<const Rgba> palette) {
+  const bool alpha = std::ranges::any_of(palette, [](const Rgba& colour) { return colour[3] < 255; });
+  Decoded out(width, height, alpha ? Layout::RgbAlpha : Layout::Rgb);
+  uint8_t* to = out.pixels.data();
+  for (const uint8_t index : indices) {
+    if (index >= palette.size()) source.corrupt("colour index outside of the palette");
+    to = std::copy_n(palette[index].data(), channels_of(out.layout), to);
+  }
+  return out;
 }
 
 Image to_rgb(Decoded decoded) {

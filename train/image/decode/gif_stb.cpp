@@ -1,4 +1,5 @@
-// What stb does not check of a GIF: that its first frame holds all of its pixels, each with a colour.
+// GIF by stb, after what it does not check: that the first frame holds all of its pixels, each with a colour. A code table
+// that stays full (deferred clear) it refuses.
 #include <array>
 
 #include "train/image/decode/decoders.h"
@@ -63,8 +64,7 @@ size_t after_blocks(const Source& source, size_t at) {
   return at + 1;
 }
 
-}  // namespace
-
+// Throws unless the first frame lies on the screen and its data gives every pixel a colour of the palette.
 void check_gif(const Source& source) {
   const uint32_t screen_flags = source.u8(10);
   size_t at = 13 + (screen_flags & 0x80 ? size_t{6} << (screen_flags & 7) : 0);
@@ -81,6 +81,20 @@ void check_gif(const Source& source) {
   if (!own_palette && !(screen_flags & 0x80)) source.corrupt("no palette");
   const uint32_t colours = 2u << ((own_palette ? flags : screen_flags) & 7);
   check_pixels(source, at + 10 + (own_palette ? size_t{3} * colours : 0), uint64_t{width} * height, colours);
+}
+
+}  // namespace
+
+Decoded decode_gif(const Source& source) {
+  const uint32_t width = source.le16(6), height = source.le16(8);
+  source.check_size(width, height, 4096);
+  check_gif(source);
+  // Without a background colour, what the first frame leaves free stays transparent, as in browsers (stb
+  // would paint it with red and blue exchanged).
+  std::vector<uint8_t> bytes(source.bytes.begin(), source.bytes.end());
+  if (bytes.size() > 11) bytes[11] = 0;
+  return stb_image({bytes, source.name, source.format, source.max_pixels}, static_cast<int>(width),
+                   static_cast<int>(height), true);
 }
 
 }  // namespace qfm::decoders
