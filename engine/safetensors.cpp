@@ -152,14 +152,14 @@ void read_safetensors(const InputFile& file, TensorFile::Entries& entries, Tenso
   for (auto& [name, entry] : entries) entry.begin += data, entry.end += data;
 }
 
-void write_safetensors(const std::string& path, const NamedTensors& tensors,
-                       const std::map<std::string, std::string>& metadata, StoreAs store) {
+void write_safetensors(const std::string& path, const NamedTensors& tensors, const TensorFile::Metadata& metadata,
+                       const std::function<StoreAs(const std::string& name)>& store) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   uint64_t at = 0;
   for (const auto& [name, tensor] : tensors) {
     QFM_CHECK(!header.contains(name), path, ": tensor '", name, "' is written twice");
-    const std::string dtype = stored_dtype(tensor, store);
+    const std::string dtype = stored_dtype(tensor, store(name));
     const uint64_t bytes = static_cast<uint64_t>(tensor.numel()) * element_size(dtype);
     header[name] = {{"dtype", dtype},
                     {"shape", std::vector<int64_t>(tensor.shape().begin(), tensor.shape().end())},

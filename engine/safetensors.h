@@ -1,6 +1,6 @@
 // The safetensors format: 8 bytes of header length (little endian), a JSON header, then the data of all tensors.
 #pragma once
-#include <map>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,9 +18,13 @@ using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 // For floating tensors; one with a number beyond F16 (65504) is then stored as it is.
 enum class StoreAs { AsIs, BF16, F16 };
 
-// Writes atomically, tensors in the given order, data aligned to 8 bytes. Tensors may lie on any device.
-// Throws Error "PATH: reason", also for a name used twice.
-void write_safetensors(const std::string& path, const NamedTensors& tensors,
-                       const std::map<std::string, std::string>& metadata, StoreAs store = StoreAs::AsIs);
+// Writes atomically, tensors in the given order, data aligned to 8 bytes, each stored as `store` says of its name.
+// Tensors may lie on any device. Throws Error "PATH: reason", also for a name used twice.
+void write_safetensors(const std::string& path, const NamedTensors& tensors, const TensorFile::Metadata& metadata,
+                       const std::function<StoreAs(const std::string& name)>& store);
+inline void write_safetensors(const std::string& path, const NamedTensors& tensors,
+                              const TensorFile::Metadata& metadata, StoreAs store = StoreAs::AsIs) {
+  write_safetensors(path, tensors, metadata, [store](const std::string&) { return store; });
+}
 
 }  // namespace qfm

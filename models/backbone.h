@@ -33,7 +33,7 @@ class Backbone {
   // images (B, 3, H, W), normalised, in the compute dtype. Throws Error for another size.
   virtual Features operator()(const Var& images) const = 0;
   // Tensors of a checkpoint that do not fit as they are but can be resampled, by their names in the file, whose
-  // names begin with `prefix`: a position embedding of another grid. F32 on the CPU.
+  // names begin with `prefix`: the embeddings of another grid and of other patches. F32 on the CPU.
   virtual std::map<std::string, Tensor> resampled(const TensorFile& /*file*/, const std::string& /*prefix*/) const {
     return {};
   }
@@ -63,6 +63,10 @@ struct BackboneConfig {
   // What files of others hold beside the backbone, by its names there: their classifier.
   virtual NameTest left_out() const = 0;
   virtual std::optional<TransformerSizes> transformer() const { return std::nullopt; }
+  // The same for a grid of rows x cols patches of patch x patch pixels; null where there are none.
+  virtual std::shared_ptr<const BackboneConfig> on_grid(int64_t /*patch*/, int64_t /*rows*/, int64_t /*cols*/) const {
+    return nullptr;
+  }
   // scope: the model's outermost. Throws Error for sizes that do not divide.
   virtual std::unique_ptr<Backbone> make(const Scope& scope) const = 0;
 };

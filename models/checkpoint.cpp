@@ -4,7 +4,6 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "engine/int8_matrix.h"
 #include "engine/load_params.h"
 #include "engine/memory/memory.h"
 #include "models/registry.h"
@@ -91,26 +90,9 @@ void check_sizes(const ModelInfo& info) {
   for (double s : info.std) QFM_CHECK(s > 0, "preprocessing std ", s);
 }
 
-std::map<std::string, std::string> metadata(const ModelInfo& info, bool int8) {
-  std::map<std::string, std::string> all{{"format", "pt"}, {"qfm", to_json(info, int8).dump()}};
-  if (info.calibration) all["interval"] = info.calibration->json();
-  return all;
-}
-
 bool any_int8(const TensorFile& file) {
   const auto& all = file.entries();
   return std::any_of(all.begin(), all.end(), [](const auto& e) { return e.second.dtype == "I8"; });
-}
-
-// What a file in eight bits holds, where `file` is the one that the model was read from.
-NamedTensors int8_tensors(const ParamSet& params, const TensorFile& file) {
-  NamedTensors tensors;
-  for (const Param& p : params.params())
-    if (!p.saved()) continue;
-    else if (p.decay()) add_int8(tensors, p.name(), to_int8(p.master(), concat(file.path(), ": ", p.name())));
-    else tensors.emplace_back(p.name(), file.tensor(p.name()));
-  for (const Buffer& b : params.buffers()) tensors.emplace_back(b.name(), file.tensor(b.name()));
-  return tensors;
 }
 
 }  // namespace
@@ -136,7 +118,13 @@ double ModelInfo::std_to_label_unit(double spread) const {
 }
 
 void save_model(const std::string& path, const Model& model, const ModelInfo& info, StoreAs store) {
-  write_safetensors(path, model.params.saved(), metadata(info, false), store);
+  write_safetensors(path, model.params.saved(), checkpoint_metadata(info, false), store);
+}
+
+TensorFile::Metadata checkpoint_metadata(const ModelInfo& info, bool int8) {
+  TensorFile::Metadata all{{"format", "pt"}, {"qfm", to_json(info, int8).dump()}};
+  if (info.calibration) all["interval"] = info.calibration->json();
+  return all;
 }
 
 namespace {
@@ -154,6 +142,10 @@ void named(const std::string& path, F&& f) {
 }
 
 }  // namespace
+
+void check_description(const ModelInfo& info, const std::string& path) {
+  named(path, [&] { check_sizes(info); });
+}
 
 ModelInfo read_model_info(const TensorFile& file) {
   const auto it = file.metadata().find("qfm");
@@ -186,18 +178,6 @@ LoadedModel load_model(const std::string& path, Device device, std::optional<DTy
   if (!training) named(path, [&] { result.model->params.pack(); });
   if (result.dtype == DType::I8) release_cached(cpu_device);  // floats that nothing of their size follows
   return result;
-}
-
-void convert_model(const std::string& from, const std::string& to, WeightsAs weights) {
-  const LoadedModel loaded = load_model(from, cpu_device, DType::F32, false);
-  if (weights == WeightsAs::Int8) {
-    const NamedTensors tensors = int8_tensors(loaded.model->params, open_weights(from));
-    return write_safetensors(to, tensors, metadata(loaded.info, true));
-  }
-  save_model(to, *loaded.model, loaded.info,
-             weights == WeightsAs::BF16  ? StoreAs::BF16
-             : weights == WeightsAs::F16 ? StoreAs::F16
-                                         : StoreAs::AsIs);
 }
 
 }  // namespace qfm

@@ -45,6 +45,11 @@ struct ModelInfo {
 void save_model(const std::string& path, const Model& model, const ModelInfo& info,
                 StoreAs store = StoreAs::AsIs);
 
+// The description as a file holds it. int8: its weights are in eight bits.
+TensorFile::Metadata checkpoint_metadata(const ModelInfo& info, bool int8);
+// Throws Error "PATH: reason" where sizes do not go together.
+void check_description(const ModelInfo& info, const std::string& path);
+
 // Reads only the description. A file that gives the model no name names it. Throws Error "PATH: reason" (not
 // a QFM checkpoint, unknown architecture, ...).
 ModelInfo read_model_info(const TensorFile& file);
@@ -60,10 +65,5 @@ struct LoadedModel {
 // Strict: every missing, extra or misshapen tensor is named in one Error. Ready for inference when not training.
 // Without `compute`: INT8 for a file in eight bits and the CPU, else usual_dtype.
 LoadedModel load_model(const std::string& path, Device device, std::optional<DType> compute, bool training);
-
-// One of our checkpoints with its weights stored otherwise, written atomically. Int8: every matrix in eight bits
-// (engine/int8_matrix.h), all else as `from` holds it, F16 as F32: it scores as `from` does in INT8, bit for bit.
-enum class WeightsAs { F32, BF16, F16, Int8 };
-void convert_model(const std::string& from, const std::string& to, WeightsAs weights);
 
 }  // namespace qfm

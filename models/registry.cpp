@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "models/backbones/efficientnet_lite.h"
 #include "models/backbones/resnet.h"
@@ -120,6 +121,17 @@ std::shared_ptr<const BackboneConfig> backbone_from_json(const std::string& json
 std::shared_ptr<const HeadConfig> head_from_json(const std::string& json) { return from_json_text("head", kHeads, json); }
 
 std::optional<ModelConfig> find_timm_config(const TensorFile& file) {
+  auto config = stored_config(file);
+  if (!config) return config;
+  if (const auto sizes = config->backbone->transformer()) {
+    const int64_t side = 224 / sizes->patch;
+    config->backbone = config->backbone->on_grid(sizes->patch, side, side);
+  }
+  return config;
+}
+
+std::optional<ModelConfig> stored_config(const TensorFile& file) {
+  if (file.has("dist_token") || file.has("reg_token") || file.has("register_tokens")) return std::nullopt;
   for (const BackboneType& type : kBackbones) {
     ModelConfig c;
     c.backbone = type.in_file(file, c.arch), c.head = standard_head("query_decoder");
@@ -128,9 +140,35 @@ std::optional<ModelConfig> find_timm_config(const TensorFile& file) {
   return std::nullopt;
 }
 
+namespace {
+
+// What a file of no architecture here seems to hold, by a name that is in it.
+std::string likely_kind(const TensorFile& file) {
+  static constexpr std::pair<const char*, const char*> kSigns[] = {
+      {"dist_token", "DeiT with a distillation token"},
+      {"reg_token", "a ViT with register tokens"},
+      {"register_tokens", "a ViT with register tokens"},
+      {"cls_token", "a ViT of another width"},
+      {"stages.0.blocks.0.conv_dw.weight", "ConvNeXt"},
+      {"layers.0.blocks.0.attn.qkv.weight", "Swin"},
+      {"visual.conv1.weight", "CLIP"},
+      {"vision_model.embeddings.class_embedding", "CLIP"},
+      {"layer1.0.conv1.weight", "a ResNet of other sizes"},
+      {"conv_stem.weight", "EfficientNet or MobileNet"},
+      {"features.0.0.weight", "a network of torchvision's features.*"},
+      {"features.0.weight", "VGG or AlexNet"},
+      {"features.conv0.weight", "DenseNet"}};
+  for (const auto& [name, kind] : kSigns)
+    if (file.has(name)) return kind;
+  return "tensors of an unknown kind";
+}
+
+}  // namespace
+
 ModelConfig timm_config(const TensorFile& file) {
   const auto config = find_timm_config(file);
-  QFM_CHECK(config, file.path(), ": no known architecture has these tensors");
+  QFM_CHECK(config, file.path(), ": ", likely_kind(file), ", no architecture here: ",
+            listed(kArchitectures, [](const auto& a) { return a.name; }));
   return *config;
 }
 

@@ -27,7 +27,9 @@ std::shared_ptr<const HeadConfig> head_from_json(const std::string& json);
 std::shared_ptr<const HeadConfig> standard_head(const std::string& type);
 std::string type_of(const HeadConfig& head);
 
-// The architecture of a timm checkpoint, or none.
+// The architecture of a file under timm's names (models/weight_names.h), as it is there, or none.
+std::optional<ModelConfig> stored_config(const TensorFile& file);
+// The same for images of 224 x 224, or what is just below and divides into its patches.
 std::optional<ModelConfig> find_timm_config(const TensorFile& file);
 // Throws Error "PATH: reason" for none.
 ModelConfig timm_config(const TensorFile& file);

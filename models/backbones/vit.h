@@ -36,6 +36,7 @@ struct VitConfig : BackboneConfig {
     return [](const std::string& name) { return name.starts_with("head."); };
   }
   std::optional<TransformerSizes> transformer() const override;
+  std::shared_ptr<const BackboneConfig> on_grid(int64_t patch, int64_t rows, int64_t cols) const override;
   std::unique_ptr<Backbone> make(const Scope& scope) const override;
 };
 // From VitConfig::json(), or the "vit" of the metadata's first version. Throws Error for sizes beyond any sense,
@@ -44,8 +45,8 @@ VitConfig vit_from_json(const nlohmann::ordered_json& json);
 // vit-tiny (D 192, 3 heads), vit-small (384, 6), vit-base (768, 12); nullptr: another name. convention: "deit"
 // (v1) or "deit3"; throws Error otherwise.
 std::unique_ptr<VitConfig> vit_named(const std::string& arch, const std::string& convention);
-// The architecture whose weights a file holds under timm's names, known by width, and its config: the file's patches and
-// conventions, on images of about 224 x 224; null: none of these.
+// The architecture whose weights a file holds under timm's names, known by width, and its config: the file's patches,
+// grid and conventions; null: none of these.
 std::shared_ptr<const BackboneConfig> vit_in_file(const TensorFile& file, std::string& arch);
 // Metadata that says where a file's weights came from, and that it was a ViT of Hugging Face, whose epsilon is 1e-12.
 inline constexpr const char *kOrigin = "origin", *kHuggingFaceVit = "Hugging Face ViT";
@@ -86,5 +87,10 @@ struct Vit : Backbone {
 // (1, [1 +] gh*gw, D) -> the same for a grid of `rows` x `cols`: antialiased bicubic (a = -0.5), as timm's
 // resample_abs_pos_embed does; a CLS row stays. F32 on the CPU. Throws Error when the old grid is not square.
 Tensor interpolate_pos_embed(const Tensor& pos, int64_t rows, int64_t cols, bool has_cls);
+
+// (D, 3, p, p) -> (D, 3, patch, patch): such that the products with patches that are enlarged (or, as near as can be,
+// reduced) by that interpolation stay as they were (Beyer et al. 2023, FlexiViT), as timm's resample_patch_embed does.
+// F32 on the CPU.
+Tensor resample_patch_embed(const Tensor& weight, int64_t patch);
 
 }  // namespace qfm

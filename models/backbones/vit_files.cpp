@@ -1,8 +1,8 @@
-// What a ViT is called and how it is described in files; position embeddings of other grids.
+// What a ViT is called and how it is described in files.
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "engine/base/resample.h"
 #include "models/backbones/vit.h"
 #include "models/within.h"
 
@@ -44,12 +44,17 @@ std::unique_ptr<VitConfig> vit_named(const std::string& arch, const std::string&
   return v;
 }
 
+std::shared_ptr<const BackboneConfig> VitConfig::on_grid(int64_t size, int64_t rows, int64_t cols) const {
+  auto v = std::make_shared<VitConfig>(*this);
+  v->patch = size, v->image_height = rows * size, v->image_width = cols * size;
+  return v;
+}
+
 namespace {
 
+// The smallest whole number whose square is at least n.
 int64_t square_root(int64_t n) {
-  int64_t root = 0;
-  while (root * root < n) ++root;
-  return root;
+  return static_cast<int64_t>(std::ceil(std::sqrt(static_cast<double>(std::max<int64_t>(n, 0)))));
 }
 
 // Of a position embedding for n tokens: whether the class token is one of them. Neither: n is no grid's.
@@ -66,11 +71,11 @@ std::shared_ptr<const BackboneConfig> vit_in_file(const TensorFile& file, std::s
   for (const char* name : {"vit-tiny", "vit-small", "vit-base"}) {
     auto v = vit_named(name, "deit");
     if (v->width != (*cls)[2]) continue;
-    v->patch = (*proj)[2];
-    v->image_height = v->image_width = 224 / v->patch * v->patch;
     v->layer_scale = file.has("blocks.0.ls1.gamma"), v->pos_embed_on_cls = covers_cls((*pos)[1]);
-    if (const auto from = file.metadata().find(kOrigin); from != file.metadata().end() && from->second == kHuggingFaceVit)
-      v->eps = 1e-12;
+    const int64_t side = std::max<int64_t>(1, square_root((*pos)[1] - (v->pos_embed_on_cls ? 1 : 0)));
+    v->patch = (*proj)[2], v->image_height = v->image_width = side * v->patch;
+    const auto origin = file.metadata().find(kOrigin);
+    if (origin != file.metadata().end() && origin->second == kHuggingFaceVit) v->eps = 1e-12;
     arch = name;
     return v;
   }
@@ -100,52 +105,6 @@ double VitConfig::backward_flops() const { return 2 * forward_flops() - embed_fl
 
 std::unique_ptr<Backbone> VitConfig::make(const Scope& scope) const {
   return std::make_unique<Vit>(scope / "vit", *this);
-}
-
-std::map<std::string, Tensor> Vit::resampled(const TensorFile& file, const std::string& prefix) const {
-  const std::string name = prefix + "pos_embed";
-  if (!file.has(name) || file.entry(name).shape == pos_embed.shape()) return {};
-  const Shape& given = file.entry(name).shape;
-  if (given.rank() != 3 || given[0] != 1 || given[2] != config.width || given[1] < 2)
-    return {};  // load_params names it
-  try {
-    return {{name, interpolate_pos_embed(file.tensor(name).to(DType::F32), config.image_height / config.patch,
-                                         config.image_width / config.patch, config.pos_embed_on_cls)}};
-  } catch (const OutOfMemory&) {
-    throw;
-  } catch (const Error& e) {
-    QFM_FAIL(file.path(), ": ", e.what());
-  }
-}
-
-Tensor interpolate_pos_embed(const Tensor& pos, int64_t rows, int64_t cols, bool has_cls) {
-  const int64_t extra = has_cls ? 1 : 0, old = pos.dim(1) - extra, d = pos.dim(2);
-  const int64_t side = square_root(old);
-  QFM_CHECK(side * side == old, "position embedding ", pos.shape(), " is not a square grid");
-  if (side == rows && side == cols) return pos;
-  const auto weights = [side](int64_t out) {
-    const double filter = std::max(static_cast<double>(side) / static_cast<double>(out), 1.0);
-    return resample_axis(side, out, 2 * filter, [=](double x) { return cubic_kernel(x / filter); });
-  };
-  const auto wy = weights(rows), wx = weights(cols);
-  Tensor result({1, extra + rows * cols, d});
-  const auto from = pos.span<float>();
-  auto to = result.span<float>();
-  std::copy_n(from.begin(), extra * d, to.begin());
-  for (int64_t y = 0; y < rows; ++y)
-    for (int64_t x = 0; x < cols; ++x)
-      for (int64_t c = 0; c < d; ++c) {
-        const ResampledPoint &py = wy[static_cast<size_t>(y)], &px = wx[static_cast<size_t>(x)];
-        double sum = 0;
-        for (size_t v = 0; v < py.weights.size(); ++v)
-          for (size_t u = 0; u < px.weights.size(); ++u) {
-            const int64_t at =
-                (py.first + static_cast<int64_t>(v)) * side + px.first + static_cast<int64_t>(u);
-            sum += py.weights[v] * px.weights[u] * from[static_cast<size_t>((extra + at) * d + c)];
-          }
-        to[static_cast<size_t>((extra + y * cols + x) * d + c)] = static_cast<float>(sum);
-      }
-  return result;
 }
 
 }  // namespace qfm

@@ -1,7 +1,7 @@
 """Writes pytorch/: files of torch.save with known numbers, and small Vision Transformers under the names of Hugging Face and
-torchvision with what they make of an image.
+torchvision with what they make of an image; patch embeddings resampled by timm.
 
-  pip install torch torchvision transformers safetensors
+  pip install torch torchvision transformers timm safetensors
   python3 make_pytorch.py
 """
 import os
@@ -77,3 +77,12 @@ missing = set(renamed) ^ {k for k in saved if not k.startswith("classifier")}
 assert not missing, missing
 torch.save(renamed, os.path.join(folder, "vit_as_saved.pth"))
 safetensors.torch.save_file({k: v.contiguous() for k, v in expected.items()}, os.path.join(folder, "expected.safetensors"))
+
+# Patch embeddings for patches of another size, as timm has them.
+from timm.layers import resample_patch_embed
+
+patches = {}
+for old, new in ((4, 8), (16, 14), (14, 16)):
+    patches[f"from.{old}.{new}"] = weight = torch.randn(2, 3, old, old)
+    patches[f"to.{old}.{new}"] = resample_patch_embed(weight, [new, new])
+safetensors.torch.save_file({k: v.contiguous() for k, v in patches.items()}, os.path.join(folder, "patches.safetensors"))

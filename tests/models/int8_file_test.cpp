@@ -5,6 +5,7 @@
 
 #include "engine/base/io.h"
 #include "models/checkpoint.h"
+#include "models/convert.h"
 #include "models/pretrained.h"
 #include "tests/toy.h"
 
@@ -48,7 +49,7 @@ TEST_CASE("a file in eight bits scores as its original does in INT8, bit for bit
   const std::string again = folder / "again.safetensors";
   for (const StoreAs store : {StoreAs::AsIs, StoreAs::BF16, StoreAs::F16}) {
     save_random_model(path, store);
-    convert_model(path, small, WeightsAs::Int8);
+    convert_model(path, small, {.weights = WeightsAs::Int8});
     const Scored expected = scored(path, DType::I8);
     CHECK(expected.dtype == DType::I8);
     CHECK(scored(small, std::nullopt) == expected);
@@ -58,9 +59,9 @@ TEST_CASE("a file in eight bits scores as its original does in INT8, bit for bit
     CHECK(TensorFile::open(small).entry("vit.norm.bias").dtype == (store == StoreAs::BF16 ? "BF16" : "F32"));
     if (store == StoreAs::AsIs) CHECK(2 * read_file(small).size() < read_file(path).size());
     // Its weights are numbers of F32: stored as such, and rounded again.
-    convert_model(small, again, WeightsAs::F32);
+    convert_model(small, again, {.weights = WeightsAs::F32});
     CHECK(scored(again, DType::F32).scores == scored(small, DType::F32).scores);
-    convert_model(again, again, WeightsAs::Int8);
+    convert_model(again, again, {.weights = WeightsAs::Int8});
     CHECK(scored(again, std::nullopt) == expected);
   }
   CHECK(scored(small, DType::BF16).dtype == DType::BF16);
@@ -74,7 +75,7 @@ TEST_CASE("what is damaged in a file of eight bits is one line with its name") {
   const TemporaryFolder folder;
   const std::string original = folder / "model.safetensors", path = folder / "small.safetensors";
   save_random_model(original, StoreAs::AsIs);
-  convert_model(original, path, WeightsAs::Int8);
+  convert_model(original, path, {.weights = WeightsAs::Int8});
   const TensorFile file = TensorFile::open(path);
   std::map<std::string, Tensor> whole;
   for (const auto& [name, entry] : file.entries()) whole[name] = file.tensor(name);
@@ -120,6 +121,6 @@ TEST_CASE("what is damaged in a file of eight bits is one line with its name") {
   broken.params.master.span<float>()[0] = NAN;
   save_model(path, broken, toy_info());
   for (const auto& use : std::vector<std::function<void()>>{[&] { load_model(path, cpu_device, DType::I8, false); },
-                                                            [&] { convert_model(path, path, WeightsAs::Int8); }})
+                                                            [&] { convert_model(path, path, {.weights = WeightsAs::Int8}); }})
     CHECK(contains(message_of(use), "weight: has a number that is not finite"));
 }

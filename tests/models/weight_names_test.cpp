@@ -40,3 +40,13 @@ TEST_CASE("weights under others' names give the features that they give there") 
     CHECK((open_weights(path).metadata().count(kOrigin) == 1) == (eps < 1e-6));
   }
 }
+
+TEST_CASE("patch embeddings for other patches are timm's") {
+  const TensorFile golden = TensorFile::open(golden_path("pytorch/patches.safetensors"));
+  for (const auto& [old, size] : {std::pair(4, 8), std::pair(16, 14), std::pair(14, 16)}) {
+    const std::string which = concat(old, ".", size);
+    const Tensor found = resample_patch_embed(golden.tensor("from." + which), size).to(DType::F64),
+                 wanted = golden.tensor("to." + which).to(DType::F64);
+    check_close(which, found.span<double>(), wanted.span<double>(), DType::F32, old * size);  // timm's is F32's
+  }
+}

@@ -81,11 +81,11 @@ TEST_CASE("a usage error is one line and exit code 2") {
     words.insert(words.end(), more.begin(), more.end());
     refused(words, part);
   };
-  convert(bench().model, "out.onnx", "f16", {}, "not built yet");
-  convert(bench().model, "out.safetensors", "f16", {"--to", "timm"}, "not built yet");
-  convert(bench().model, "out.safetensors", "f16", {"--grid", "14x14"}, "not built yet");
+  convert(bench().model, "out.pth", "f16", {}, "the file to write is a .safetensors");
+  convert(bench().model, "out.safetensors", "f16", {"--to", "onyx"}, "use qfm, timm or onnx");
+  convert(bench().model, "out.safetensors", "f16", {"--grid", "14"}, "as in 14x14");
+  convert(bench().model, "out.safetensors", "f16", {"--patch", "0"}, "--patch");
   convert(bench().model, "out.safetensors", "int4", {}, "use f32, bf16, f16 or int8");
-  refused({"model", "convert", bench().model, "out.safetensors"}, "--dtype is required");
   refused({"explain", bench().a}, "not built yet");
   refused({"embed", bench().a, "-o", "x.npy"}, ".safetensors");
 }

@@ -1,12 +1,15 @@
-// qfm model: what a checkpoint is, and the same in another type.
+// qfm model: what a checkpoint is, and the same otherwise.
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <set>
 
 #include "engine/base/sha256.h"
 #include "engine/int8_matrix.h"
 #include "models/checkpoint.h"
+#include "models/convert.h"
 #include "models/weight_names.h"
 #include "tools/cli/command.h"
 #include "tools/cli/console.h"
@@ -105,10 +108,12 @@ int model_info(const InfoOptions& options) {
 
 struct ConvertOptions {
   CommonOptions common;
-  std::string from, to, dtype, kind = "qfm";
+  std::string from, to, dtype, kind, grid;
+  int64_t patch = 0;
 };
 
-WeightsAs weights_as(const std::string& dtype) {
+std::optional<WeightsAs> weights_as(const std::string& dtype) {
+  if (dtype.empty()) return std::nullopt;
   if (dtype == "f32") return WeightsAs::F32;
   if (dtype == "bf16") return WeightsAs::BF16;
   if (dtype == "f16") return WeightsAs::F16;
@@ -116,12 +121,29 @@ WeightsAs weights_as(const std::string& dtype) {
   throw UsageError("--dtype " + dtype + ": use f32, bf16, f16 or int8");
 }
 
+std::optional<Conversion::Names> names_of(const std::string& kind) {
+  if (kind.empty()) return std::nullopt;
+  if (kind == "qfm") return Conversion::Names::Ours;
+  if (kind == "timm") return Conversion::Names::Timm;
+  throw UsageError("--to " + kind + (kind == "onnx" ? ": not built yet" : ": use qfm, timm or onnx"));
+}
+
+// "HxW" of --grid.
+void read_grid(const std::string& text, Conversion& conversion) {
+  int end = 0;
+  int rows = 0, cols = 0;
+  const bool read = std::sscanf(text.c_str(), "%4dx%4d%n", &rows, &cols, &end) == 2;
+  if (!read || end != static_cast<int>(text.size()) || rows < 1 || cols < 1)
+    throw UsageError("--grid " + text + ": give patches down and across, as in 14x14");
+  conversion.rows = rows, conversion.cols = cols;
+}
+
 int model_convert(const ConvertOptions& options) {
-  const WeightsAs weights = weights_as(options.dtype);
-  if (options.kind != "qfm") throw UsageError("--to " + options.kind + ": not built yet");
+  Conversion conversion{names_of(options.kind), weights_as(options.dtype), options.patch, 0, 0};
+  if (!options.grid.empty()) read_grid(options.grid, conversion);
   if (extension_of(options.to) != ".safetensors")
-    throw UsageError(options.to + ": not built yet for other files than .safetensors");
-  convert_model(options.from, options.to, weights);
+    throw UsageError(options.to + ": the file to write is a .safetensors");
+  convert_model(options.from, options.to, conversion);
   note(options.common.quiet, format("%s: %lld bytes\n", options.to.c_str(),
                                     static_cast<long long>(std::filesystem::file_size(options.to))));
   return 0;
@@ -129,19 +151,26 @@ int model_convert(const ConvertOptions& options) {
 
 void add_convert(CLI::App& model, const RegisterAction& on) {
   const auto options = std::make_shared<ConvertOptions>();
-  CLI::App* app =
-      add_subcommand(model, "convert",
-                     "Write a checkpoint with its weights in another type. int8: matrices in eight bits with a scale a "
-                     "row, a quarter of f32's size; its scores are those of --dtype int8 on the original, bit for bit",
-                     "qfm model convert model.safetensors small.safetensors --dtype int8");
-  app->add_option("IN", options->from, "Checkpoint (.safetensors)")->required();
+  CLI::App* app = add_subcommand(
+      model, "convert",
+      "Write a checkpoint in another type, under other names, or for other patches. IN is QFM's, timm's, torchvision's "
+      "or Hugging Face's (ViT, DINOv2): .safetensors, or .pth and .bin, of which nothing is executed",
+      "qfm model convert model.safetensors small.safetensors --dtype int8");
+  app->add_option("IN", options->from, "Checkpoint (.safetensors, .pth, .bin)")->required();
   app->add_option("OUT", options->to, "The file to write (.safetensors)")->required();
-  app->add_option("--dtype", options->dtype, "f32, bf16, f16 or int8")->type_name("TYPE")->required();
-  app->add_option("--to", options->kind, "Names of the tensors: qfm; timm and onnx are not built yet [qfm]")
+  app->add_option("--dtype", options->dtype,
+                  "f32, bf16, f16, or int8: matrices in eight bits with a scale a row, a quarter of f32's size; its "
+                  "scores are those of --dtype int8 on IN, bit for bit [as in IN]")
+      ->type_name("TYPE");
+  app->add_option("--to", options->kind,
+                  "Names of the tensors: qfm, or timm, under which a quality head goes along as qfm.* and comes back "
+                  "[qfm for QFM's files, timm for others']")
       ->type_name("KIND");
-  for (const std::string flag : {"--patch", "--grid"})
-    app->add_option_function<std::string>(flag, [flag](const auto&) { throw UsageError(flag + ": not built yet"); })
-        ->group("");
+  app->add_option("--patch", options->patch, "Side of a ViT's patches, pixels; its grid stays (FlexiViT's resampling)")
+      ->check(CLI::Range(1, 256).description(""))
+      ->type_name("N");
+  app->add_option("--grid", options->grid, "Patches of a ViT, down and across: its position embedding is resampled")
+      ->type_name("HxW");
   add_common_options(*app, options->common);
   on(app, [options] { return model_convert(*options); });
 }
