@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "engine/base/error.h"
 #include "models/backbone.h"
 
 namespace qfm {
@@ -18,6 +19,10 @@ class Head {
  public:
   virtual ~Head() = default;
   virtual Scores operator()(const Features& features) const = 0;
+  // (B, N): how much the head looks at each token, rows summing to 1. Throws Error for a head that takes all alike.
+  virtual Var attention(const Features& /*features*/) const {
+    QFM_FAIL("the model's head takes all places alike: it has no attention");
+  }
 };
 
 // How a head is made; immutable once it is part of a ModelConfig.

@@ -39,6 +39,8 @@ class Model {
 
   // images (B, 3, H, W), normalised, in the compute dtype.
   Output operator()(const Var& images) const;
+  // Without the head: no scores.
+  Output before_head(const Var& images) const;
 
   const ModelConfig config;
   ParamSet params;  // before the modules that add to it

@@ -1,5 +1,6 @@
 #include "models/heads/query_decoder.h"
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "layers/pointwise.h"
@@ -34,11 +35,25 @@ QueryDecoder::QueryDecoder(const Scope& scope, const Scope& decoder, const Query
   if (width != features) input.emplace(decoder / "input", features, width, xavier_uniform());
 }
 
-Scores QueryDecoder::operator()(const Features& features) const {
+QueryDecoder::Asked QueryDecoder::ask(const Features& features) const {
   const Var pooled = input ? (*input)(features.pooled) : features.pooled,
             tokens = input ? (*input)(features.tokens) : features.tokens;
-  Var t = queries + reshape(pooled, {pooled.dim(0), 1, pooled.dim(1)});
-  t = self_out(self_attention(self_in(norm1(t)), config.heads), t);
+  const Var t = queries + reshape(pooled, {pooled.dim(0), 1, pooled.dim(1)});
+  return {self_out(self_attention(self_in(norm1(t)), config.heads), t), tokens};
+}
+
+Var QueryDecoder::attention(const Features& features) const {
+  const auto [t, tokens] = ask(features);
+  const int64_t b = tokens.dim(0), n = tokens.dim(1), q = config.queries, h = config.heads, d = t.dim(2) / h;
+  const Var kv = cross_kv(tokens);
+  const auto of_heads = [&](const Var& x, int64_t rows) { return permute(reshape(x, {b, rows, h, d}), {0, 2, 1, 3}); };
+  const Var asks = reshape(of_heads(cross_q(norm2(t)), q), {b, h, q, 1, d}),
+            keys = reshape(of_heads(slice(kv, 2, 0, h * d), n), {b, h, 1, n, d});
+  return mean(softmax(sum(asks * keys, {-1}) / std::sqrt(static_cast<double>(d))), {1, 2});
+}
+
+Scores QueryDecoder::operator()(const Features& features) const {
+  auto [t, tokens] = ask(features);
   t = cross_out(cross_attention(cross_q(norm2(t)), cross_kv(tokens), config.heads), t);
   t = mlp(norm3(t), t);
   const int64_t b = t.dim(0), q = config.queries;

@@ -39,6 +39,8 @@ struct QueryDecoder : Head {
   //   q = queries + pooled; t = q + SelfAttention(norm1(q)); t = t + CrossAttention(norm2(t), tokens);
   //   t = t + linear2(gelu(linear1(norm3(t)))); member = head.weight . t; score = mean of the members
   Scores operator()(const Features& features) const override;
+  // Mean over queries and heads of the cross-attention's shares.
+  Var attention(const Features& features) const override;
 
   QueryDecoderConfig config;
   Param queries;
@@ -52,6 +54,11 @@ struct QueryDecoder : Head {
   std::optional<Linear> input;
 
  private:
+  // After self-attention, and the tokens that it looks at: (B, Q, W), (B, N, W).
+  struct Asked {
+    Var queries, tokens;
+  };
+  Asked ask(const Features& features) const;
   QueryDecoder(const Scope& scope, const Scope& decoder, const QueryDecoderConfig& config, int64_t width,
                int64_t features);
 };

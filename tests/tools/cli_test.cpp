@@ -86,7 +86,6 @@ TEST_CASE("a usage error is one line and exit code 2") {
   convert(bench().model, "out.safetensors", "f16", {"--grid", "14"}, "as in 14x14");
   convert(bench().model, "out.safetensors", "f16", {"--patch", "0"}, "--patch");
   convert(bench().model, "out.safetensors", "int4", {}, "use f32, bf16, f16 or int8");
-  refused({"explain", bench().a}, "not built yet");
   refused({"embed", bench().a, "-o", "x.npy"}, ".safetensors");
 }
 

@@ -45,6 +45,7 @@ using Action = std::function<int()>;
 using RegisterAction = std::function<void(CLI::App*, Action)>;
 void add_score(CLI::App& parent, const RegisterAction& on);
 void add_rank(CLI::App& parent, const RegisterAction& on);
+void add_explain(CLI::App& parent, const RegisterAction& on);
 void add_embed(CLI::App& parent, const RegisterAction& on);
 void add_model(CLI::App& parent, const RegisterAction& on);
 void add_bench(CLI::App& parent, const RegisterAction& on);
@@ -65,8 +66,6 @@ struct CommonOptions {
 };
 CLI::App* add_subcommand(CLI::App& parent, const std::string& name, const std::string& description,
                          const std::string& example);
-// A command that the documentation names and this version does not have: exit code 2, one line.
-void add_planned(CLI::App& parent, const std::string& name, const RegisterAction& on);
 void add_common_options(CLI::App& app, CommonOptions& options);
 // --device and --dtype; and --model, for commands that run a checkpoint.
 void add_device_options(CLI::App& app, CommonOptions& options);

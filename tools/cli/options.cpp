@@ -71,12 +71,6 @@ Placement apply(const CommonOptions& options) {
   return {device, dtype};
 }
 
-void add_planned(CLI::App& parent, const std::string& name, const RegisterAction& on) {
-  CLI::App* app = parent.add_subcommand(name, "Not built yet")->allow_extras()->group("");
-  const std::string words = parent.get_parent() ? parent.get_name() + " " + name : name;
-  on(app, [words]() -> int { throw UsageError(words + ": not built yet"); });
-}
-
 std::string model_path(const CommonOptions& options) {
   if (!options.model.empty()) return options.model;
   if (const char* path = std::getenv("QFM_MODEL"); path && *path) return path;

@@ -118,6 +118,7 @@ int run(int argc, char** argv) {
   const RegisterAction on = [&](CLI::App* app, Action action) { actions[app] = std::move(action); };
   add_score(root, on);
   add_rank(root, on);
+  add_explain(root, on);
   add_embed(root, on);
 #ifndef QFM_DEPLOY
   add_train(root, on);
@@ -128,7 +129,6 @@ int run(int argc, char** argv) {
 #endif
   add_model(root, on);
   add_bench(root, on);
-  add_planned(root, "explain", on);
   try {
     root.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
