@@ -42,10 +42,12 @@ Var patch_embed(const Var& images, const Var& w, const Var& b) {
   const Tensor y = linear_forward(rows, matrix, {b.value, {}, {}});
   return record(
       "patch_embed", y, {images, w, b},
-      [s, rows, matrix, w_shape = w.shape(), images_need = images.needs_grad()](const Tensor& dy) -> Grads {
+      [s, rows, matrix, w_shape = w.shape(), images_need = images.needs_grad(),
+       weights_need = w.needs_grad() || b.needs_grad()](const Tensor& dy) -> Grads {
+        const Tensor dx = images_need ? to_images(s, linear_dx(dy, matrix, rows.shape())) : Tensor();
+        if (!weights_need) return {dx, {}, {}};
         const LinearGrads d = linear_dw(dy, rows, true);
-        return {images_need ? to_images(s, linear_dx(dy, matrix, rows.shape())) : Tensor(),
-                d.weight.reshape(w_shape), d.bias};
+        return {dx, d.weight.reshape(w_shape), d.bias};
       });
 }
 
