@@ -81,6 +81,39 @@ TEST_CASE("rank orders the photos of each group, best first, and goes on after o
   CHECK(best.out.starts_with("1  1  "));
 }
 
+// An EXIF block with DateTimeOriginal, behind the first two bytes of a JPEG.
+std::string taken_at(const std::string& jpeg, const std::string& time) {
+  const auto number = [](uint32_t value, int bytes) {
+    std::string text;
+    for (int i = bytes - 1; i >= 0; --i) text += static_cast<char>(value >> 8 * i & 255);
+    return text;
+  };
+  const std::string tiff = "MM" + number(42, 2) + number(8, 4) + number(1, 2) + number(0x8769, 2) + number(4, 2) +
+                           number(1, 4) + number(26, 4) + number(0, 4) + number(1, 2) + number(0x9003, 2) +
+                           number(2, 2) + number(static_cast<uint32_t>(time.size()) + 1, 4) + number(44, 4) +
+                           number(0, 4) + time + '\0';
+  const std::string block = std::string("Exif\0\0", 6) + tiff;
+  return jpeg.substr(0, 2) + "\xff\xe1" + number(static_cast<uint32_t>(block.size()) + 2, 2) + block + jpeg.substr(2);
+}
+
+TEST_CASE("photos taken within ten seconds that look alike are one burst") {
+  const TemporaryFolder folder;
+  write_image(folder / "x.jpg", scene(0));
+  write_image(folder / "y.jpg", scene(0, 8));
+  const std::string x = content(folder / "x.jpg"), y = content(folder / "y.jpg");
+  const auto groups = [&](const std::string& first, const std::string& second) {
+    write_file(folder / "x.jpg", taken_at(x, first)), write_file(folder / "y.jpg", taken_at(y, second));
+    const Outcome outcome = bench().with_model({"rank", folder.path.string(), "--group", "burst", "--json", "--quiet"});
+    CHECK(outcome.code == 0);
+    return outcome.json().back()["group"].get<int>();
+  };
+  CHECK(groups("2024:02:29 23:59:55", "2024:03:01 00:00:05") == 1);
+  CHECK(groups("2024:02:29 23:59:55", "2024:03:01 00:00:06") == 2);
+  CHECK(groups("2024:02:29 23:59:55", "2023:02:29 23:59:55") == 2);  // no such day
+  CHECK(groups("    :  :     :  :  ", "    :  :     :  :  ") == 2);
+  CHECK(groups("2024:02:29", "2024:02:29") == 2);
+}
+
 TEST_CASE("rank of a calibrated model says which neighbours are too close to call") {
   const Album album;
   const auto rank = [&](Words words) {

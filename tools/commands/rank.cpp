@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <span>
 
 #include "engine/base/io.h"
 #include "tools/cli/command.h"
@@ -12,6 +13,7 @@
 #include "tools/cli/scorer.h"
 #include "tools/commands/ranking.h"
 #include "train/image/encode.h"
+#include "train/image/exif.h"
 
 namespace qfm {
 namespace {
@@ -109,8 +111,12 @@ int rank_photos(const RankOptions& options) {
     if (how == Grouping::Burst) glances[at].look = perceptual_hash(image);
     if (extension == ".html") thumbnails[at] = thumbnail_of(image);
   };
+  const auto note_time = [&](int64_t i, std::span<const uint8_t> file) {
+    if (how == Grouping::Burst) glances[static_cast<size_t>(i)].taken = capture_time(file);
+    return true;
+  };
   PhotoStream stream(entries,
-                     {.decode = options.photos.decode(), .workers = decode_workers(), .on_image = look});
+                     {.decode = options.photos.decode(), .workers = decode_workers(), .on_file = note_time, .on_image = look});
   const Scorer scorer(options.common, device, predict, options.interval, false);
   scorer.note_limits(options.common.quiet);
   Scored all = score_all(options, scorer, entries, stream, glances, thumbnails);
@@ -140,7 +146,7 @@ void add_rank(CLI::App& parent, const RegisterAction& on) {
       "above to call. From a model without calibration neither [LOW, HIGH] nor ~.",
       "qfm rank -r --group burst --best 1 photos/");
   add_photo_options(*app, options->photos);
-  app->add_option("--group", options->group, "none: all are one group; burst: near duplicates; folder")
+  app->add_option("--group", options->group, "none: all are one group; burst: near duplicates, and what looks alike and was taken within 10 seconds; folder")
       ->check(CLI::IsMember({"none", "burst", "folder"}))
       ->capture_default_str()
       ->type_name("HOW");
