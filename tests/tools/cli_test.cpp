@@ -82,6 +82,8 @@ TEST_CASE("a usage error is one line and exit code 2") {
     refused(words, part);
   };
   convert(bench().model, "out.pth", "f16", {}, "the file to write is a .safetensors");
+  convert(bench().model, "out.onnx", "f16", {}, "--to onnx writes f32");
+  convert(bench().model, "out.safetensors", "f32", {"--to", "onnx"}, "writes an .onnx");
   convert(bench().model, "out.safetensors", "f16", {"--to", "onyx"}, "use qfm, timm or onnx");
   convert(bench().model, "out.safetensors", "f16", {"--grid", "14"}, "as in 14x14");
   convert(bench().model, "out.safetensors", "f16", {"--patch", "0"}, "--patch");

@@ -14,6 +14,7 @@
 #include "tools/cli/command.h"
 #include "tools/cli/console.h"
 #include "tools/cli/results.h"
+#include "tools/onnx/onnx_model.h"
 
 namespace qfm {
 namespace {
@@ -121,11 +122,12 @@ std::optional<WeightsAs> weights_as(const std::string& dtype) {
   throw UsageError("--dtype " + dtype + ": use f32, bf16, f16 or int8");
 }
 
+// of --to, but for onnx.
 std::optional<Conversion::Names> names_of(const std::string& kind) {
   if (kind.empty()) return std::nullopt;
   if (kind == "qfm") return Conversion::Names::Ours;
   if (kind == "timm") return Conversion::Names::Timm;
-  throw UsageError("--to " + kind + (kind == "onnx" ? ": not built yet" : ": use qfm, timm or onnx"));
+  throw UsageError("--to " + kind + ": use qfm, timm or onnx");
 }
 
 // "HxW" of --grid.
@@ -138,12 +140,25 @@ void read_grid(const std::string& text, Conversion& conversion) {
   conversion.rows = rows, conversion.cols = cols;
 }
 
-int model_convert(const ConvertOptions& options) {
+void convert_to_onnx(const ConvertOptions& options) {
+  if (extension_of(options.to) != ".onnx") throw UsageError(options.to + ": --to onnx writes an .onnx");
+  if (!options.dtype.empty() && options.dtype != "f32")
+    throw UsageError("--dtype " + options.dtype + ": --to onnx writes f32");
+  if (options.patch || !options.grid.empty()) throw UsageError("--patch and --grid: before --to onnx, not with it");
+  write_onnx(options.from, options.to);
+}
+
+void convert_to_safetensors(const ConvertOptions& options) {
   Conversion conversion{names_of(options.kind), weights_as(options.dtype), options.patch, 0, 0};
   if (!options.grid.empty()) read_grid(options.grid, conversion);
   if (extension_of(options.to) != ".safetensors")
-    throw UsageError(options.to + ": the file to write is a .safetensors");
+    throw UsageError(options.to + ": the file to write is a .safetensors, or with --to onnx an .onnx");
   convert_model(options.from, options.to, conversion);
+}
+
+int model_convert(const ConvertOptions& options) {
+  const bool onnx = options.kind.empty() ? extension_of(options.to) == ".onnx" : options.kind == "onnx";
+  onnx ? convert_to_onnx(options) : convert_to_safetensors(options);
   note(options.common.quiet, format("%s: %lld bytes\n", options.to.c_str(),
                                     static_cast<long long>(std::filesystem::file_size(options.to))));
   return 0;
@@ -157,14 +172,15 @@ void add_convert(CLI::App& model, const RegisterAction& on) {
       "or Hugging Face's (ViT, DINOv2): .safetensors, or .pth and .bin, of which nothing is executed",
       "qfm model convert model.safetensors small.safetensors --dtype int8");
   app->add_option("IN", options->from, "Checkpoint (.safetensors, .pth, .bin)")->required();
-  app->add_option("OUT", options->to, "The file to write (.safetensors)")->required();
+  app->add_option("OUT", options->to, "The file to write (.safetensors, .onnx)")->required();
   app->add_option("--dtype", options->dtype,
                   "f32, bf16, f16, or int8: matrices in eight bits with a scale a row, a quarter of f32's size; its "
                   "scores are those of --dtype int8 on IN, bit for bit [as in IN]")
       ->type_name("TYPE");
   app->add_option("--to", options->kind,
                   "Names of the tensors: qfm, or timm, under which a quality head goes along as qfm.* and comes back "
-                  "[qfm for QFM's files, timm for others']")
+                  "[qfm for QFM's files, timm for others']; or onnx: the whole model, from `pixels` (crops, 3, H, W), "
+                  "RGB from 0 to 255, to `score` (crops), 0 to 100, and `members`")
       ->type_name("KIND");
   app->add_option("--patch", options->patch, "Side of a ViT's patches, pixels; its grid stays (FlexiViT's resampling)")
       ->check(CLI::Range(1, 256).description(""))
