@@ -9,13 +9,14 @@ over white.
 """
 
 import ctypes
+import io
 import subprocess
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import tifffile
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 from safetensors.numpy import save_file
 
 FOLDER = Path(__file__).parent / "formats"
@@ -258,6 +259,61 @@ def tiff():
     by_pillow("multiplied.tif")
 
 
+class Chromaticity(ctypes.Structure):
+    _fields_ = [("x", ctypes.c_double), ("y", ctypes.c_double), ("Y", ctypes.c_double)]
+
+
+def profile(primaries=None, gamma=2.2):
+    """An ICC profile with these primaries, or of gray."""
+    cms = ctypes.CDLL("liblcms2.so.2")
+    for name in ("cmsBuildGamma", "cmsCreateRGBProfile", "cmsCreateGrayProfile"):
+        getattr(cms, name).restype = ctypes.c_void_p
+    curve = ctypes.c_void_p(cms.cmsBuildGamma(None, ctypes.c_double(gamma)))
+    white = Chromaticity(0.3127, 0.3290, 1)
+    if primaries is None:
+        made = cms.cmsCreateGrayProfile(ctypes.byref(white), curve)
+    else:
+        points = (Chromaticity * 3)(*[Chromaticity(x, y, 1) for x, y in primaries])
+        made = cms.cmsCreateRGBProfile(ctypes.byref(white), points, (ctypes.c_void_p * 3)(*[curve] * 3))
+    size = ctypes.c_uint32()
+    cms.cmsSaveProfileToMem(ctypes.c_void_p(made), None, ctypes.byref(size))
+    data = ctypes.create_string_buffer(size.value)
+    cms.cmsSaveProfileToMem(ctypes.c_void_p(made), data, ctypes.byref(size))
+    return data.raw
+
+
+def icc():
+    """Converted by Pillow's Little CMS."""
+    p3 = profile([(0.680, 0.320), (0.265, 0.690), (0.150, 0.060)])
+    srgb = ImageCms.createProfile("sRGB")
+
+    def convert(name, mode, of):
+        image = Image.open(FOLDER / name)
+        profile_of = ImageCms.ImageCmsProfile(io.BytesIO(of))
+        keep(name, over_white(ImageCms.profileToProfile(image, profile_of, srgb, outputMode=mode)))
+
+    rgb, rgba = Image.fromarray(photo()), Image.fromarray(photo(4))
+    rgb.save(FOLDER / "p3.jpg", quality=90, icc_profile=p3)
+    rgb.save(FOLDER / "p3.png", icc_profile=p3)
+    rgba.save(FOLDER / "p3_alpha.png", icc_profile=p3)
+    rgb.save(FOLDER / "p3.webp", lossless=True, icc_profile=p3)
+    rgb.save(FOLDER / "p3.tif", compression="tiff_lzw", icc_profile=p3)
+    gray = profile(gamma=1.4)
+    Image.fromarray(photo(1)[..., 0]).save(FOLDER / "gray_profile.jpg", quality=90, icc_profile=gray)
+    for name in ("p3.jpg", "p3.png", "p3.webp", "p3.tif"):
+        convert(name, "RGB", p3)
+    convert("p3_alpha.png", "RGBA", p3)
+    convert("gray_profile.jpg", "RGB", gray)
+    run("heif-enc", "-q", "70", FOLDER / "p3.png", "-o", FOLDER / "p3.heic")
+    run("heif-convert", FOLDER / "p3.heic", work / "p3.png")
+    image = Image.open(work / "p3.png")
+    keep("p3.heic", np.asarray(ImageCms.profileToProfile(image, ImageCms.ImageCmsProfile(io.BytesIO(p3)), srgb, outputMode="RGB")))
+    # A profile of another kind, a damaged one, and sRGB itself change nothing.
+    by_pillow("wrong_profile.png", rgb, icc_profile=gray)
+    by_pillow("broken_profile.jpg", rgb, quality=90, icc_profile=p3[:200])
+    by_pillow("srgb_profile.jpg", rgb, quality=90, icc_profile=ImageCms.ImageCmsProfile(srgb).tobytes())
+
+
 def one_pixel():
     image = Image.fromarray(np.full((1, 1, 3), [200, 100, 50], np.uint8))
     for name in ("one.png", "one.tif", "one.gif"):
@@ -275,5 +331,6 @@ webp()
 heif()
 png_and_gif()
 tiff()
+icc()
 one_pixel()
 save_file(tensors, FOLDER / "formats.safetensors")

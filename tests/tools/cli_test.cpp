@@ -311,6 +311,9 @@ TEST_CASE("-o writes each format with its header") {
     return content(folder / name);
   };
   const auto json = nlohmann::json::parse(write("r.json"));
+  CHECK(json["header"].contains("icc") == !QFM_WITH_ICC);  // lcms2 is not built in
+  bench().with_model({"score", bench().a, "--no-icc", "-o", folder / "stored.json"});
+  CHECK(nlohmann::json::parse(content(folder / "stored.json"))["header"]["icc"] == "ignored");
   CHECK(json["header"]["model"] == "random");
   CHECK(json["header"]["model_sha256"] == sha256_of_file(bench().model));
   for (const char* key : {"version", "scale", "training_set", "crops", "seed"})

@@ -34,14 +34,16 @@ void add_view_options(CLI::App& app, PhotoOptions& options) {
                  "checkpoint says); a side below 224 is brought up to 224; Pillow's antialiased filter")
       ->type_name("SIZE");
   app.add_flag("--no-exif", options.no_exif, "Do not turn photos upright by their EXIF orientation");
+  app.add_flag("--no-icc", options.no_icc, "Take colours as they are stored, not by the photo's ICC profile to sRGB");
   app.add_option("--max-pixels", options.max_pixels,
                  "Refuse larger photos before decoding (default 200000000)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40).description(""))
       ->type_name("N");
   app.footer(
       "Photos are " + readable_formats() +
-      "; of animations the first frame.\nEXIF orientation is applied; alpha is composited over white, 16-bit takes the high "
-      "byte, CMYK is converted,\ngray is repeated.\n" +
+      "; of animations the first frame.\nEXIF orientation is applied; alpha is composited over white, 16-bit takes the "
+      "high byte, CMYK is converted,\ngray is repeated; ICC profiles are " +
+      (QFM_WITH_ICC ? "converted to sRGB" : "ignored (built without lcms2: -DQFM_ICC=ON)") + ".\n" +
       app.get_footer());
 }
 

@@ -12,11 +12,12 @@ namespace qfm {
 
 struct PhotoOptions {
   std::vector<std::string> paths;
-  bool recursive = false, nul = false, no_exif = false;
+  bool recursive = false, nul = false, no_exif = false, no_icc = false;
   int64_t max_pixels = DecodeOptions{}.max_pixels;
   std::string crops = "grid", resize;  // resize: "" = as in the checkpoint
 
-  DecodeOptions decode() const { return {.exif = !no_exif, .max_pixels = max_pixels}; }
+  DecodeOptions decode() const { return {.exif = !no_exif, .icc = !no_icc, .max_pixels = max_pixels}; }
+  bool ignores_icc() const { return no_icc || !QFM_WITH_ICC; }
   // Throws UsageError.
   PredictOptions predict(uint64_t seed) const;
 };

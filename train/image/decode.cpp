@@ -48,6 +48,9 @@ const Format& recognise(std::span<const uint8_t> bytes, const std::string& name)
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name, const DecodeOptions& options) {
   const Format& format = decoders::recognise(bytes, name);
   decoders::Decoded decoded = format.decode({bytes, name, format.name, options.max_pixels});
+#if QFM_WITH_ICC
+  if (options.icc) decoders::to_srgb(decoded);
+#endif
   const int orientation = options.exif ? decoded.orientation : 1;
   return upright(decoders::to_rgb(std::move(decoded)), orientation);
 }

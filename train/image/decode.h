@@ -1,7 +1,8 @@
 // From the bytes of a file to an upright 8-bit RGB photo.
 //
-// JPEG (baseline and progressive), PNG, BMP, GIF, PNM (P5, P6), TGA and what libraries add (formats.h), told apart by their
-// first bytes, never by the file's name; of animations the first frame. What becomes of a file that is not 8-bit RGB:
+// JPEG (baseline and progressive), PNG, BMP, GIF, PNM (P5, P6), TGA and what libraries add (formats.h), told apart by
+// their first bytes, never by the file's name; of animations the first frame. What becomes of a file that is not 8-bit
+// RGB:
 //   gray      copied to R, G and B
 //   palette   looked up; an index outside of the palette is an error
 //   16 bits   high byte
@@ -10,7 +11,9 @@
 //   GIF, WebP transparent where the first frame leaves the screen free
 //   CMYK      R = K - round((255 - C) * K / 255) with C and K as Adobe stores them (255 = no ink)
 //   EXIF      turned upright by the orientation tag; HEIC and AVIF by their container's, which EXIF only repeats
-// Embedded colour profiles and gamma are not applied.
+//   ICC       converted to sRGB by the embedded profile, before alpha is composited, where lcms2 is built in and if
+//             that moves a colour by more than one level; a damaged profile is as none
+// Gamma without a profile is not applied.
 #pragma once
 #include <span>
 #include <string>
@@ -21,6 +24,7 @@ namespace qfm {
 
 struct DecodeOptions {
   bool exif = true;                  // turn upright by the EXIF orientation
+  bool icc = true;                   // convert to sRGB by the ICC profile
   int64_t max_pixels = 200'000'000;  // refuse larger photos, by their header, before anything is allocated
 };
 

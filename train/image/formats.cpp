@@ -51,7 +51,8 @@ std::string formats_text() {
     else if (*format.option)
       without += concat(without.empty() ? "; without " : ", ", format.name, " (-D", format.option, "=ON)");
   }
-  return text + without;
+  return text + (QFM_WITH_ICC ? "; colour profiles (lcms2)" : "") + without +
+         (QFM_WITH_ICC ? "" : ", colour profiles (-DQFM_ICC=ON)");
 }
 
 }  // namespace qfm

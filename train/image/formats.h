@@ -24,7 +24,7 @@ std::span<const Format> formats();
 const Format& format_of(FileKind kind);
 // "JPEG, PNG, GIF, BMP, PNM or TGA": what this build reads.
 std::string readable_formats();
-// "JPEG (libjpeg-turbo), PNG (stb), ...; without WebP (-DQFM_WEBP=ON)"
+// "JPEG (libjpeg-turbo), PNG (stb), ...; colour profiles (lcms2); without WebP (-DQFM_WEBP=ON)"
 std::string formats_text();
 
 }  // namespace qfm

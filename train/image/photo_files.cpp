@@ -15,7 +15,7 @@ bool has_photo_extension(const fs::path& path) {
   std::string extension = path.extension().string();
   for (char& c : extension) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
   return std::ranges::any_of(formats(), [&](const Format& format) {
-    return format.decode && !extension.empty() && (concat(format.extensions, ".").find(extension + ".") != std::string::npos);
+    return format.decode && !extension.empty() && concat(format.extensions, ".").find(extension + ".") != std::string::npos;
   });
 }
 

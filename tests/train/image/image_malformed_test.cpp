@@ -14,8 +14,6 @@ namespace {
 
 using namespace test;
 
-FileKind kind_in(const std::string& bytes) { return file_kind({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}); }
-
 std::string refusal(const std::string& bytes, const DecodeOptions& options = {}) {
   try {
     decode_text(bytes, options);
@@ -102,8 +100,10 @@ std::map<std::string, std::string> all_files() {
       if (name.ends_with(".png") || name.ends_with(".jpg") || name.ends_with(".bmp"))
         files[name] = text(read_file(entry.path()));
     }
-  for (const auto& entry : std::filesystem::directory_iterator(golden_path("formats")))
-    if (format_of(file_kind(entry.path().string())).decode) files[entry.path().filename()] = text(read_file(entry.path()));
+  for (const auto& entry : std::filesystem::directory_iterator(golden_path("formats"))) {
+    const std::string path = entry.path();
+    if (format_of(file_kind(path)).decode) files["formats/" + entry.path().filename().string()] = text(read_file(path));
+  }
   return files;
 }
 
@@ -157,7 +157,7 @@ TEST_CASE("damaged files are decoded or refused") {
   int decoded = 0, refusals = 0;
   for (const auto& [name, file] : all_files()) {
     // What each library refuses is its own matter: here that it takes no pixel from elsewhere.
-    const size_t most = format_of(kind_in(file)).option[0] ? 25 : 300;
+    const size_t most = name.starts_with("formats/") ? 25 : 300;
     const int variants = static_cast<int>(std::clamp<size_t>(400'000 / file.size(), 4, most));
     CAPTURE(name);
     for (int variant = 0; variant < variants; ++variant) {

@@ -43,7 +43,8 @@ struct Source {
   static constexpr int64_t any_number = std::numeric_limits<int64_t>::max();  // one colour everywhere takes no bytes
 };
 
-// The channels of a pixel, 8 bits each. Alpha is not multiplied into the colours; of CMYK 255 is no ink, as Adobe stores it.
+// The channels of a pixel, 8 bits each. Alpha is not multiplied into the colours; of CMYK 255 is no ink, as Adobe stores
+// it.
 enum class Layout { Gray, GrayAlpha, Rgb, RgbAlpha, Cmyk };
 constexpr int channels_of(Layout layout) {
   return layout == Layout::Gray ? 1 : layout == Layout::GrayAlpha ? 2 : layout == Layout::Rgb ? 3 : 4;
@@ -54,16 +55,20 @@ struct Decoded {
   int width = 0, height = 0;
   Layout layout = Layout::Rgb;
   std::vector<uint8_t> pixels = {};
-  int orientation = 1;  // EXIF, 1..8
+  int orientation = 1;            // EXIF, 1..8
+  std::vector<uint8_t> icc = {};  // the colour profile; empty: none
 
   Decoded(Image image, int turned = 1)
       : width(image.width), height(image.height), pixels(std::move(image.rgb)), orientation(turned) {}
   // All zero: black, and transparent.
-  Decoded(int w, int h, Layout channels) : width(w), height(h), layout(channels), pixels(stride() * static_cast<size_t>(h)) {}
+  Decoded(int w, int h, Layout channels)
+      : width(w), height(h), layout(channels), pixels(stride() * static_cast<size_t>(h)) {}
   size_t stride() const { return static_cast<size_t>(channels_of(layout)) * static_cast<size_t>(width); }
   uint8_t* row(int y) { return pixels.data() + stride() * static_cast<size_t>(y); }
 };
 
+// Colours and gray by the profile, alpha kept. As it is where the profile is sRGB, damaged or one of another layout.
+void to_srgb(Decoded& photo);
 // What becomes of the other layouts: decode.h.
 Image to_rgb(Decoded decoded);
 // Colours without the alpha that was multiplied into them, as Pillow rounds them.
@@ -91,11 +96,13 @@ struct JpegHeader {
   bool ended = false;     // the end marker is there
   std::optional<int> exif_orientation = {};  // of the first EXIF block, which counts
   int orientation() const { return exif_orientation.value_or(1); }
+  std::vector<uint8_t> icc = {};  // the colour profile, if all of its parts are there
   int adobe_transform = -1;  // from the Adobe marker; -1: there is none
 };
 JpegHeader read_jpeg_header(const Source& source);
 
-// What is read from a PNG file without decoding. Throws for a wrong size or kind, and where chunks are missing or not whole.
+// What is read from a PNG file without decoding. Throws for a wrong size or kind, and where chunks are missing or not
+// whole.
 struct PngHeader {
   enum { palette_colour = 3, colour_bit = 2, alpha_bit = 4 };
   int width = 0, height = 0, depth = 0, colour = 0;
@@ -108,7 +115,8 @@ PngHeader read_png_header(const Source& source);
 using Rgba = std::array<uint8_t, 4>;
 std::vector<Rgba> png_palette(const Source& source, const PngHeader& header);
 // The colours of one index a pixel, with alpha where the palette has some. Throws for an index outside of the palette.
-Decoded paint(const Source& source, int width, int height, std::span<const uint8_t> indices, std::span<const Rgba> palette);
+Decoded paint(const Source& source, int width, int height, std::span<const uint8_t> indices,
+              std::span<const Rgba> palette);
 
 // Runs stb_image over the source and hands its pixels (rows top to bottom, `channels` bytes a pixel) to `use`. Throws
 // where stb refuses, where it reads past the end, and where its size is not the one that was checked.

@@ -1,5 +1,5 @@
-// GIF by stb, after what it does not check: that the first frame holds all of its pixels, each with a colour. A code table
-// that stays full (deferred clear) it refuses.
+// GIF by stb, after what it does not check: that the first frame holds all of its pixels, each with a colour. A code
+// table that stays full (deferred clear) it refuses.
 #include <array>
 
 #include "train/image/decode/decoders.h"

@@ -1,4 +1,5 @@
-// HEIC and AVIF by libheif, which turns, mirrors and cuts pictures as their file asks: EXIF's orientation only repeats that.
+// HEIC and AVIF by libheif, which turns, mirrors and cuts pictures as their file asks: EXIF's orientation only repeats
+// that.
 #include <libheif/heif.h>
 
 #include <algorithm>
@@ -57,6 +58,10 @@ Decoded decode_heif(const Source& source) {
   Decoded out(width, height, alpha ? Layout::RgbAlpha : Layout::Rgb);
   for (int y = 0; y < height; ++y, from += stride) std::copy_n(from, out.stride(), out.row(y));
   if (alpha && heif_image_handle_is_premultiplied_alpha(found)) unmultiply(out.pixels);
+  if (const size_t size = heif_image_handle_get_raw_color_profile_size(found)) {
+    out.icc.resize(size);
+    check_heif(source, heif_image_handle_get_raw_color_profile(found, out.icc.data()));
+  }
   return out;
 }
 

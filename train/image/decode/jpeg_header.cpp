@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 #include <iterator>
+#include <map>
 #include <numeric>
 
 #include "train/image/decode/decoders.h"
@@ -41,6 +42,15 @@ void check_huffman_tables(const Source& source, std::span<const uint8_t> payload
   }
 }
 
+// A profile comes in parts, each after its number, from 1, and how many there are.
+void add_icc_part(std::span<const uint8_t> payload, std::map<int, std::span<const uint8_t>>& parts, JpegHeader& header) {
+  constexpr size_t prefix = 14;
+  if (payload.size() < prefix || !starts_with(payload, "ICC_PROFILE", 12)) return;
+  parts.emplace(payload[12], payload.subspan(prefix));
+  if (static_cast<int>(parts.size()) != payload[13] || parts.rbegin()->first != payload[13]) return;
+  for (const auto& [number, part] : parts) header.icc.insert(header.icc.end(), part.begin(), part.end());
+}
+
 void read_segment(const Source& source, uint32_t marker, std::span<const uint8_t> payload,
                   JpegHeader& header) {
   const bool frame = marker >= 0xC0 && marker <= 0xCF && marker != 0xC4 && marker != 0xC8 && marker != 0xCC;
@@ -66,6 +76,7 @@ bool has_end_marker(std::span<const uint8_t> bytes) {
 JpegHeader read_jpeg_header(const Source& source) {
   const auto bytes = source.bytes;
   JpegHeader header;
+  std::map<int, std::span<const uint8_t>> icc_parts;
   size_t at = 2;
   for (int scans = 0;;) {
     // The next marker: 0xFF and a byte that is not 0 (stuffing), 0xFF (filling) or a restart. Walks entropy
@@ -87,6 +98,7 @@ JpegHeader read_jpeg_header(const Source& source) {
     if (length < 2) source.corrupt("segment without a length");
     const auto payload = source.part(at + 2, length - 2);
     read_segment(source, marker, payload, header);
+    if (marker == 0xE2 && header.icc.empty()) add_icc_part(payload, icc_parts, header);
     if (marker == 0xDA && scans == 0 && holds_everything(header, payload)) {
       header.one_scan = true, header.ended = has_end_marker(bytes.subspan(at + length));
       return header;

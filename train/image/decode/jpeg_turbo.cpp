@@ -12,6 +12,7 @@
 #include <csetjmp>
 #include <cstdlib>
 #include <memory>
+#include <utility>
 
 #include "train/image/decode/decoders.h"
 #include "train/image/encode.h"
@@ -116,9 +117,11 @@ bool encode_into(const Image& image, int quality, unsigned char*& data, unsigned
 }  // namespace
 
 decoders::Decoded decoders::decode_jpeg(const Source& source) {
-  const JpegHeader header = read_jpeg_header(source);
-  Decoded out(header.width, header.height, header.components == 1 ? Layout::Gray : header.components == 4 ? Layout::Cmyk : Layout::Rgb);
+  JpegHeader header = read_jpeg_header(source);
+  const Layout layout = header.components == 1 ? Layout::Gray : header.components == 4 ? Layout::Cmyk : Layout::Rgb;
+  Decoded out(header.width, header.height, layout);
   out.orientation = header.orientation();
+  out.icc = std::move(header.icc);
   Errors errors;
   if (!decode_into(source, header, out, errors)) {
     if (!header.ended) source.truncated();

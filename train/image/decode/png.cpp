@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <csetjmp>
 #include <cstdio>
+#include <utility>
 #include <vector>
 
 #include "train/image/decode/decoders.h"
@@ -52,13 +53,18 @@ void read_png_rows(png_structp png, png_infop info, const PngHeader& header, uin
 
 // False: errors.message has the reason. No object here has a destructor that longjmp could skip.
 bool decode_png_into(std::span<const uint8_t>& input, const PngHeader& header, uint8_t* rows, size_t stride,
-                     PngErrors& errors) {
+                     std::vector<uint8_t>& icc, PngErrors& errors) {
   png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &errors, on_png_error, on_png_warning);
   png_infop info = png ? png_create_info_struct(png) : nullptr;
   const bool made = info && !setjmp(errors.jump);
   if (made) {
     png_set_read_fn(png, &input, read_png_bytes);
     read_png_rows(png, info, header, rows, stride);
+    png_charp name = nullptr;
+    png_bytep profile = nullptr;
+    int compression = 0;
+    png_uint_32 size = 0;
+    if (png_get_iCCP(png, info, &name, &compression, &profile, &size)) icc.assign(profile, profile + size);
   }
   png_destroy_read_struct(&png, &info, nullptr);
   return made;
@@ -79,9 +85,11 @@ Decoded decode_png(const Source& source) {
   Decoded out(header.width, header.height, indexed ? Layout::Gray : layout_of(header));
   PngErrors errors;
   std::span<const uint8_t> input = source.bytes;
-  if (!decode_png_into(input, header, out.pixels.data(), out.stride(), errors)) source.corrupt(errors.message);
+  std::vector<uint8_t> icc;
+  if (!decode_png_into(input, header, out.pixels.data(), out.stride(), icc, errors)) source.corrupt(errors.message);
   if (indexed) out = paint(source, out.width, out.height, out.pixels, palette);
   out.orientation = header.orientation.value_or(1);
+  out.icc = std::move(icc);
   return out;
 }
 

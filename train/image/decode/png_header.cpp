@@ -46,7 +46,9 @@ void read_chunk(const Source& source, std::string_view type, std::span<const uin
     const auto start = static_cast<size_t>(content.data() - source.bytes.data());
     header.depth = content[8];
     header.colour = content[9];
-    const auto one_of = [](int value, std::initializer_list<int> list) { return std::ranges::find(list, value) != list.end(); };
+    const auto one_of = [](int value, std::initializer_list<int> list) {
+      return std::ranges::find(list, value) != list.end();
+    };
     if (!one_of(header.colour, {0, 2, 3, 4, 6})) source.corrupt("bad colour type");
     if (!(header.colour == 0   ? one_of(header.depth, {1, 2, 4, 8, 16})
           : header.colour == 3 ? one_of(header.depth, {1, 2, 4, 8})

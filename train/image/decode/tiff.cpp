@@ -65,7 +65,7 @@ class TiffReader {
     // "m": through the functions, not by mapping.
     file_.reset(TIFFClientOpenExt("", "rm", &memory_, read_tiff, write_tiff, seek_tiff, close_tiff, size_of_tiff,
                                   nullptr, nullptr, how.get()));
-    if (!file_) fail();
+    if (!file_ || memory_.ended) fail();  // also where a tag's value, such as the colour profile, is cut
   }
   TIFF* file() const { return file_.get(); }
   TiffMemory& memory() { return memory_; }
@@ -234,6 +234,9 @@ Decoded decode_tiff(const Source& source) {
     out = paint(source, out.width, out.height, out.pixels, tiff_palette(tiff, header));
   if (header.multiplied && out.layout == Layout::RgbAlpha) unmultiply(out.pixels);
   out.orientation = header.orientation;
+  uint32_t icc_size = 0;
+  const uint8_t* icc = nullptr;
+  if (TIFFGetField(tiff.file(), TIFFTAG_ICCPROFILE, &icc_size, &icc)) out.icc.assign(icc, icc + icc_size);
   return out;
 }
 

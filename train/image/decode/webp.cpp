@@ -57,6 +57,7 @@ Decoded decode_webp(const Source& source) {
   if (!decode(frame.at.fragment.bytes, frame.at.fragment.size, out.pixels.data() + start, out.pixels.size() - start,
               static_cast<int>(out.stride())))
     source.corrupt("damaged picture data");
+  with_webp_chunk(file.get(), "ICCP", [&](auto icc) { out.icc.assign(icc.begin(), icc.end()); });
   with_webp_chunk(file.get(), "EXIF", [&](auto exif) { out.orientation = exif_orientation(exif); });
   return out;
 }
