@@ -232,6 +232,21 @@ TEST_CASE("JPEG: what loses no pixel is read, what loses one is not") {
 }
 #endif
 
+TEST_CASE("a JPEG whose scan names a quantisation table that is not there is refused, whoever decodes") {
+  const auto bytes = encode_jpeg(drawn(24, 17), 80);
+  std::string file(bytes.begin(), bytes.end());
+  REQUIRE(decode_text(file).width == 24);
+  const size_t table = file.find("\xff\xdb");
+  std::string renamed = file, cut = file;
+  renamed[table + 4] = '\x03';  // was table 0
+  CHECK(contains(refusal(renamed), "no quantisation table 0"));
+  cut.erase(table, 2 + (static_cast<uint8_t>(file[table + 2]) << 8 | static_cast<uint8_t>(file[table + 3])));
+  CHECK(contains(refusal(cut), "no quantisation table"));
+  std::string shorter = file;
+  shorter[table + 4] = '\x10';  // sixteen bits each: twice as long as it is
+  CHECK(contains(refusal(shorter), "quantisation table"));
+}
+
 TEST_CASE("EXIF: the first block counts, the orientation may be LONG, PNG may keep it as ImageMagick's text") {
   const auto tiff = [](char type, int value) {  // one entry, big-endian
     std::string t("MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\0\0\0\0\0\0\0", 26);

@@ -42,6 +42,35 @@ void check_huffman_tables(const Source& source, std::span<const uint8_t> payload
   }
 }
 
+// Which quantisation tables there are, and which one each component of the frame names. stb does not ask whether a table
+// came before it is used.
+class QuantisationTables {
+ public:
+  explicit QuantisationTables(const Source& source) : source_(source) {}
+  void define(std::span<const uint8_t> payload) {
+    while (!payload.empty()) {
+      const size_t bytes = payload[0] >> 4 ? 128 : 64;
+      if (payload.size() <= bytes) source_.corrupt("short quantisation table");
+      defined_ |= 1u << (payload[0] & 15);
+      payload = payload.subspan(1 + bytes);
+    }
+  }
+  void read_frame(std::span<const uint8_t> payload) {
+    for (size_t at = 6; at + 2 < payload.size(); at += 3) table_of_[payload[at]] = payload[at + 2];
+  }
+  void check_scan(std::span<const uint8_t> payload) const {
+    for (size_t i = 0; !payload.empty() && i < payload[0] && 1 + 2 * i < payload.size(); ++i)
+      if (const auto named = table_of_.find(payload[1 + 2 * i]);
+          named != table_of_.end() && (named->second > 15 || !(defined_ >> named->second & 1)))
+        source_.corrupt("no quantisation table " + std::to_string(named->second));
+  }
+
+ private:
+  const Source& source_;
+  uint32_t defined_ = 0;
+  std::map<uint8_t, uint8_t> table_of_;
+};
+
 // A profile comes in parts, each after its number, from 1, and how many there are.
 void add_icc_part(std::span<const uint8_t> payload, std::map<int, std::span<const uint8_t>>& parts, JpegHeader& header) {
   constexpr size_t prefix = 14;
@@ -51,10 +80,12 @@ void add_icc_part(std::span<const uint8_t> payload, std::map<int, std::span<cons
   for (const auto& [number, part] : parts) header.icc.insert(header.icc.end(), part.begin(), part.end());
 }
 
-void read_segment(const Source& source, uint32_t marker, std::span<const uint8_t> payload,
+void read_segment(const Source& source, uint32_t marker, std::span<const uint8_t> payload, QuantisationTables& tables,
                   JpegHeader& header) {
   const bool frame = marker >= 0xC0 && marker <= 0xCF && marker != 0xC4 && marker != 0xC8 && marker != 0xCC;
-  if (frame) read_frame(source, marker, payload, header);
+  if (frame) read_frame(source, marker, payload, header), tables.read_frame(payload);
+  if (marker == 0xDB) tables.define(payload);
+  if (marker == 0xDA) tables.check_scan(payload);
   if (marker == 0xC4) check_huffman_tables(source, payload);
   if (marker == 0xE1 && starts_with(payload, "Exif\0\0", 6) && !header.exif_orientation)
     header.exif_orientation = exif_orientation(payload);
@@ -76,6 +107,7 @@ bool has_end_marker(std::span<const uint8_t> bytes) {
 JpegHeader read_jpeg_header(const Source& source) {
   const auto bytes = source.bytes;
   JpegHeader header;
+  QuantisationTables tables(source);
   std::map<int, std::span<const uint8_t>> icc_parts;
   size_t at = 2;
   for (int scans = 0;;) {
@@ -97,7 +129,7 @@ JpegHeader read_jpeg_header(const Source& source) {
     const uint32_t length = source.be16(at);
     if (length < 2) source.corrupt("segment without a length");
     const auto payload = source.part(at + 2, length - 2);
-    read_segment(source, marker, payload, header);
+    read_segment(source, marker, payload, tables, header);
     if (marker == 0xE2 && header.icc.empty()) add_icc_part(payload, icc_parts, header);
     if (marker == 0xDA && scans == 0 && holds_everything(header, payload)) {
       header.one_scan = true, header.ended = has_end_marker(bytes.subspan(at + length));
