@@ -1,4 +1,4 @@
-// A photo's windows as batches of images for a model.
+// A photo's windows as batches of images for a model, and its results back.
 #pragma once
 #include <vector>
 
@@ -6,6 +6,11 @@
 #include "train/image/transform.h"
 
 namespace qfm {
+
+constexpr size_t kMostCrops = 16;  // in one batch: bounds the memory of scoring
+
+// A model's result as F32.
+inline Tensor on_cpu(const Var& x) { return x.value.to(cpu_device).to(DType::F32); }
 
 // The windows of one photo as batches, in the type and on the device of a model. On CUDA the photo goes there
 // once, as it is, and a kernel cuts the crops from it.

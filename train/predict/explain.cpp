@@ -1,9 +1,8 @@
 #include "train/predict/explain.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <functional>
+#include <vector>
 
 #include "layers/pointwise.h"
 #include "layers/reduce.h"
@@ -13,9 +12,8 @@
 namespace qfm {
 namespace {
 
-constexpr size_t kBatch = 16;
-constexpr int kSteps = 8;           // from the mosaic to the photo
-constexpr int kMostWindows = 400;  // a huge photo's lie further apart
+constexpr int kSteps = 8;          // from the mosaic to the photo
+constexpr size_t kEnough = 400;    // windows: those of a larger photo lie further apart, up to half a window
 
 // Window positions along one side, at most `stride` apart, the first and the last at the ends.
 std::vector<int> starts(int side, int crop, int stride) {
@@ -28,8 +26,8 @@ std::vector<int> starts(int side, int crop, int stride) {
 }
 
 std::vector<CropWindow> covering_windows(int width, int height, int crop, int stride) {
-  while (starts(width, crop, stride).size() * starts(height, crop, stride).size() > kMostWindows)
-    stride += stride / 4;
+  while (stride < crop / 2 && starts(width, crop, stride).size() * starts(height, crop, stride).size() > kEnough)
+    ++stride;
   std::vector<CropWindow> windows;
   for (const int top : starts(height, crop, stride))
     for (const int left : starts(width, crop, stride)) windows.push_back({left, top});
@@ -92,8 +90,6 @@ struct TokenGrid {
   }
 };
 
-Tensor on_cpu(const Tensor& x) { return x.to(cpu_device).to(DType::F32); }
-
 // (B, rows, cols): Integrated gradients of the score from the mosaic, in which each cell of the grid is its mean, to the
 // image; summed over each cell, in points. All cells together are the difference of the two scores, but for the steps.
 Tensor contributions(const Model& model, const ModelInfo& info, const Tensor& pixels) {
@@ -107,7 +103,7 @@ Tensor contributions(const Model& model, const ModelInfo& info, const Tensor& pi
     backward(sum(model(images).scores.score));
     total = total + cells(images.grad());
   }
-  const Tensor points = on_cpu(sum(total * detail, {1, 3, 5}).value);
+  const Tensor points = on_cpu(sum(total * detail, {1, 3, 5}));
   const double unit = (info.to_0_100(1) - info.to_0_100(0)) / kSteps;
   for (float& v : points.span<float>()) v *= static_cast<float>(unit);
   return points;
@@ -115,14 +111,14 @@ Tensor contributions(const Model& model, const ModelInfo& info, const Tensor& pi
 
 Tensor attention_of(const Model& model, const Tensor& images) {
   const NoGrad inference;
-  const Tensor shares = on_cpu(model.head->attention(model.before_head(images).features).value);
+  const Tensor shares = on_cpu(model.head->attention(model.before_head(images).features));
   for (float& v : shares.span<float>()) v *= static_cast<float>(shares.dim(1));
   return shares;
 }
 
 Tensor scores_of(const Model& model, const ModelInfo& info, const Tensor& images) {
   const NoGrad inference;
-  const Tensor scores = on_cpu(model(images).scores.score.value);
+  const Tensor scores = on_cpu(model(images).scores.score);
   for (float& v : scores.span<float>()) v = static_cast<float>(info.to_0_100(v));
   return scores;
 }
@@ -188,8 +184,8 @@ QualityMap explain(const Model& model, const ModelInfo& info, Image photo, Expla
   const CropBatches batches(photo, windows, crop, normalisation(info), model.params);
   const FeatureShape shape = model.config.features();
   Blend blend(photo.width, photo.height, crop);
-  for (size_t begin = 0; begin < windows.size(); begin += kBatch) {
-    const size_t end = std::min(windows.size(), begin + kBatch);
+  for (size_t begin = 0; begin < windows.size(); begin += kMostCrops) {
+    const size_t end = std::min(windows.size(), begin + kMostCrops);
     const Tensor images = batches(begin, end);
     const Tensor found = kind == ExplainKind::Windows    ? scores_of(model, info, images)
                          : kind == ExplainKind::Gradient ? contributions(model, info, images)

@@ -12,15 +12,11 @@
 namespace qfm {
 namespace {
 
-constexpr size_t kMostCrops = 16;  // in one batch: bounds the memory of scoring
-
 // Our own kernels give each crop the same bits in any batch; a vendor's library picks its kernels by the shape.
 std::string about_smaller_batches(size_t crops) {
   return concat("memory ran out: scored in batches of ", crops,
                 " crops; with a vendor's products the last digits may differ (QFM_KERNELS=own: they do not)");
 }
-
-Tensor on_cpu(const Var& x) { return x.value.to(cpu_device).to(DType::F32); }
 
 }  // namespace
 

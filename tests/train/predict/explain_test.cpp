@@ -87,6 +87,12 @@ TEST_CASE("the map of windows is what the model says of each place's surrounding
   CHECK((two.at(19, 9) + two.at(20, 9)) / 2 == doctest::Approx((left + right) / 2).epsilon(1e-5));
 }
 
+TEST_CASE("the map of windows leaves no place of a large photo out") {
+  const Toy toy;
+  const QualityMap map = explain(toy.model, toy.info, drawn(30 * kToyCrop, 25 * kToyCrop, 5), ExplainKind::Windows);
+  CHECK(std::all_of(map.values.begin(), map.values.end(), [](float v) { return std::isfinite(v); }));
+}
+
 TEST_CASE("the map of gradients sums to the score's derivatives on the way from the mosaic") {
   const Toy toy;
   const Image photo = drawn(kToyCrop, kToyCrop, 3);
