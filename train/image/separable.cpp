@@ -82,12 +82,16 @@ Image vertical_pass(const Image& image, const Taps& taps) {
 }  // namespace
 
 Taps make_taps(int inputs, int outputs, double support, const std::function<double(double)>& kernel) {
+  return make_taps(inputs, outputs, support, kernel, 0, outputs);
+}
+
+Taps make_taps(int inputs, int outputs, double support, const std::function<double(double)>& kernel, int begin, int end) {
   Taps taps;
   taps.inputs = inputs;
   taps.stride = std::min(inputs, static_cast<int>(std::ceil(support)) * 2 + 1);
-  taps.weights.resize(static_cast<size_t>(taps.stride) * static_cast<size_t>(outputs));
+  taps.weights.resize(static_cast<size_t>(taps.stride) * static_cast<size_t>(end - begin));
   int32_t* weights = taps.weights.data();
-  for (const auto& point : resample_axis(inputs, outputs, support, kernel)) {
+  for (const auto& point : resample_axis(inputs, outputs, support, kernel, begin, end)) {
     for (size_t k = 0; k < point.weights.size(); ++k) {
       const double weight = point.weights[k] * (1 << separable_fraction_bits);
       weights[k] = static_cast<int32_t>(weight + std::copysign(0.5, weight));

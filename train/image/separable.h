@@ -21,6 +21,8 @@ struct Taps {
 // Output i sums the inputs around (i + 0.5) * inputs / outputs, at most `support` away (in inputs), weighted
 // by kernel(distance) and normalised in double; then rounded to fixed point, halves away from zero.
 Taps make_taps(int inputs, int outputs, double support, const std::function<double(double)>& kernel);
+// Of outputs [begin, end) alone.
+Taps make_taps(int inputs, int outputs, double support, const std::function<double(double)>& kernel, int begin, int end);
 
 // Horizontal pass, rounded to 8 bits, then the vertical pass. A null pointer skips a pass.
 // Equal bits for any number of threads and any processor.

@@ -11,7 +11,7 @@ namespace qfm {
 namespace {
 
 constexpr int most_windows = 10, most_an_axis = 4;
-constexpr int64_t most_pixels = int64_t{1} << 27;
+constexpr int64_t most_pixels = int64_t{1} << 27, most_length = int64_t{1} << 28;
 
 int grid_count(int length, int crop) { return std::clamp((length + crop - 1) / crop, 1, most_an_axis); }
 
@@ -49,18 +49,53 @@ std::string name_of(const Crops& crops) {
   return crops.kind == Crops::Kind::Center ? "center" : concat("random:", crops.count);
 }
 
-Image fit_for_crops(Image image, const Resize& size, int crop, Resampling how) {
-  const int shorter = std::min(image.width, image.height), side = static_cast<int>(size.side);
+namespace {
+
+struct ImageSize {
+  int width, height;
+  int64_t pixels() const { return int64_t{width} * height; }
+};
+
+ImageSize size_for_crops(const Image& image, const Resize& size, int crop) {
+  const int64_t shorter = std::min(image.width, image.height), longer = std::max(image.width, image.height);
   QFM_CHECK(shorter > 0, "a picture without pixels");
   if (size.fixed())
-    return resize(image, static_cast<int>(std::max<int64_t>(size.width, crop)),
-                  static_cast<int>(std::max<int64_t>(size.height, crop)), how);
-  if (side > 0 && side < shorter) return resize_shorter_side(std::move(image), std::max(side, crop), how);
-  QFM_CHECK(
-      shorter >= crop || int64_t{std::max(image.width, image.height)} * crop / shorter * crop <= most_pixels,
-      image.width, "x", image.height, " pixels: too narrow to be brought up to ", crop);
-  if (shorter < crop) return resize_shorter_side(std::move(image), crop, how);
-  return image;
+    return {static_cast<int>(std::max<int64_t>(size.width, crop)), static_cast<int>(std::max<int64_t>(size.height, crop))};
+  const int64_t side = size.side > 0 ? std::min(size.side, shorter) : shorter, to = std::max<int64_t>(side, crop),
+                other = to * longer / shorter;
+  QFM_CHECK(other <= most_length, image.width, "x", image.height, " pixels: too narrow to be brought up to ", crop);
+  if (image.width <= image.height) return {static_cast<int>(to), static_cast<int>(other)};
+  return {static_cast<int>(other), static_cast<int>(to)};
+}
+
+Image resize_to(Image image, ImageSize size, Resampling how) {
+  if (size.width == image.width && size.height == image.height) return image;
+  return resize(image, size.width, size.height, how);
+}
+
+}  // namespace
+
+Image fit_for_crops(Image image, const Resize& size, int crop, Resampling how) {
+  const ImageSize fitted = size_for_crops(image, size, crop);
+  QFM_CHECK(size.fixed() || fitted.pixels() <= std::max(most_pixels, int64_t{image.width} * image.height), image.width, "x",
+            image.height, " pixels: too narrow to be brought up to ", crop, " as a whole");
+  return resize_to(std::move(image), fitted, how);
+}
+
+CutPhoto cut_photo(Image photo, const Resize& size, int crop, const Crops& crops, const Rng& rng, Resampling how) {
+  const ImageSize fitted = size_for_crops(photo, size, crop);
+  auto windows = crop_windows(crops, fitted.width, fitted.height, crop, rng);
+  const bool enlarged = fitted.width > photo.width && fitted.height > photo.height;
+  if (!enlarged || fitted.pixels() <= static_cast<int64_t>(windows.size()) * crop * crop)
+    return {resize_to(std::move(photo), fitted, how), windows, windows};
+  CutPhoto cut{Image(crop, crop * static_cast<int>(windows.size())), std::move(windows), {}};
+  uint8_t* to = cut.image.rgb.data();
+  for (const CropWindow& w : cut.windows) {
+    cut.places.push_back({0, crop * static_cast<int>(cut.places.size())});
+    const Image part = resize_part(photo, fitted.width, fitted.height, {w.left, w.top, crop, crop}, how);
+    to = std::copy(part.rgb.begin(), part.rgb.end(), to);
+  }
+  return cut;
 }
 
 std::vector<CropWindow> crop_windows(const Crops& crops, int width, int height, int crop, Rng rng) {

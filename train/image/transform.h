@@ -43,6 +43,16 @@ struct Normalisation {
   float mean[3] = {0.485f, 0.456f, 0.406f}, std[3] = {0.229f, 0.224f, 0.225f};  // ImageNet
 };
 
+// The windows of a photo brought to `size` as by fit_for_crops, and their pixels: that of windows[i] begins at places[i] of
+// `image`, which is the whole photo or, where that takes less memory (a strip 1 pixel wide), the windows one below the other.
+struct CutPhoto {
+  Image image;
+  std::vector<CropWindow> windows, places;
+};
+// Throws Error for a strip that would become longer than 2^28 pixels.
+CutPhoto cut_photo(Image photo, const Resize& size, int crop, const Crops& crops, const Rng& rng,
+                   Resampling how = Resampling::Bilinear);
+
 // images (batch, 3, crop, crop), floating: cut, mirrored and normalised where they lie. sources (batch), and
 // the pixels they point to, in the memory of that device; their windows lie inside.
 void cut_crops(const Tensor& images, const CropSource* sources, const Normalisation& norm);

@@ -57,11 +57,9 @@ void copy_window(uint8_t* to, const Image& photo, CropWindow window, int crop) {
 void Loader::draw_sample(Batch& batch, int64_t row, int64_t epoch, int64_t pair) const {
   const auto e = static_cast<uint32_t>(epoch), p = static_cast<uint32_t>(pair);
   const std::string& path = paths_[static_cast<size_t>(pair / options_.crops_per_image)];
-  const Image photo = fit_for_crops(decode_image(path, options_.decode), options_.resize, options_.crop);
-  const Crops one{Crops::Kind::Random, 1};
-  const auto windows = crop_windows(one, photo.width, photo.height, options_.crop,
-                                    Rng(options_.seed, options_.stream + "crop", e, p));
-  copy_window(batch.pixels.rows(row, row + 1).data<uint8_t>(), photo, windows[0], options_.crop);
+  const CutPhoto cut = cut_photo(decode_image(path, options_.decode), options_.resize, options_.crop, {Crops::Kind::Random, 1},
+                                 Rng(options_.seed, options_.stream + "crop", e, p));
+  copy_window(batch.pixels.rows(row, row + 1).data<uint8_t>(), cut.image, cut.places[0], options_.crop);
   batch.mirrored.push_back(Rng(options_.seed, options_.stream + "flip", e, p).uniform() < 0.5f);
 }
 

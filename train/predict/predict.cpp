@@ -47,13 +47,11 @@ template <class Run>
 std::vector<CropWindow> Predictor::each_batch(Image photo, Run&& run) const {
   const NoGrad inference;
   const int crop = static_cast<int>(info_.crop);
-  photo = fit_for_crops(std::move(photo), resize_, crop);
-  auto windows =
-      crop_windows(options_.crops, photo.width, photo.height, crop, Rng(options_.seed, "score crops"));
-  const CropBatches batches(photo, windows, crop, normalisation(info_), model_.params);
+  CutPhoto cut = cut_photo(std::move(photo), resize_, crop, options_.crops, Rng(options_.seed, "score crops"));
+  const CropBatches batches(cut.image, cut.places, crop, normalisation(info_), model_.params);
   size_t most = kMostCrops;
-  for (size_t begin = 0; begin < windows.size();) {
-    const size_t end = std::min(windows.size(), begin + most);
+  for (size_t begin = 0; begin < cut.places.size();) {
+    const size_t end = std::min(cut.places.size(), begin + most);
     try {
       const uint64_t before = vendor_calls();
       run(batches(begin, end));
@@ -66,7 +64,7 @@ std::vector<CropWindow> Predictor::each_batch(Image photo, Run&& run) const {
       release_cached(model_.params.master.device());
     }
   }
-  return windows;
+  return std::move(cut.windows);
 }
 
 Prediction Predictor::operator()(Image photo) const {

@@ -264,6 +264,26 @@ TEST_CASE("photos are fitted before cropping") {
     CHECK_THROWS_AS(parse_photo_size(bad), Error);
 }
 
+TEST_CASE("windows resized alone are those of the whole photo") {
+  for (const auto& [w, h, crops] : {std::tuple{5, 61, "grid"}, {61, 5, "grid"}, {40, 30, "random:2"}, {1, 30, "center"}}) {
+    const Image photo = drawn(w, h), whole = fit_for_crops(photo, {}, 64, Resampling::Bicubic);
+    const CutPhoto cut = cut_photo(photo, {}, 64, parse_crops(crops), Rng(3, "crop"), Resampling::Bicubic);
+    CHECK(cut.windows == crop_windows(parse_crops(crops), whole.width, whole.height, 64, Rng(3, "crop")));
+    REQUIRE(cut.image.rgb.size() <= whole.rgb.size());
+    for (size_t i = 0; i < cut.windows.size(); ++i)
+      for (int y = 0; y < 64; ++y) {
+        const auto pixels = [y](const Image& image, CropWindow at) { return image.row(at.top + y) + 3 * at.left; };
+        REQUIRE(std::equal(pixels(whole, cut.windows[i]), pixels(whole, cut.windows[i]) + 3 * 64,
+                           pixels(cut.image, cut.places[i])));
+      }
+  }
+  const CutPhoto strip = cut_photo(Image(1, 100000), {}, 224, {}, Rng(0, ""));
+  CHECK(strip.windows.back().top == 224 * 100000 - 224);
+  CHECK(strip.image.rgb.size() == 4 * 3 * 224 * 224);
+  CHECK_THROWS_AS(cut_photo(Image(1, 10000000), {}, 224, {}, Rng(0, "")), Error);
+  CHECK_THROWS_AS(resize_part(Image(4, 4), 8, 8, {4, 0, 5, 8}, Resampling::Bilinear), Error);
+}
+
 TEST_CASE("a mirrored window is the window backwards") {
   const Image image = drawn(20, 10);
   std::vector<float> x(3 * 64), y(3 * 64);
