@@ -103,23 +103,18 @@ void write_all(const FileDescriptor& file, std::string_view text, const std::str
   QFM_CHECK(write_all(file.get(), text), path, ": cannot be written: ", std::strerror(errno));
 }
 
-AtomicFile::AtomicFile(const std::string& path, Unfinished unfinished)
+AtomicFile::AtomicFile(const std::string& path)
     : path_(path),
-      unfinished_(unfinished == Unfinished::Kept ? path + ".part" : concat(path, ".tmp-", ::getpid())),
-      kept_(unfinished == Unfinished::Kept),
+      unfinished_(concat(path, ".tmp-", ::getpid())),
       file_(::open(unfinished_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)) {
   check(file_.get() >= 0);
 }
 
 AtomicFile::~AtomicFile() {
-  if (!committed_ && !kept_) ::unlink(unfinished_.c_str());
+  if (!committed_) ::unlink(unfinished_.c_str());
 }
 
 void AtomicFile::check(bool ok) const { QFM_CHECK(ok, path_, ": cannot be written: ", std::strerror(errno)); }
-
-void AtomicFile::restart() {
-  check(::ftruncate(file_.get(), 0) == 0 && ::lseek(file_.get(), 0, SEEK_SET) == 0);
-}
 
 void AtomicFile::commit() {
   check(::fsync(file_.get()) == 0 && file_.close() && ::rename(unfinished_.c_str(), path_.c_str()) == 0);

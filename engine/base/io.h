@@ -50,27 +50,21 @@ bool write_all(int fd, std::string_view text);
 void write_all(const FileDescriptor& file, std::string_view text, const std::string& path);
 
 // Writes a file beside the target and renames it in commit(), after fsync: the target is the old one or
-// complete. All throw Error "PATH: reason"; the old file is then intact.
+// complete. All throw Error "PATH: reason"; the old file is then intact. Without commit() PATH.tmp-PID is removed.
 class AtomicFile {
  public:
-  enum class Unfinished {
-    Removed,  // PATH.tmp-PID, which is gone without commit
-    Kept      // PATH.part, which can be read while it grows and after a crash
-  };
-  explicit AtomicFile(const std::string& path, Unfinished unfinished = Unfinished::Removed);
+  explicit AtomicFile(const std::string& path);
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
   void write(const void* data, size_t bytes) { write({static_cast<const char*>(data), bytes}); }
   void write(std::string_view text) { write_all(file_, text, path_); }
-  void restart();  // forgets what was written
   void commit();
 
  private:
   void check(bool ok) const;
 
   const std::string path_, unfinished_;
-  const bool kept_;
   FileDescriptor file_;
   bool committed_ = false;
 };

@@ -366,7 +366,37 @@ TEST_CASE("what cannot be written leaves the old file, and what was finished can
   CHECK(content(old) == "old");
   const auto rows = lines_of(content(old + ".part"));
   REQUIRE(rows.size() > 4);
-  for (size_t i = 0; i + 1 < rows.size(); ++i) CHECK(nlohmann::json::parse(rows[i])["path"] == bench().a);
+  CHECK(nlohmann::json::parse(rows[0]).contains("header"));
+  for (size_t i = 1; i + 1 < rows.size(); ++i) CHECK(nlohmann::json::parse(rows[i])["path"] == bench().a);
+}
+
+TEST_CASE("an interrupted score -o goes on where it was") {
+  const TemporaryFolder folder;
+  const std::string odd = folder / "a, \"b\".png", changed = folder / "changed.png";
+  fs::copy(bench().a, odd), fs::copy(bench().a, changed);
+  std::string header;
+  for (const std::string name : {"r.json", "r.csv", "r.jsonl"}) {
+    CAPTURE(name);
+    const std::string file = folder / name, part = file + ".part";
+    const std::vector<std::string> command{"score", "--interval", "0.8", "--device", "cpu", "--model", bench().calibrated_model, "-o", file, odd, bench().bad, changed, bench().b};
+    const auto run = [&] { return bench().run(command); };
+    run();
+    const std::string whole = content(file);
+    // What a run leaves that dies within the row of the last photo.
+    if (name == "r.json") header = lines_of(whole)[0];
+    std::string left = name == "r.jsonl" ? header.substr(0, header.size() - 1) + "}\n" + whole : whole;
+    left.resize(left.rfind(bench().b) + 3);
+    write_file(part, left);
+    fs::last_write_time(changed, fs::file_time_type::clock::now());  // touched after FILE.part was made
+    const auto outcome = run();
+    CHECK(outcome.code == 1);
+    CHECK(outcome.talk().at(0) == "qfm: " + part + ": goes on: 1 photos scored before, 1 changed since");
+    CHECK(content(file) == whole);
+    CHECK(!fs::exists(part));
+    write_file(part, "# tool: another\n");
+    CHECK(run().err.find("begun anew") != std::string::npos);
+    CHECK(content(file) == whole);
+  }
 }
 
 }  // namespace

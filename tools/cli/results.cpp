@@ -8,17 +8,6 @@
 #include "train/data/csv_field.h"
 
 namespace qfm {
-namespace {
-
-std::string csv_line(const ScoredPhoto& r) {
-  if (!r.error.empty()) return csv_field(r.path) + ",,,,,,,,," + csv_field(r.error) + "\n";
-  const std::string interval = r.interval ? format("%.4f,%.4f,%g", r.interval->low, r.interval->high, r.probability) : ",,";
-  return csv_field(r.path) + format(",%.4f,%s,%.4f,%lld,%lld,%lld,\n", r.score, interval.c_str(), r.spread,
-                                    static_cast<long long>(r.width), static_cast<long long>(r.height),
-                                    static_cast<long long>(r.crops));
-}
-
-}  // namespace
 
 double rounded(double value) { return std::round(value * 1e4) / 1e4; }
 
@@ -46,6 +35,14 @@ std::string text_line(const ScoredPhoto& r) {
   return format("%.2f  [%.2f, %.2f]  %s\n", r.score, r.interval->low, r.interval->high, r.path.c_str());
 }
 
+std::string csv_line(const ScoredPhoto& r) {
+  if (!r.error.empty()) return csv_field(r.path) + ",,,,,,,,," + csv_field(r.error) + "\n";
+  const std::string interval = r.interval ? format("%.4f,%.4f,%g", r.interval->low, r.interval->high, r.probability) : ",,";
+  return csv_field(r.path) + format(",%.4f,%s,%.4f,%lld,%lld,%lld,\n", r.score, interval.c_str(), r.spread,
+                                    static_cast<long long>(r.width), static_cast<long long>(r.height),
+                                    static_cast<long long>(r.crops));
+}
+
 std::string json_line(const ScoredPhoto& r) {
   if (!r.error.empty()) return to_line({{"path", r.path}, {"error", r.error}});
   Json line{{"path", r.path}, {"score", rounded(r.score)}};
@@ -53,45 +50,6 @@ std::string json_line(const ScoredPhoto& r) {
   line["spread"] = rounded(r.spread);
   line["width"] = r.width, line["height"] = r.height, line["crops"] = r.crops;
   return to_line(line);
-}
-
-ResultFile::ResultFile(const std::string& path, const std::string& extension, Json header)
-    : file_(path, AtomicFile::Unfinished::Kept), extension_(extension), header_(std::move(header)) {
-  begin();
-}
-
-void ResultFile::begin() {
-  first_ = true;
-  if (extension_ == ".json") {
-    std::string header = to_line(header_);
-    header.pop_back();
-    file_.write("{\"header\": " + header + ",\n \"results\": [");
-  } else if (extension_ == ".csv") {
-    file_.write(csv_header(header_) + "path,score,low,high,interval,spread,width,height,crops,error\n");
-  }
-}
-
-void ResultFile::add(const ScoredPhoto& result) {
-  if (extension_ == ".csv") return file_.write(csv_line(result));
-  std::string line = json_line(result);
-  if (extension_ == ".json") {
-    line.pop_back();
-    line.insert(0, first_ ? "\n  " : ",\n  ");
-    first_ = false;
-  }
-  file_.write(line);
-}
-
-void ResultFile::finish() {
-  if (extension_ == ".json") file_.write("\n ]}\n");
-  file_.commit();
-}
-
-void ResultFile::finish(const std::vector<ScoredPhoto>& ordered) {
-  file_.restart();
-  begin();
-  for (const auto& result : ordered) add(result);
-  finish();
 }
 
 }  // namespace qfm

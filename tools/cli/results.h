@@ -1,4 +1,4 @@
-// What `qfm score` gives back, as text, JSON lines, JSON and CSV.
+// What `qfm score` gives back of a photo, as text, JSON and CSV.
 #pragma once
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -7,7 +7,6 @@
 #include <string_view>
 #include <vector>
 
-#include "engine/base/io.h"
 #include "engine/memory/device.h"
 #include "models/preprocessing.h"
 #include "train/metrics/metrics.h"
@@ -19,7 +18,7 @@ using Json = nlohmann::ordered_json;
 struct ScoredPhoto {
   std::string path;
   std::string error;             // empty: the rest is set
-  double quality = 0;            // 0-100, higher is better: what --sort goes by
+  double quality = 0;            // 0-100, higher is better
   double score = 0, spread = 0;  // as printed
   std::optional<Interval> interval = {};  // as printed; without: the model is not calibrated
   double probability = 0;                 // of the interval
@@ -31,6 +30,9 @@ struct ScoredPhoto {
 std::string text_line(const ScoredPhoto& result);
 // {"path": ..., "score": ...}\n or {"path": ..., "error": ...}\n
 std::string json_line(const ScoredPhoto& result);
+// "PATH,63.1000,48.0000,77.2000,0.9,2.4000,4000,3000,10,\n": path,score,low,high,interval,spread,width,height,crops,error, where
+// the three of an interval are empty without one, and all but the path and the error are of a photo that has none.
+std::string csv_line(const ScoredPhoto& result);
 // One line; bytes that are not UTF-8 become U+FFFD, for JSON has no place for them.
 std::string to_line(const Json& json);
 // "# key: value" lines, to stand above the table.
@@ -46,24 +48,5 @@ Json as_json(std::optional<double> figure);
 // "kernels", which the bits of results depend on: the CPU's path (engine/base/cpu.h); of a GPU own or vendor's
 // (kernels/vendor/kernel_policy.h).
 void add_kernels(Json& header, Device device);
-
-// -o FILE of `score`: .jsonl (a line a photo), .json ({"header": ..., "results": [...]}) or .csv (the header
-// as lines "# key: value", then path,score,low,high,interval,spread,width,height,crops,error; the three of an interval are empty where
-// the model is not calibrated). Grows as FILE.part.
-class ResultFile {
- public:
-  ResultFile(const std::string& path, const std::string& extension, Json header);
-  void add(const ScoredPhoto& result);
-  void finish();
-  // The same in another order.
-  void finish(const std::vector<ScoredPhoto>& ordered);
-
- private:
-  void begin();
-  AtomicFile file_;
-  const std::string extension_;
-  const Json header_;
-  bool first_ = true;
-};
 
 }  // namespace qfm

@@ -84,6 +84,7 @@ Json Scorer::header(const CommonOptions& common, const PhotoOptions& photos) con
               {"dtype", flag_of(loaded_.dtype)},
               {"interval", info.calibration ? Json(probability_) : Json(nullptr)},
               {"seed", common.seed}};
+  if (photos.no_exif) header["exif"] = "ignored";
   if (photos.ignores_icc()) header["icc"] = "ignored";
   add_kernels(header, loaded_.model->params.master.device());
   return header;

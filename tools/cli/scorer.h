@@ -21,6 +21,8 @@ class Scorer {
   // The stream's next photo, which is `path`. What is wrong with it is its error.
   ScoredPhoto operator()(const std::string& path, PhotoStream& photos) const;
 
+  // Of the scores as they are printed.
+  bool more_is_better() const { return !raw_ || loaded_.info.higher_is_better; }
   const Calibration* calibration() const { return factor_ ? &*loaded_.info.calibration : nullptr; }
   // Says on stderr what a reader of the scores must know of the model: labels that are turned round, no calibration.
   void note_limits(bool quiet) const;
