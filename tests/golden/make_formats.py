@@ -2,10 +2,10 @@
 
     python tests/golden/make_formats.py
 
-Needs Pillow, NumPy, tifffile and safetensors, and of Debian's packages webp, libheif-examples, libavif-bin, libtiff-tools
-and gifsicle. The truth of a lossy format is its library's own program (dwebp, heif-convert), of the others Pillow. NAME.EXT
-has the tensor NAME.EXT of formats.safetensors: (height, width, 3), upright, 16 bits cut to the high byte, alpha composited
-over white.
+Needs Pillow, NumPy, tifffile and safetensors, and of Debian's packages webp, libheif-examples, libavif-bin, libjxl-tools,
+libtiff-tools and gifsicle. The truth of a lossy format is its library's own program (dwebp, heif-convert,
+djxl), of the others Pillow. NAME.EXT has the tensor NAME.EXT of formats.safetensors: (height, width, 3), upright, 16 bits
+cut to the high byte, alpha composited over white.
 """
 
 import ctypes
@@ -113,6 +113,22 @@ def heif():
     run("heif-enc", "-q", "70", jpeg, "-o", FOLDER / "exif6.heic")
     run("heif-convert", FOLDER / "exif6.heic", work / "exif6.png")
     keep("exif6.heic", np.asarray(Image.open(work / "exif6.png").convert("RGB")))
+
+
+def jpeg_xl():
+    jpeg, gray = work / "exif.jpg", work / "gray.png"
+    Image.fromarray(photo()).convert("L").save(gray)
+    for name, of, how in (("plain", source(3), ("-d", "1")), ("lossless", source(3), ("-d", "0")), ("alpha", source(4), ("-d", "1")),
+                          ("gray", gray, ("-d", "1"))):
+        run("cjxl", of, FOLDER / f"{name}.jxl", *how)
+        by("djxl", name + ".jxl")
+    # To a format without EXIF: djxl has turned the picture already.
+    run("cjxl", jpeg, FOLDER / "turned.jxl")
+    run("djxl", FOLDER / "turned.jxl", work / "turned.ppm")
+    keep("turned.jxl", np.asarray(Image.open(work / "turned.ppm")))
+    assert (tensors["lossless.jxl"] == photo()).all()
+    run("cjxl", FOLDER / "p3.png", FOLDER / "p3.jxl", "-d", "0")
+    keep("p3.jxl", tensors["p3.png"])
 
 
 class EncodingOptions(ctypes.Structure):
@@ -321,6 +337,8 @@ def one_pixel():
     image.save(FOLDER / "one.webp", lossless=True)
     by("dwebp", "one.webp")
     image.save(work / "one.png")
+    run("cjxl", work / "one.png", FOLDER / "one.jxl", "-d", "0")
+    by("djxl", "one.jxl")
     for name in ("one.heic", "one.avif"):
         run("heif-enc", work / "one.png", "-o", FOLDER / name)
         by("heif-convert", name)
@@ -332,5 +350,6 @@ heif()
 png_and_gif()
 tiff()
 icc()
+jpeg_xl()
 one_pixel()
 save_file(tensors, FOLDER / "formats.safetensors")

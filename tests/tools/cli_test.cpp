@@ -112,6 +112,21 @@ bool is_score_of(const std::string& line, const std::string& path) {
   return std::sscanf(line.c_str(), "%lf  %n", &score, &end) == 1 && line.substr(static_cast<size_t>(end)) == path;
 }
 
+TEST_CASE("what libraries say of a damaged photo does not reach the reader") {
+  const TemporaryFolder folder;
+  for (const auto& entry : fs::directory_iterator(golden_path("formats"))) {
+    const std::string name = entry.path().filename(), whole = content(entry.path());
+    if (!name.starts_with("plain.")) continue;
+    for (const size_t cut : {whole.size() / 2, whole.size() - 20}) {
+      const std::string path = folder / name;
+      write_file(path, whole.substr(0, cut) + std::string(20, '\xa5'));
+      const auto outcome = bench().with_model({"score", "--quiet", path});
+      CAPTURE(outcome.err);
+      CHECK(outcome.talk().size() == static_cast<size_t>(outcome.code));
+    }
+  }
+}
+
 TEST_CASE("score prints a line a photo, in the order given, and goes on after a bad one") {
   const auto text = bench().with_model({"score", bench().b, bench().bad, "nowhere.jpg", bench().a});
   CHECK(text.code == 1);

@@ -10,7 +10,7 @@
 //   BMP       alpha by its mask only; pixels that run lengths skip have the palette's first colour
 //   GIF, WebP transparent where the first frame leaves the screen free
 //   CMYK      R = K - round((255 - C) * K / 255) with C and K as Adobe stores them (255 = no ink)
-//   EXIF      turned upright by the orientation tag; HEIC and AVIF by their container's, which EXIF only repeats
+//   EXIF      turned upright by the orientation tag; HEIC, AVIF and JPEG XL by their container's, which EXIF only repeats
 //   ICC       converted to sRGB by the embedded profile, before alpha is composited, where lcms2 is built in and if
 //             that moves a colour by more than one level; a damaged profile is as none
 // Gamma without a profile is not applied.

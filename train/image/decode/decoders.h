@@ -83,6 +83,7 @@ Decoded decode_tga(const Source& source);
 Decoded decode_webp(const Source& source);
 Decoded decode_tiff(const Source& source);
 Decoded decode_heif(const Source& source);  // HEIC and AVIF
+Decoded decode_jxl(const Source& source);
 bool looks_like_tga(
     std::span<const uint8_t> bytes);  // TGA has no magic bytes: a header without contradictions
 
