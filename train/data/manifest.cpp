@@ -14,13 +14,13 @@ namespace fs = std::filesystem;
 
 // Where the image of a manifest is (the order is in the header).
 FoundImage find_image(const std::string& name, const fs::path& folder, const std::string& root) {
-  const auto there = [](const fs::path& path) {
-    std::error_code error;
-    return fs::is_regular_file(path, error);
+  const auto below = [&](const fs::path& place) {
+    const std::string written = name_on_disk(place, name);
+    return written.empty() ? "" : (place / written).string();
   };
-  if (!root.empty()) return {name, there(fs::path(root) / name) ? (fs::path(root) / name).string() : ""};
-  if (there(folder / name)) return {name, (folder / name).string()};
-  return {name, there(folder / "images" / name) ? (folder / "images" / name).string() : ""};
+  if (!root.empty()) return {name, below(root)};
+  const std::string beside = below(folder);
+  return {name, beside.empty() ? below(folder / "images") : beside};
 }
 
 // X of meta_info_XDataset.csv; nullopt for other names.

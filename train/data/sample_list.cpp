@@ -1,6 +1,11 @@
 #include "train/data/sample_list.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <memory>
+#ifdef QFM_WITH_UNICODE
+#include <utf8proc.h>
+#endif
 
 #include "engine/base/error.h"
 #include "engine/base/sha256.h"
@@ -16,6 +21,21 @@ bool is_file(const fs::path& path) {
   return fs::is_regular_file(path, error);
 }
 
+#ifdef QFM_WITH_UNICODE
+// In NFC (or NFD); as it is where it is no UTF-8 or no library is there to tell.
+std::string normal_form(const std::string& text, bool composed) {
+  utf8proc_uint8_t* result = nullptr;
+  const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()),
+                                   &result, composed ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE);
+  const std::unique_ptr<utf8proc_uint8_t, void (*)(void*)> owner(result, std::free);
+  return length < 0 ? text : std::string(reinterpret_cast<char*>(result), static_cast<size_t>(length));
+}
+#else
+std::string normal_form(const std::string& text, bool) { return text; }
+#endif
+
+std::string folded(const std::string& name) { return lower(normal_form(name, true)); }
+
 }  // namespace
 
 std::string lower(std::string text) {
@@ -28,6 +48,12 @@ std::string lower_stem(const std::string& path) { return lower(fs::path(path).st
 
 // ---- images ----
 
+std::string name_on_disk(const fs::path& folder, const std::string& name) {
+  for (const std::string& written : {name, normal_form(name, true), normal_form(name, false)})
+    if (is_file(folder / written)) return written;
+  return "";
+}
+
 ImageFolder::ImageFolder(std::string root, std::string inside)
     : root_(std::move(root)), inside_(std::move(inside)) {}
 
@@ -37,16 +63,16 @@ const ImageFolder::Listing& ImageFolder::listing(const fs::path& folder) {
   std::error_code error;
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
     const std::string name = entry->path().filename().string();
-    if (is_file(entry->path())) at->second.emplace(lower(name), name);
+    if (is_file(entry->path())) at->second.emplace(folded(name), name);
   }
   return at->second;
 }
 
 FoundImage ImageFolder::find(const std::string& image) {
   const fs::path name = inside_ / image;
-  if (is_file(root_ / name)) return {name.string(), (root_ / name).string()};
+  if (const std::string written = name_on_disk(root_, name.string()); !written.empty()) return {written, (root_ / written).string()};
   const auto& files = listing((root_ / name).parent_path());
-  const auto [first, last] = files.equal_range(lower(name.filename().string()));
+  const auto [first, last] = files.equal_range(folded(name.filename().string()));
   if (first == last) return {};
   QFM_CHECK(std::next(first) == last, "both ", first->second, " and ", std::next(first)->second,
             " match when letter case is ignored");

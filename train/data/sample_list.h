@@ -19,8 +19,11 @@ struct FoundImage {
   std::string name, path;  // path empty: there is no such file
 };
 
+// `name` as a file below `folder` has it: so, or in Unicode's NFC or NFD as a whole; empty where there is no such file.
+std::string name_on_disk(const std::filesystem::path& folder, const std::string& name);
+
 // The images below a folder, found by their names as in the label table, exactly or, where there is no such
-// file, without regard to letter case (A-Z).
+// file, without regard to letter case (A-Z) and to whether accents are letters of their own (Unicode's NFC and NFD).
 class ImageFolder {
  public:
   // Names are relative to root/inside; found names are relative to root.
@@ -30,7 +33,7 @@ class ImageFolder {
   std::string where() const { return (root_ / inside_).string(); }
 
  private:
-  using Listing = std::multimap<std::string, std::string>;  // lower case -> as on disk
+  using Listing = std::multimap<std::string, std::string>;  // folded -> as on disk
   const Listing& listing(const std::filesystem::path& folder);
 
   std::filesystem::path root_, inside_;

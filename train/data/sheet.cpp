@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <pugixml.hpp>
+#include <string_view>
 
 #include "engine/base/error.h"
 #include "train/data/sample_list.h"
@@ -26,6 +27,21 @@ std::string read_part(zip_t* archive, const std::string& path, std::string name)
   QFM_CHECK(got == static_cast<zip_int64_t>(text.size()), path, ": ", name, " is damaged");
   return text;
 }
+
+// "x:row" is "row" and "r:id" is "id": which prefix a program writes for which of the few namespaces is its own choice.
+struct DropPrefixes : pugi::xml_tree_walker {
+  template <class Named>
+  static void drop(Named named) {
+    const std::string_view name = named.name();
+    const size_t colon = name.find(':');
+    if (colon != name.npos && !name.starts_with("xmlns")) named.set_name(std::string(name.substr(colon + 1)).c_str());
+  }
+  bool for_each(pugi::xml_node& node) override {
+    drop(node);
+    for (const pugi::xml_attribute& attribute : node.attributes()) drop(attribute);
+    return true;
+  }
+};
 
 // The text of a shared or inline string: plain, or in pieces of different fonts. Phonetic hints are none.
 std::string text_in(const pugi::xml_node& node) {
@@ -71,6 +87,8 @@ struct SheetReader::Workbook {
     const auto result =
         document.load_buffer(text.data(), text.size(), pugi::parse_default | pugi::parse_ws_pcdata_single);
     QFM_CHECK(result, path, ": ", part, ": ", result.description(), " at byte ", result.offset);
+    DropPrefixes walker;
+    document.traverse(walker);
   }
 
   // The part that holds a sheet: from its name over the relation of its id.
@@ -82,7 +100,7 @@ struct SheetReader::Workbook {
     for (const auto& s : book.child("workbook").child("sheets").children("sheet")) {
       const std::string title = s.attribute("name").value();
       found += (found.empty() ? "" : ", ") + title;
-      if (id.empty() && (name.empty() || title == name)) id = s.attribute("r:id").value();
+      if (id.empty() && (name.empty() || title == name)) id = s.attribute("id").value();
     }
     QFM_CHECK(!id.empty(), path, ": no sheet ", name, " (found: ", shown(found), ")");
     for (const auto& relation : relations.child("Relationships").children("Relationship")) {

@@ -143,6 +143,20 @@ TEST_CASE("images are found beside the table, in images/ there, or under --root"
                  "in " + within.folder.path.string()));
 }
 
+TEST_CASE("a name is found in either Unicode form") {
+#ifdef QFM_WITH_UNICODE
+  const TableFolder t;
+  const std::string composed = "caf\xc3\xa9.jpg", apart = "cafe\xcc\x81.jpg", folder = "\xc3\xa9";
+  std::filesystem::create_directory(t.folder.path / folder);
+  for (const std::string& name : {composed, folder + "/1.png"}) write_file(t.folder / name, "");
+  CHECK(t.load("image,score\n" + apart + ",1\ne\xcc\x81/1.png,2\na.png,3\n").samples[0].path == t.folder / composed);
+  CHECK(contains(t.refusal("image,score\ncafe.jpg,1\n"), "no such image file"));
+  CHECK(contains(t.refusal("image,score\ncaf\xe9.jpg,1\n"), "no such image file"));  // Latin-1
+#else
+  QFM_SKIP("utf8proc is not built in");
+#endif
+}
+
 TEST_CASE("the BIQ2021 table by fold") {
   const auto path = test::shared_path("data/biq2021/labels.csv");
   if (path.empty()) QFM_SKIP("no data/biq2021");

@@ -118,7 +118,7 @@ void make_spaq(FullSet& set) {
   }
 #ifdef QFM_WITH_XLSX
   test::write_workbook(set.in("Annotations/MOS and Image attribute scores.xlsx"), "Sheet1", rows,
-                       {false, true, true});
+                       {false, true, true}, "x:");
 #endif
 }
 

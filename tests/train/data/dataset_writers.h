@@ -62,10 +62,10 @@ class MatWriter {
 };
 
 #ifdef QFM_WITH_XLSX
-// A workbook of one sheet; numbers are told from texts by `numeric` columns.
+// A workbook of one sheet; numbers are told from texts by `numeric` columns. prefix: of the elements' names, as "x:".
 inline void write_workbook(const std::string& path, const std::string& sheet,
                            const std::vector<std::vector<std::string>>& rows,
-                           const std::vector<bool>& numeric) {
+                           const std::vector<bool>& numeric, const std::string& prefix = "") {
   std::string cells = "<worksheet><sheetData>";
   for (size_t r = 0; r < rows.size(); ++r) {
     cells += "<row>";
@@ -75,12 +75,15 @@ inline void write_workbook(const std::string& path, const std::string& sheet,
     cells += "</row>";
   }
   cells += "</sheetData></worksheet>";
-  const std::string book =
+  std::string book =
       "<workbook><sheets><sheet name=\"" + sheet + "\" sheetId=\"1\" r:id=\"rId1\"/></sheets></workbook>";
-  const std::string relations =
+  std::string relations =
       "<Relationships><Relationship Id=\"rId1\" Target=\"worksheets/sheet1.xml\"/></Relationships>";
   zip_t* archive = zip_open(path.c_str(), ZIP_CREATE | ZIP_TRUNCATE, nullptr);
   REQUIRE(archive);
+  for (std::string* text : {&cells, &book, &relations})
+    for (size_t at = text->find('<'); at != text->npos; at = text->find('<', at + 1))
+      text->insert(at + 1 + ((*text)[at + 1] == '/'), prefix);
   const auto add = [&](const char* name, const std::string& text) {
     zip_source_t* source = zip_source_buffer(archive, text.data(), text.size(), 0);
     REQUIRE(zip_file_add(archive, name, source, ZIP_FL_OVERWRITE) >= 0);
