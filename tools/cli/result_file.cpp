@@ -68,6 +68,7 @@ std::optional<ScoredPhoto> read_json(const std::string& line) {
     ScoredPhoto photo{.path = row.at("path"), .error = "", .score = row.at("score"), .spread = row.at("spread")};
     if (row.contains("interval")) photo.interval = {row.at("low"), row.at("high")}, photo.probability = row.at("interval");
     photo.width = row.at("width"), photo.height = row.at("height"), photo.crops = row.at("crops");
+    if (row.contains("preview")) photo.preview_of = row.at("preview");
     return photo;
   } catch (const Json::exception&) {
     return std::nullopt;

@@ -49,6 +49,7 @@ std::string json_line(const ScoredPhoto& r) {
   if (r.interval) line["low"] = rounded(r.interval->low), line["high"] = rounded(r.interval->high), line["interval"] = r.probability;
   line["spread"] = rounded(r.spread);
   line["width"] = r.width, line["height"] = r.height, line["crops"] = r.crops;
+  if (!r.preview_of.empty()) line["preview"] = r.preview_of;
   return to_line(line);
 }
 

@@ -24,6 +24,7 @@ struct ScoredPhoto {
   double probability = 0;                 // of the interval
   double deviation = 0;                   // of the score's error on 0-100, as the model takes it to be; with an interval
   int64_t width = 0, height = 0, crops = 0;
+  std::string preview_of = {};  // "NEF": of the JPEG preview in a camera raw file
 };
 
 // "63.10  [48.00, 77.20]  PATH\n", without interval "63.10  PATH\n"

@@ -34,6 +34,7 @@ ScoredPhoto Scorer::operator()(const std::string& path, PhotoStream& photos) con
   try {
     DecodeResult photo = photos.next();
     QFM_CHECK(photo.error.empty(), photo.error);
+    result.preview_of = std::move(photo.preview_of);
     const Prediction p = predictor_(std::move(photo.image));
     const ModelInfo& info = loaded_.info;
     result.quality = info.to_0_100(p.score);

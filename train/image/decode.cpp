@@ -26,6 +26,7 @@ namespace {
 FileKind kind_of(std::span<const uint8_t> bytes) {
   const std::string_view head(reinterpret_cast<const char*>(bytes.data()), std::min<size_t>(bytes.size(), 2));
   const FileKind kind = file_kind(bytes);
+  if (kind == FileKind::Tiff && is_camera_raw(bytes)) return FileKind::Raw;
   if (kind != FileKind::Other) return kind;
   if (head == "BM") return FileKind::Bmp;
   if (head == "P5" || head == "P6") return FileKind::Pnm;
@@ -45,14 +46,19 @@ const Format& recognise(std::span<const uint8_t> bytes, const std::string& name)
 }  // namespace
 }  // namespace decoders
 
-Image decode_image(std::span<const uint8_t> bytes, const std::string& name, const DecodeOptions& options) {
+DecodedPhoto decode_photo(std::span<const uint8_t> bytes, const std::string& name, const DecodeOptions& options) {
   const Format& format = decoders::recognise(bytes, name);
   decoders::Decoded decoded = format.decode({bytes, name, format.name, options.max_pixels});
 #if QFM_WITH_ICC
   if (options.icc) decoders::to_srgb(decoded);
 #endif
   const int orientation = options.exif ? decoded.orientation : 1;
-  return upright(decoders::to_rgb(std::move(decoded)), orientation);
+  const char* preview_of = decoded.preview_of;
+  return {upright(decoders::to_rgb(std::move(decoded)), orientation), preview_of};
+}
+
+Image decode_image(std::span<const uint8_t> bytes, const std::string& name, const DecodeOptions& options) {
+  return decode_photo(bytes, name, options).image;
 }
 
 Image decode_image(const std::string& path, const DecodeOptions& options) {

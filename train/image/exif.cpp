@@ -2,43 +2,18 @@
 
 #include <algorithm>
 #include <chrono>
-#include <initializer_list>
+
+#include "train/image/tiff_tags.h"
 
 namespace qfm {
 namespace {
 
-// Numbers of a TIFF block in its own byte order; 0 outside of the block.
-struct Tiff {
-  std::span<const uint8_t> bytes;
-  bool big_endian;
-
-  uint32_t number(size_t at, size_t size) const {
-    uint32_t value = 0;
-    if (at > bytes.size() || size > bytes.size() - at) return 0;
-    for (size_t i = 0; i < size; ++i) value = value << 8 | bytes[big_endian ? at + i : at + size - 1 - i];
-    return value;
-  }
-};
-
 constexpr uint32_t orientation_tag = 0x0112, directory_tag = 0x8769, taken_tag = 0x9003;
-constexpr uint32_t text_type = 2, short_type = 3, long_type = 4;
 constexpr uint8_t prefix[] = {'E', 'x', 'i', 'f', 0, 0};
 
-std::optional<Tiff> tiff_of(std::span<const uint8_t> block) {
+std::optional<TiffTags> tiff_of(std::span<const uint8_t> block) {
   if (std::ranges::equal(block.first(std::min(block.size(), sizeof(prefix))), prefix)) block = block.subspan(sizeof(prefix));
-  if (block.size() < 8 || block[0] != block[1] || (block[0] != 'I' && block[0] != 'M')) return std::nullopt;
-  const Tiff tiff{block, block[0] == 'M'};
-  return tiff.number(2, 2) == 42 ? std::optional(tiff) : std::nullopt;
-}
-
-// Where the directory's first entry of this tag lies that is of one of these types.
-std::optional<size_t> entry_of(const Tiff& tiff, size_t directory, uint32_t tag, std::initializer_list<uint32_t> types) {
-  const uint32_t entries = tiff.number(directory, 2);
-  for (uint32_t i = 0; i < entries; ++i) {
-    const size_t entry = directory + 2 + size_t{12} * i;
-    if (tiff.number(entry, 2) == tag && std::ranges::count(types, tiff.number(entry + 2, 2))) return entry;
-  }
-  return std::nullopt;
+  return TiffTags::of(block);
 }
 
 // "2024:05:17 09:03:59"
@@ -63,22 +38,22 @@ std::optional<int64_t> seconds_of(std::span<const uint8_t> text) {
 int exif_orientation(std::span<const uint8_t> block) {
   const auto tiff = tiff_of(block);
   if (!tiff) return 1;
-  const auto entry = entry_of(*tiff, tiff->number(4, 4), orientation_tag, {short_type, long_type});
-  if (!entry) return 1;
-  const uint32_t value = tiff->number(*entry + 8, tiff->number(*entry + 2, 2) == long_type ? 4 : 2);
+  const uint32_t value = tiff->value(tiff->first_directory(), orientation_tag).value_or(1);
   return value >= 1 && value <= 8 ? static_cast<int>(value) : 1;
 }
 
 std::optional<int64_t> capture_time(std::span<const uint8_t> file) {
   constexpr size_t kReach = size_t{256} << 10, kLength = 19;
-  const auto head = file.first(std::min(file.size(), kReach));
-  const auto found = std::ranges::search(head, prefix);
-  if (found.empty()) return std::nullopt;
-  const auto tiff = tiff_of(file.subspan(static_cast<size_t>(found.begin() - head.begin())));
+  auto tiff = TiffTags::of(file);
+  if (!tiff) {
+    const auto head = file.first(std::min(file.size(), kReach));
+    const auto found = std::ranges::search(head, prefix);
+    if (!found.empty()) tiff = tiff_of(file.subspan(static_cast<size_t>(found.begin() - head.begin())));
+  }
   if (!tiff) return std::nullopt;
-  const auto exif = entry_of(*tiff, tiff->number(4, 4), directory_tag, {long_type});
+  const auto exif = tiff->value(tiff->first_directory(), directory_tag);
   if (!exif) return std::nullopt;
-  const auto entry = entry_of(*tiff, tiff->number(*exif + 8, 4), taken_tag, {text_type});
+  const auto entry = tiff->entry(*exif, taken_tag, {TiffTags::text_type});
   if (!entry || tiff->number(*entry + 4, 4) < kLength) return std::nullopt;
   const size_t at = tiff->number(*entry + 8, 4);
   if (at > tiff->bytes.size() || tiff->bytes.size() - at < kLength) return std::nullopt;

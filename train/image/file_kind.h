@@ -6,9 +6,9 @@
 
 namespace qfm {
 
-enum class FileKind { Other, Jpeg, Png, Bmp, Gif, Pnm, Tga, WebP, Heic, Avif, JpegXl, Tiff, Jpeg2000, Psd, Cr3, Raf };
+enum class FileKind { Other, Jpeg, Png, Bmp, Gif, Pnm, Tga, WebP, Heic, Avif, JpegXl, Tiff, Raw, Jpeg2000, Psd, Cr3, Raf };
 
-// From at most the first 16 bytes. TGA has no mark of its own: Other.
+// From at most the first 16 bytes. TGA has no mark of its own: Other; raw files of cameras are TIFF.
 FileKind file_kind(std::span<const uint8_t> head);
 // Of the file at `path`; Other where it cannot be read.
 FileKind file_kind(const std::string& path);

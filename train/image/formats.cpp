@@ -16,6 +16,7 @@ constexpr Format kFormats[] = {
      ".avif"},
     {FileKind::Tiff, "TIFF", QFM_WITH_TIFF ? decoders::decode_tiff : nullptr, "libtiff", "QFM_TIFF", "convert",
      ".tif.tiff"},
+    {FileKind::Raw, "RAW", decoders::decode_raw, "the JPEG preview in it", "", "", ".cr2.nef.arw.dng.pef"},
     {FileKind::JpegXl, "JPEG XL", QFM_WITH_JXL ? decoders::decode_jxl : nullptr, "libjxl", "QFM_JXL", "djxl", ".jxl"},
     {FileKind::Gif, "GIF", decoders::decode_gif, QFM_WITH_GIF ? "giflib" : "stb", "", "", ".gif"},
     {FileKind::Bmp, "BMP", decoders::decode_bmp, "own", "", "", ".bmp"},

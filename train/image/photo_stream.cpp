@@ -42,17 +42,17 @@ PhotoStream::~PhotoStream() {
 
 DecodeResult PhotoStream::decode(int64_t i) const {
   const PhotoEntry& photo = photos_[static_cast<size_t>(i)];
-  if (!photo.error.empty()) return {{}, photo.error};
+  if (!photo.error.empty()) return {{}, photo.error, {}};
   try {
     const auto file = read_file(photo.path);
     if (options_.on_file && !options_.on_file(i, file)) return {};
-    Image image = decode_image(file, photo.path, options_.decode);
-    if (options_.on_image) options_.on_image(i, image);
-    return {std::move(image), ""};
+    DecodedPhoto decoded = decode_photo(file, photo.path, options_.decode);
+    if (options_.on_image) options_.on_image(i, decoded.image);
+    return {std::move(decoded.image), "", std::move(decoded.preview_of)};
   } catch (const OutOfMemory&) {
     throw;
   } catch (const Error& error) {
-    return {{}, without_path(error.what(), photo.path)};
+    return {{}, without_path(error.what(), photo.path), {}};
   }
 }
 

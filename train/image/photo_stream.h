@@ -17,6 +17,7 @@ namespace qfm {
 struct DecodeResult {
   Image image;
   std::string error;  // the reason, without the path; empty: decoded
+  std::string preview_of = {};  // as of DecodedPhoto
 };
 
 struct PhotoStreamOptions {

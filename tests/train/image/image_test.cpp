@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <tuple>
 
 #include "engine/base/cpu.h"
 #include "engine/base/threads.h"

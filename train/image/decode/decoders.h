@@ -57,6 +57,7 @@ struct Decoded {
   std::vector<uint8_t> pixels = {};
   int orientation = 1;            // EXIF, 1..8
   std::vector<uint8_t> icc = {};  // the colour profile; empty: none
+  const char* preview_of = "";    // "NEF": the picture is what the camera put into that file beside the sensor's values
 
   Decoded(Image image, int turned = 1)
       : width(image.width), height(image.height), pixels(std::move(image.rgb)), orientation(turned) {}
@@ -84,6 +85,8 @@ Decoded decode_webp(const Source& source);
 Decoded decode_tiff(const Source& source);
 Decoded decode_heif(const Source& source);  // HEIC and AVIF
 Decoded decode_jxl(const Source& source);
+Decoded decode_raw(const Source& source);  // of what is_camera_raw
+bool is_camera_raw(std::span<const uint8_t> bytes);  // a TIFF file with a sensor's values, or marked as one
 bool looks_like_tga(
     std::span<const uint8_t> bytes);  // TGA has no magic bytes: a header without contradictions
 
