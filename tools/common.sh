@@ -7,7 +7,7 @@ say() { printf '\n== %s\n' "$*" >&2; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
 
 needed="g++ cmake ninja-build libstb-dev libjpeg62-turbo-dev libcli11-dev nlohmann-json3-dev doctest-dev
-  libmatio-dev libzip-dev libpugixml-dev libpng-dev libgif-dev libwebp-dev libtiff-dev libheif-dev libjxl-dev liblcms2-dev libutf8proc-dev"
+  libmatio-dev zlib1g-dev libzip-dev libpugixml-dev libpng-dev libgif-dev libwebp-dev libtiff-dev libheif-dev libjxl-dev liblcms2-dev libutf8proc-dev"
 
 # The commit of the sources, "-dirty" where a tracked file is not as committed; a copy that left .git behind is told by QFM_COMMIT.
 commit() { git -C "$root" describe --always --dirty --abbrev=12 '--exclude=*' 2>/dev/null || echo "${QFM_COMMIT:-unknown}"; }

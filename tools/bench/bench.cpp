@@ -226,8 +226,9 @@ void add_bench(CLI::App& parent, const RegisterAction& on) {
   add("model", "Forward passes, per image", bench_model);
 #ifndef QFM_DEPLOY
   add("train", "Whole training steps, per image: forward, backward, clipping, AdamW", bench_train);
-  add("decode", "From the bytes of a 1024 x 768 photo to crops, on one thread",
-      [](const BenchOptions& options, Placement) { return bench_decode(options); });
+  const auto [decode, decode_options] = add("decode", "From the bytes of a photo to crops, on one thread",
+                                            [](const BenchOptions& options, Placement) { return bench_decode(options); });
+  decode->add_option("PHOTO", decode_options->photos, "Files of any format [a drawn photo of 1024 x 768 as JPEG and PNG]");
   const auto [kernels, kernel_options] = add(
       "kernels", "Each kernel of a transformer alone; with --only conv, batchnorm or pool those of ResNet-50 and EfficientNet-Lite0",
       bench_kernels);

@@ -20,6 +20,7 @@ namespace qfm {
 struct BenchOptions {
   CommonOptions common;
   std::string only, arch, output, peaks;
+  std::vector<std::string> photos;  // bench decode: files in place of the drawn ones
   int64_t batch = 0;  // 0: those of the benchmark
   // For train: the method's switches, as in `qfm train`.
   std::string match = "off";

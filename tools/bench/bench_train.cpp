@@ -184,8 +184,15 @@ int bench_decode(const BenchOptions& options) {
     if (const auto row = name + " and 10 crops"; report.wants(row))
       report.add(row, measure([&] { crops(decode_image(bytes, name)); }), 0, more);
   };
-  add("JPEG 1024x768 q90", jpeg);
-  add("PNG 1024x768", png);
+  if (options.photos.empty()) {
+    add("JPEG 1024x768 q90", jpeg);
+    add("PNG 1024x768", png);
+  }
+  for (const std::string& path : options.photos) {
+    const auto bytes = read_file(path);
+    const Image size = decode_image(bytes, path);
+    add(concat(std::filesystem::path(path).filename().string(), " ", size.width, "x", size.height), bytes);
+  }
   return report.finish();
 }
 

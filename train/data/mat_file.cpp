@@ -1,11 +1,15 @@
 #include "train/data/mat_file.h"
 
 #include <matio.h>
+#include <zlib.h>
 
 #include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <iterator>
+#include <new>
+#include <optional>
 #include <span>
 
 #include "engine/base/error.h"
@@ -14,31 +18,105 @@
 namespace qfm {
 namespace {
 
-using Bytes = std::span<const unsigned char>;
+using Bytes = std::span<const uint8_t>;
 
-// Every element must fit into what holds it: libmatio allocates what a tag claims before it reads. Content
-// that is compressed is libmatio's own to check.
-void check_elements(const std::string& path, Bytes file, size_t begin, size_t end, bool swapped, int depth) {
-  constexpr uint32_t matrix = 14;
-  const auto word = [&](size_t at) {
-    uint32_t value;
-    std::memcpy(&value, file.data() + at, sizeof value);
-    return swapped ? __builtin_bswap32(value) : value;
+// The elements of a file or of a matrix, one after the other, each inside of what it is in.
+class Elements {
+ public:
+  enum Type : uint32_t { Int32 = 5, UInt32 = 6, Matrix = 14, Compressed = 15 };
+  struct Element {
+    uint32_t type = 0;
+    Bytes data = {};
   };
+
+  Elements(const std::string& path, Bytes bytes, bool swapped)
+      : path_(path), bytes_(bytes), swapped_(swapped) {}
+  bool done() const { return bytes_.empty(); }
+  uint32_t word(Bytes bytes, size_t index) const {
+    QFM_CHECK(bytes.size() >= 4 * (index + 1), path_, ": cut short or damaged: an element is too short");
+    uint32_t value;
+    std::memcpy(&value, bytes.data() + 4 * index, sizeof value);
+    return swapped_ ? __builtin_bswap32(value) : value;
+  }
+  Element next() {
+    const uint32_t tag = word(bytes_, 0);
+    const bool small = tag >> 16;  // at most 4 bytes, packed into the tag
+    const uint32_t size = small ? tag >> 16 : word(bytes_, 1);
+    const size_t head = small ? 4 : 8, left = bytes_.size() - std::min(head, bytes_.size());
+    QFM_CHECK(size <= (small ? 4 : left) && (!small || left >= 4), path_, ": cut short or damaged: an element claims ", size, " bytes, ", left,
+              " are left");
+    const Element found{tag & 0xFFFF, bytes_.subspan(head, size)};
+    const bool packed = found.type == Matrix || found.type == Compressed;
+    const size_t padded = small ? 4 : packed ? size : (size_t{size} + 7) / 8 * 8;
+    bytes_ = bytes_.subspan(head + std::min(padded, left));
+    return found;
+  }
+
+ private:
+  const std::string& path_;
+  Bytes bytes_;
+  bool swapped_;
+};
+
+// Bytes of a number of each type; 0: no type of numbers.
+size_t number_size(uint32_t type) {
+  constexpr uint8_t sizes[] = {0, 1, 1, 2, 2, 4, 4, 4, 0, 8, 0, 0, 8, 8, 0, 0, 1, 2, 4};
+  return type < std::size(sizes) ? sizes[type] : 0;
+}
+
+// libmatio takes a matrix's claimed dimensions on trust and fills up what is not there with zeros.
+void check_matrix(const std::string& path, Bytes bytes, bool swapped, int depth) {
+  enum : uint32_t { Cell = 1, Text = 4, Double = 6, UInt64 = 15 };
   QFM_CHECK(depth < 16, path, ": arrays nested too deeply");
-  while (begin < end) {
-    QFM_CHECK(end - begin >= 8, path, ": ends inside an element at byte ", begin);
-    const uint32_t type = word(begin), bytes = word(begin + 4);
-    if (type >> 16) {  // at most 4 bytes, packed into the tag
-      begin += 8;
-      continue;
-    }
-    const size_t left = end - begin - 8;
-    QFM_CHECK(bytes <= left, path, ": cut short or damaged: an element at byte ", begin, " claims ", bytes,
-              " bytes, ", left, " are left");
-    if (type == matrix) check_elements(path, file, begin + 8, begin + 8 + bytes, swapped, depth + 1);
-    const size_t padded = type == matrix || type == 15 ? bytes : (size_t{bytes} + 7) / 8 * 8;
-    begin += 8 + std::min(padded, left);
+  if (bytes.empty()) return;  // an empty array
+  Elements parts(path, bytes, swapped);
+  const uint32_t kind = parts.word(parts.next().data, 0) & 0xFF;
+  const auto dimensions = parts.next();
+  QFM_CHECK(dimensions.type == Elements::Int32, path, ": damaged: an array without dimensions");
+  constexpr uint64_t most = uint64_t{1} << 32;
+  uint64_t count = 1, matrices = 0;
+  for (size_t i = 0; i < dimensions.data.size() / 4; ++i) count = std::min(most, count * std::min<uint64_t>(most, parts.word(dimensions.data, i)));
+  parts.next();  // its name
+  std::optional<Elements::Element> values;
+  while (!parts.done()) {
+    const auto part = parts.next();
+    if (part.type == Elements::Matrix) check_matrix(path, part.data, swapped, depth + 1), ++matrices;
+    else if (!values) values = part;
+  }
+  uint64_t there = count;
+  const size_t size = values ? number_size(values->type) : 0;
+  if (kind == Cell) there = matrices;
+  else if (kind == Text || (kind >= Double && kind <= UInt64)) there = size > 0 ? values->data.size() / size : 0;
+  // A letter may take several bytes.
+  QFM_CHECK(there == count || (kind == Text && there > count), path, ": damaged: an array of ", count, " values has ", there);
+}
+
+// What zlib packed, of at most 256 MiB; empty where it is damaged or more.
+std::vector<uint8_t> inflated(Bytes packed) {
+  constexpr size_t most = size_t{256} << 20;
+  std::vector<uint8_t> out(std::min(most, 4 * packed.size() + 64));
+  z_stream stream{};
+  if (inflateInit(&stream) != Z_OK) throw std::bad_alloc();
+  stream.next_in = const_cast<uint8_t*>(packed.data()), stream.avail_in = static_cast<uInt>(packed.size());
+  int status = Z_OK;
+  while (status == Z_OK) {
+    if (stream.total_out == out.size()) out.resize(std::min(most, 2 * out.size()));
+    stream.next_out = out.data() + stream.total_out, stream.avail_out = static_cast<uInt>(out.size() - stream.total_out);
+    status = stream.avail_out > 0 ? inflate(&stream, Z_NO_FLUSH) : Z_MEM_ERROR;
+  }
+  out.resize(status == Z_STREAM_END ? stream.total_out : 0);
+  inflateEnd(&stream);
+  return out;
+}
+
+void check_elements(const std::string& path, Bytes bytes, bool swapped, bool inside = false) {
+  for (Elements elements(path, bytes, swapped); !elements.done();) {
+    const auto element = elements.next();
+    if (element.type == Elements::Matrix) check_matrix(path, element.data, swapped, 0);
+    if (element.type != Elements::Compressed) continue;
+    const auto unpacked = inflated(element.data);
+    QFM_CHECK(!unpacked.empty() && !inside, path, ": damaged: a compressed array cannot be unpacked");
+    check_elements(path, unpacked, swapped, true);
   }
 }
 
@@ -48,7 +126,7 @@ void check_file(const std::string& path) {
   const bool little = file[126] == 'I' && file[127] == 'M', big = file[126] == 'M' && file[127] == 'I';
   QFM_CHECK((little && file[125] == 1) || (big && file[124] == 1), path,
             ": not a MAT file of version 5 (save it with -v7 or -v6)");
-  check_elements(path, file, 128, file.size(), big, 0);
+  check_elements(path, std::span(file).subspan(128), big);
 }
 
 void append_utf8(std::string& text, uint32_t code) {
