@@ -70,6 +70,14 @@ TEST_CASE("embed equals timm's features of real photos") {
   CHECK(worst / largest < 2e-4);
 }
 
+TEST_CASE("model info says what a backbone under others' names is") {
+  const std::string path = shared_path("weights/deit_tiny_patch16_224.safetensors");
+  if (!fs::exists(path)) QFM_SKIP("no pretrained weights");
+  const auto info = bench().run({"model", "info", "--json", path}).json().at(0);
+  CHECK(info["architecture"] == "vit-tiny");
+  CHECK(info["parameters"] == 5717416);
+}
+
 TEST_CASE("model info says what a checkpoint is") {
   const auto outcome = bench().run({"model", "info", bench().dmos_model, "--json"});
   CHECK(outcome.code == 0);

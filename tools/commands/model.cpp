@@ -10,6 +10,7 @@
 #include "engine/int8_matrix.h"
 #include "models/checkpoint.h"
 #include "models/convert.h"
+#include "models/registry.h"
 #include "models/weight_names.h"
 #include "tools/cli/command.h"
 #include "tools/cli/console.h"
@@ -42,18 +43,42 @@ Json closed_channels(const std::string& path, const ModelInfo& info) {
           {"closed_channels", closed}};
 }
 
-Json describe(const std::string& path) {
-  const TensorFile file = open_weights(path);
-  const ModelInfo info = read_model_info(file);
+struct Stored {
   int64_t parameters = 0;
-  std::set<std::string> dtypes;
   uint64_t bytes = 0;
+  std::string dtypes = {};  // "F16 F32"
+};
+
+Stored stored_in(const TensorFile& file) {
+  Stored stored;
+  std::set<std::string> dtypes;
   for (const auto& [name, entry] : file.entries()) {
-    parameters += holds_int8_scale(file, name) ? 0 : entry.shape.numel(), bytes += entry.bytes();
+    stored.parameters += holds_int8_scale(file, name) ? 0 : entry.shape.numel(), stored.bytes += entry.bytes();
     dtypes.insert(entry.dtype);
   }
-  std::string stored;
-  for (const auto& dtype : dtypes) stored += (stored.empty() ? "" : " ") + dtype;
+  for (const auto& dtype : dtypes) stored.dtypes += (stored.dtypes.empty() ? "" : " ") + dtype;
+  return stored;
+}
+
+// A backbone under other programs' names.
+Json describe_backbone(const TensorFile& file, const ModelConfig& config) {
+  const Stored stored = stored_in(file);
+  return {{"path", file.path()},
+          {"name", "a backbone of timm, torchvision or Hugging Face: scores nothing, `qfm train --init` and `qfm embed` take it"},
+          {"architecture", config.arch},
+          {"backbone", Json::parse(config.backbone->json())},
+          {"parameters", stored.parameters},
+          {"stored_as", stored.dtypes},
+          {"bytes", stored.bytes},
+          {"sha256", sha256_of_file(file.path())}};
+}
+
+Json describe(const std::string& path) {
+  const TensorFile file = open_weights(path);
+  if (!file.metadata().count("qfm"))
+    if (const auto config = stored_config(file)) return describe_backbone(file, *config);
+  const ModelInfo info = read_model_info(file);
+  const Stored stored = stored_in(file);
   const Json backbone = Json::parse(info.config.backbone->json()), head = Json::parse(info.config.head->json());
   return {{"path", path},
           {"name", info.name},
@@ -62,9 +87,9 @@ Json describe(const std::string& path) {
           {"head", head},
           {"feature_selection", info.config.select},
           {"gate", closed_channels(path, info)},
-          {"parameters", parameters},
-          {"stored_as", stored},
-          {"bytes", bytes},
+          {"parameters", stored.parameters},
+          {"stored_as", stored.dtypes},
+          {"bytes", stored.bytes},
           {"crop", info.crop},
           {"resize", as_json(info.resize)},
           {"mean", info.mean},
@@ -204,7 +229,7 @@ void add_model(CLI::App& parent, const RegisterAction& on) {
                      "a feature selection "
                      "head the channels that are closed (gate below 0.5) for a photo of average features",
                      "qfm model info model.safetensors");
-  info->add_option("FILE", options->paths, "Checkpoints (.safetensors)")->required();
+  info->add_option("FILE", options->paths, "Checkpoints (.safetensors, .pth, .bin)")->required();
   info->add_flag("--json", options->json, "Print JSON lines, one a file");
   add_common_options(*info, options->common);
   on(info, [options] { return model_info(*options); });
