@@ -50,6 +50,7 @@ void add_embed(CLI::App& parent, const RegisterAction& on);
 void add_model(CLI::App& parent, const RegisterAction& on);
 void add_bench(CLI::App& parent, const RegisterAction& on);
 #ifndef QFM_DEPLOY
+void add_compare(CLI::App& parent, const RegisterAction& on);
 void add_train(CLI::App& parent, const RegisterAction& on);
 void add_eval(CLI::App& parent, const RegisterAction& on);
 void add_distort(CLI::App& parent, const RegisterAction& on);

@@ -33,6 +33,10 @@ void add_view_options(CLI::App& app, PhotoOptions& options) {
                  "(default: as the "
                  "checkpoint says); a side below 224 is brought up to 224; Pillow's antialiased filter")
       ->type_name("SIZE");
+  add_decode_options(app, options);
+}
+
+void add_decode_options(CLI::App& app, PhotoOptions& options) {
   app.add_flag("--no-exif", options.no_exif, "Do not turn photos upright by their EXIF orientation");
   app.add_flag("--no-icc", options.no_icc, "Take colours as they are stored, not by the photo's ICC profile to sRGB");
   app.add_option("--max-pixels", options.max_pixels,

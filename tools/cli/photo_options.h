@@ -23,5 +23,6 @@ struct PhotoOptions {
 };
 void add_photo_options(CLI::App& app, PhotoOptions& options);  // all
 void add_view_options(CLI::App& app, PhotoOptions& options);   // without the paths
+void add_decode_options(CLI::App& app, PhotoOptions& options);  // how they are decoded, alone
 
 }  // namespace qfm

@@ -22,6 +22,20 @@ std::string to_line(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
+std::string json_file(const std::string& extension, const Json& header, const std::vector<Json>& results) {
+  const bool lines = extension == ".jsonl";
+  std::string text;
+  for (const Json& result : results) {
+    std::string line = to_line(result);
+    if (!lines) line.pop_back();
+    text += (lines ? "" : text.empty() ? "\n  " : ",\n  ") + line;
+  }
+  if (lines) return text;
+  std::string head = to_line(header);
+  head.pop_back();
+  return "{\"header\": " + head + ",\n \"results\": [" + text + "\n ]}\n";
+}
+
 std::string csv_header(const Json& header) {
   std::string text;
   for (const auto& [key, value] : header.items())

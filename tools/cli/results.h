@@ -36,6 +36,8 @@ std::string json_line(const ScoredPhoto& result);
 std::string csv_line(const ScoredPhoto& result);
 // One line; bytes that are not UTF-8 become U+FFFD, for JSON has no place for them.
 std::string to_line(const Json& json);
+// The content of a file with these results: .jsonl (a line each) or .json ({"header": ..., "results": [...]}).
+std::string json_file(const std::string& extension, const Json& header, const std::vector<Json>& results);
 // "# key: value" lines, to stand above the table.
 std::string csv_header(const Json& header);
 // Four decimals: more than a score deserves, and short to print.

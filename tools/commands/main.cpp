@@ -121,6 +121,7 @@ int run(int argc, char** argv) {
   add_explain(root, on);
   add_embed(root, on);
 #ifndef QFM_DEPLOY
+  add_compare(root, on);
   add_train(root, on);
   add_eval(root, on);
   add_distort(root, on);

@@ -37,21 +37,14 @@ Json as_json(const RankedPhoto& r) {
 std::string ranking_file(const std::string& extension, const Json& header,
                          const std::vector<RankedPhoto>& ranking) {
   if (extension == ".html") return ranking_page(header, ranking);
-  std::string text;
   if (extension == ".csv") {
-    text = csv_header(header) + "group,rank,path,score,low,high,better,tie\n";
+    std::string text = csv_header(header) + "group,rank,path,score,low,high,better,tie\n";
     for (const RankedPhoto& r : ranking) text += csv_line(r);
     return text;
   }
-  for (const RankedPhoto& r : ranking) text += to_line(as_json(r));
-  if (extension == ".jsonl") return text;
-  std::string head = to_line(header), lines;
-  head.pop_back();
-  for (const RankedPhoto& r : ranking) {
-    lines += (lines.empty() ? "\n  " : ",\n  ") + to_line(as_json(r));
-    lines.pop_back();
-  }
-  return "{\"header\": " + head + ",\n \"results\": [" + lines + "\n ]}\n";
+  std::vector<Json> lines;
+  for (const RankedPhoto& r : ranking) lines.push_back(as_json(r));
+  return json_file(extension, header, lines);
 }
 
 }  // namespace qfm
