@@ -405,7 +405,7 @@ TEST_CASE("an interrupted score -o goes on where it was") {
     fs::last_write_time(changed, fs::file_time_type::clock::now());  // touched after FILE.part was made
     const auto outcome = run();
     CHECK(outcome.code == 1);
-    CHECK(outcome.talk().at(0) == "qfm: " + part + ": goes on: 1 photos scored before, 1 changed since");
+    CHECK(outcome.talk().at(0) == "qfm: " + part + ": goes on: 1 photo scored before, 1 changed since");
     CHECK(content(file) == whole);
     CHECK(!fs::exists(part));
     write_file(part, "# tool: another\n");

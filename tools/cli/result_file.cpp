@@ -118,7 +118,7 @@ void ResultFile::resume(const std::string& text) {
       if (unchanged_since(photo->path, *birth)) kept_.insert_or_assign(photo->path, std::move(*photo));
       else ++changed;
     }
-    found_ = format("goes on: %zu photos scored before", kept_.size());
+    found_ = format("goes on: %zu photo%s scored before", kept_.size(), kept_.size() == 1 ? "" : "s");
     if (changed) found_ += format(", %lld changed since", static_cast<long long>(changed));
   } else if (!text.empty()) {
     found_ = birth ? "begun anew: it is of another model, version or other options" : "begun anew: when it was begun is not known here";

@@ -155,8 +155,8 @@ int compare(const CompareOptions& options) {
   }
   progress.clear();
   if (!extension.empty()) write_file(options.output, file_of(extension, all, options.photos.ignores_icc()));
-  note(options.common.quiet, format("%lld pairs compared, %lld failed, %.1f pairs a second\n",
-                                    static_cast<long long>(count - failed), static_cast<long long>(failed),
+  note(options.common.quiet, format("%lld pair%s compared, %lld failed, %.1f pairs a second\n",
+                                    static_cast<long long>(count - failed), count - failed == 1 ? "" : "s", static_cast<long long>(failed),
                                     static_cast<double>(count - failed) / std::max(progress.seconds(), 1e-9)));
   return failed > 0;
 }
