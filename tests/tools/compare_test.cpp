@@ -17,15 +17,16 @@ Outcome compared(std::vector<std::string> words) {
   return bench().run(words);
 }
 
-// A folder of originals and one of distorted photos: a.png and sub/b.png have partners (b.jpg, but for the extension), lone.png
-// and extra.png have none, c.png is damaged, d.png is of another size.
+// A folder of originals and one of distorted photos: a.png and sub/b.png have partners (b.jpg, but for the extension),
+// lone.png and extra.png have none, c.png is damaged, d.png is of another size.
 struct PairFolders {
   TemporaryFolder folder;
   const std::string originals = folder / "originals", distorted = folder / "distorted";
   PairFolders() {
     const Image photo = decode_image(kReference), blurred = gaussian_blur(photo, 2);
     for (const auto& place : {originals, distorted}) fs::create_directories(place + "/sub");
-    for (const char* name : {"/a.png", "/c.png", "/d.png", "/lone.png", "/sub/b.png"}) write_image(originals + name, photo);
+    for (const char* name : {"/a.png", "/c.png", "/d.png", "/lone.png", "/sub/b.png"})
+      write_image(originals + name, photo);
     write_image(distorted + "/a.png", blurred);
     write_image(distorted + "/sub/b.jpg", blurred);
     write_image(distorted + "/d.png", Image(40, 30));
@@ -44,8 +45,13 @@ TEST_CASE("compare tells how far photos are from their original") {
   CHECK(text.lines()[0] == "inf  1.0000  1.0000  0.0000  1.0000  " + kReference);
   const auto lines = compared({kReference, kReference, folder / "blurred.png", "--json"}).json();
   REQUIRE(lines.size() == 2);
-  const nlohmann::json same = {{"reference", kReference}, {"path", kReference}, {"psnr", nullptr}, {"ssim", 1}, {"ms_ssim", 1},
-                               {"gmsd", 0}, {"vif", 1}};
+  const nlohmann::json same = {{"reference", kReference},
+                               {"path", kReference},
+                               {"psnr", nullptr},
+                               {"ssim", 1},
+                               {"ms_ssim", 1},
+                               {"gmsd", 0},
+                               {"vif", 1}};
   CHECK(lines[0] == same);
   CHECK(lines[1].size() == 7);
   CHECK(lines[1]["psnr"] > 20);
@@ -65,9 +71,11 @@ TEST_CASE("compare matches two folders by name, names what has no partner, and g
   CHECK(outcome.code == 1);
   const auto lines = outcome.json();
   REQUIRE(lines.size() == 6);
-  const auto expect = [&](size_t i, const std::string& reference, const std::string& path, const std::string& error) {
+  const auto expect = [&](size_t i, const std::string& reference, const std::string& path,
+                          const std::string& error) {
     CAPTURE(lines[i].dump());
-    CHECK(lines[i]["reference"] == (reference.empty() ? nlohmann::json() : nlohmann::json(folders.originals + reference)));
+    CHECK(lines[i]["reference"] ==
+          (reference.empty() ? nlohmann::json() : nlohmann::json(folders.originals + reference)));
     CHECK(lines[i]["path"] == (path.empty() ? nlohmann::json() : nlohmann::json(folders.distorted + path)));
     if (error.empty()) CHECK(lines[i]["ssim"].is_number());
     else CHECK(contains(lines[i]["error"], error));
@@ -106,7 +114,8 @@ TEST_CASE("compare draws where a pair differs") {
 TEST_CASE("compare refuses what it cannot do, in one line") {
   TemporaryFolder folder;
   write_image(folder / "small.png", Image(20, 20));
-  check_refused(compared({kReference, kReference, kReference, "--map", folder / "map.png"}), 2, "--map is for one pair");
+  check_refused(compared({kReference, kReference, kReference, "--map", folder / "map.png"}), 2,
+                "--map is for one pair");
   check_refused(compared({kReference, kReference, "--map", folder / "map.jpg"}), 2, ".png");
   check_refused(compared({kReference, kReference, "-o", folder / "all.html"}), 2, ".json .jsonl .csv");
   check_refused(compared({folder.path.string(), kReference}), 2, "is no folder");

@@ -29,8 +29,8 @@ std::string key_of(const std::string& path, const std::string& folder, Key key) 
 
 // Takes those of `left` and `right` that alone have their key, and gives them to f.
 template <class F>
-void take_matches(std::vector<PhotoEntry>& left, const std::string& left_folder, std::vector<PhotoEntry>& right,
-                  const std::string& right_folder, Key key, F&& f) {
+void take_matches(std::vector<PhotoEntry>& left, const std::string& left_folder,
+                  std::vector<PhotoEntry>& right, const std::string& right_folder, Key key, F&& f) {
   Keyed of_left, of_right;
   for (auto& photo : left) of_left.emplace(key_of(photo.path, left_folder, key), std::move(photo));
   for (auto& photo : right) of_right.emplace(key_of(photo.path, right_folder, key), std::move(photo));
@@ -47,7 +47,8 @@ void take_matches(std::vector<PhotoEntry>& left, const std::string& left_folder,
   for (auto& [name, photo] : of_right) right.push_back(std::move(photo));
 }
 
-void add_folders(const std::string& reference, const std::string& other, bool recursive, std::vector<PhotoPair>& pairs) {
+void add_folders(const std::string& reference, const std::string& other, bool recursive,
+                 std::vector<PhotoPair>& pairs) {
   auto left = list_photos({reference}, recursive), right = list_photos({other}, recursive);
   for (const Key key : {Key::Name, Key::Stem})
     take_matches(left, reference, right, other, key, [&](const PhotoEntry& a, const PhotoEntry& b) {
@@ -62,10 +63,12 @@ void add_folders(const std::string& reference, const std::string& other, bool re
 
 }  // namespace
 
-std::vector<PhotoPair> list_pairs(const std::string& reference, const std::vector<std::string>& others, bool recursive) {
+std::vector<PhotoPair> list_pairs(const std::string& reference, const std::vector<std::string>& others,
+                                  bool recursive) {
   std::vector<PhotoPair> pairs;
   if (!is_folder(reference)) {
-    for (const auto& photo : list_photos(others, recursive)) pairs.push_back({reference, photo.path, photo.error});
+    for (const auto& photo : list_photos(others, recursive))
+      pairs.push_back({reference, photo.path, photo.error});
     return pairs;
   }
   for (const auto& other : others) {

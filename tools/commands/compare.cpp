@@ -1,4 +1,6 @@
 // qfm compare: photos beside their originals.
+#include <malloc.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
@@ -111,7 +113,8 @@ class Comparer {
       if (!map_.empty()) write_map(map_, reference, distorted);
     } catch (const Error& error) {
       c.pair.error = error.what();
-      if (const std::string name = c.pair.path + ": "; c.pair.error.starts_with(name)) c.pair.error.erase(0, name.size());
+      if (const std::string name = c.pair.path + ": "; c.pair.error.starts_with(name))
+        c.pair.error.erase(0, name.size());
     } catch (const std::bad_alloc&) {
       c.pair.error = "out of memory";
     }
@@ -126,7 +129,8 @@ class Comparer {
 };
 
 int compare(const CompareOptions& options) {
-  const std::string extension = options.output.empty() ? "" : checked_extension(options.output, ".json .jsonl .csv");
+  const std::string extension =
+      options.output.empty() ? "" : checked_extension(options.output, ".json .jsonl .csv");
   if (!options.map.empty()) checked_extension(options.map, ".png");
   set_threads(options.common.threads);
   const auto pairs = list_pairs(options.reference, options.photos.paths, options.photos.recursive);
@@ -137,6 +141,9 @@ int compare(const CompareOptions& options) {
   // Several pairs are compared side by side, each on one thread.
   const int workers = count > 1 && threads() > 1 ? threads() : 0;
   if (workers > 0) set_threads(1);
+  // Every pair takes and leaves the same large blocks: kept, not given back to the system and zeroed by it again.
+  ::mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
   Prefetch<Compared> ahead(0, count, workers, workers + 2, comparer);
   Progress progress(options.common.quiet, "pairs", count);
   std::vector<Compared> all;
@@ -155,9 +162,10 @@ int compare(const CompareOptions& options) {
   }
   progress.clear();
   if (!extension.empty()) write_file(options.output, file_of(extension, all, options.photos.ignores_icc()));
-  note(options.common.quiet, format("%lld pair%s compared, %lld failed, %.1f pairs a second\n",
-                                    static_cast<long long>(count - failed), count - failed == 1 ? "" : "s", static_cast<long long>(failed),
-                                    static_cast<double>(count - failed) / std::max(progress.seconds(), 1e-9)));
+  note(options.common.quiet,
+       format("%lld pair%s compared, %lld failed, %.1f pairs a second\n", static_cast<long long>(count - failed),
+              count - failed == 1 ? "" : "s", static_cast<long long>(failed),
+              static_cast<double>(count - failed) / std::max(progress.seconds(), 1e-9)));
   return failed > 0;
 }
 
@@ -168,17 +176,23 @@ void add_compare(CLI::App& parent, const RegisterAction& on) {
   CLI::App* app = add_subcommand(
       parent, "compare",
       "Compare photos with their originals: how much a codec, a resize or a filter changed.\n"
-      "Prints PSNR  SSIM  MS-SSIM  GMSD  VIF  PATH. Better is higher, but for GMSD, which is 0 for equal photos; of those PSNR is "
+      "Prints PSNR  SSIM  MS-SSIM  GMSD  VIF  PATH. Better is higher, but for GMSD, which is 0 for equal "
+      "photos; of those PSNR is "
       "infinite (null in JSON) and the others are 1. No opinion is asked and none was learned from.\n"
-      "PSNR is over R, G and B; the others on luma, 0.299 R + 0.587 G + 0.114 B, rounded. PSNR and SSIM equal scikit-image "
-      "(SSIM: Gaussian window 11 x 11, sigma 1.5, K1 0.01, K2 0.03, biased variances, no downsampling), the others pyiqa: MS-SSIM "
-      "with 5 scales of this window, halved by means of 2 x 2; GMSD after one halving, Prewitt, T 170; VIF in the wavelet domain, "
-      "4 scales, noise 0.4. A side below 11 pixels has no SSIM, below 161 no MS-SSIM, below 4 no GMSD, below 33 no VIF, nor has "
+      "PSNR is over R, G and B; the others on luma, 0.299 R + 0.587 G + 0.114 B, rounded. PSNR and SSIM "
+      "equal scikit-image "
+      "(SSIM: Gaussian window 11 x 11, sigma 1.5, K1 0.01, K2 0.03, biased variances, no downsampling), the "
+      "others pyiqa: MS-SSIM "
+      "with 5 scales of this window, halved by means of 2 x 2; GMSD after one halving, Prewitt, T 170; VIF "
+      "in the wavelet domain, "
+      "4 scales, noise 0.4. A side below 11 pixels has no SSIM, below 161 no MS-SSIM, below 4 no GMSD, below "
+      "33 no VIF, nor has "
       "a flat original: - in text, null in JSON.",
       "qfm compare original.png smaller.jpg smaller.webp");
   app->add_option("REF", options->reference, "The original, or a folder of originals")->required();
   app->add_option("DIST", options->photos.paths,
-                  "Photos to compare with it, or folders of them; where REF is a folder, folders whose photos have its names "
+                  "Photos to compare with it, or folders of them; where REF is a folder, folders whose "
+                  "photos have its names "
                   "(an extension may differ where that leaves one of a name on both sides)")
       ->required();
   app->add_flag("-r,--recursive", options->photos.recursive, "Descend into the folders of folders");

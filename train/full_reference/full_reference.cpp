@@ -24,8 +24,8 @@ double psnr(const Image& a, const Image& b) {
 }
 
 void check_sizes(const Image& a, const Image& b) {
-  QFM_CHECK(a.width == b.width && a.height == b.height, "is ", b.width, " x ", b.height, ", the reference ", a.width,
-            " x ", a.height);
+  QFM_CHECK(a.width == b.width && a.height == b.height, "is ", b.width, " x ", b.height, ", the reference ",
+            a.width, " x ", a.height);
 }
 
 }  // namespace

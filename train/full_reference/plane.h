@@ -7,8 +7,8 @@
 
 namespace qfm {
 
-// Rows of floats, each aligned to 64 bytes, with kMargin floats before and behind that are 0 until somebody sets them. The
-// rows themselves are not initialised.
+// Rows of floats, each aligned to 64 bytes, with kMargin floats before and behind that are 0 until somebody sets them.
+// The rows themselves are not initialised.
 class Plane {
  public:
   static constexpr int kMargin = 16;

@@ -1,6 +1,6 @@
-// The loops over one row that the measures are made of, in plain C++ that the compiler turns into vector code: compiled for any
-// processor, for AVX2 and for AVX-512. Plain pointers only, so that no inline function of a library is compiled for one
-// processor and run on another.
+// The loops over one row that the measures are made of, in plain C++ that the compiler turns into vector code: compiled
+// for any processor, for AVX2 and for AVX-512. Plain pointers only, so that no inline function of a library is compiled
+// for one processor and run on another.
 #pragma once
 #include <cstdint>
 
@@ -35,19 +35,26 @@ struct RowLoops {
   // GMSD. 1 - similarity of the gradients at the middle ones of three rows each, of which columns -1 and n are read
   void (*gradient_difference)(float* out, const float* const* x, const float* const* y, int n);
 
-  // VIF. 2-D filters by one quadrant of their weights, odd or even in each direction; the rows given are those around the output's,
-  // and `columns` columns more at each side are read; `folded` has radius + 1 rows of scratch.
-  void (*smooth)(float* out, const float* const* rows, float* const* folded, int n);        // 5 x 5
-  void (*edge_across)(float* out, const float* const* rows, float* const* folded, int n);   // 7 x 7
-  void (*edge_down)(float* out, const float* const* rows, float* const* folded, int n);     // 7 x 7
-  void (*shrink)(float* out, const float* const* rows, float* const* folded, int n);        // 9 x 9, every second column
+  // VIF. 2-D filters by one quadrant of their weights, odd or even in each direction; the rows given are those around
+  // the output's, and `columns` columns more at each side are read; `folded` has radius + 1 rows of scratch.
+  void (*smooth)(float* out, const float* const* rows, float* const* folded, int n);       // 5 x 5
+  void (*edge_across)(float* out, const float* const* rows, float* const* folded, int n);  // 7 x 7
+  void (*edge_down)(float* out, const float* const* rows, float* const* folded, int n);    // 7 x 7
+  void (*shrink)(float* out, const float* const* rows, float* const* folded,
+                 int n);  // 9 x 9, every second column
   RowProducts (*row_products)(const float* a, const float* next, const float* second, int n);
-  // out[k]: sums over `count` rows of x, y, x x, y y and x y
-  void (*column_sums)(float* const* out, const float* const* x, const float* const* y, int count, int n);
+  // out[k]: sums over three rows of x, y, x x, y y and x y
+  void (*column_sums)(float* const* out, const float* const* x, const float* const* y, int n);
+  // the same over `groups` such sums (sums[5 group + k]), 1, 3 or 5, and where x is not null over two more rows
+  void (*window_sums)(float* const* out, const float* const* sums, int groups, const float* const* x,
+                      const float* const* y, int n);
   // every third number, from the first, the second and the third on
   void (*split3)(float* const* out, const float* in, int n);
-  // out[i] = the sum of 2 half + 1 columns around column 3 i + 1 of the row whose thirds are given
-  void (*window_across)(float* out, const float* const* thirds, int half, int n);
+  // first[i] = in[3 i], last[i] = in[3 i + 2], sum[i] = the sum of these and the one between
+  void (*sum3)(float* first, float* last, float* sum, const float* in, int n);
+  // out[i] = the sum of `groups` (1, 3 or 5) of such sums around i and, if more, of the numbers next to them
+  void (*window_across)(float* out, const float* first, const float* last, const float* sum, int groups,
+                        bool more, int n);
   // g^2 / (variance of the noise + 0.4), of windows of `area` pixels with these sums of x, y, x x, y y, x y
   void (*channel)(float* out, const float* const* sums, float area, int n);
   // For each of n blocks of nine numbers: s = mean square of their whitened values; sums over the blocks of

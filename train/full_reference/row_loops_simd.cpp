@@ -1,6 +1,6 @@
-#include "train/full_reference/row_loops.h"
-
 #include <cstring>
+
+#include "train/full_reference/row_loops.h"
 
 #ifndef QFM_ISA
 #define QFM_ISA plain
@@ -77,7 +77,8 @@ void products(float* __restrict energy, float* __restrict product, const float* 
 void window_down(float* __restrict out, const float* const* rows, const float* weights, int n) {
   const float *r0 = rows[0], *r1 = rows[1], *r2 = rows[2], *r3 = rows[3], *r4 = rows[4], *r5 = rows[5],
               *r6 = rows[6], *r7 = rows[7], *r8 = rows[8], *r9 = rows[9], *r10 = rows[10];
-  const float w0 = weights[0], w1 = weights[1], w2 = weights[2], w3 = weights[3], w4 = weights[4], w5 = weights[5];
+  const float w0 = weights[0], w1 = weights[1], w2 = weights[2], w3 = weights[3], w4 = weights[4],
+              w5 = weights[5];
   QFM_LOOP
   for (int i = 0; i < n; ++i) {
     float s = w0 * (r0[i] + r10[i]);
@@ -95,7 +96,8 @@ inline float window_at(const float* p, const float* w) {
   return fma(w[5], p[5], s);
 }
 
-void ssim(float* __restrict out, float* __restrict contrast, const float* const* down, const float* weights, int n) {
+void ssim(float* __restrict out, float* __restrict contrast, const float* const* down, const float* weights,
+          int n) {
   const float *x = down[0], *y = down[1], *energies = down[2], *xys = down[3];
   float w[6];
   for (int k = 0; k < 6; ++k) w[k] = weights[k];
@@ -126,7 +128,8 @@ void gradient_difference(float* __restrict out, const float* const* x, const flo
   }
 }
 
-// The steerable pyramid's filters sp5 (Simoncelli and Freeman; matlabPyrTools): from the middle down, from the middle right.
+// The steerable pyramid's filters sp5 (Simoncelli and Freeman; matlabPyrTools): from the middle down, from the middle
+// right.
 constexpr float kSmooth[3][3] = {{0.40304148f, 0.15925570f, -0.03848215f},
                                  {0.15925570f, 0.05586982f, -0.01551246f},
                                  {-0.03848215f, -0.01551246f, 0.00341614f}};
@@ -144,7 +147,9 @@ constexpr float kEdge[4][4] = {{0, 0.11732297f, -0.02755155f, -0.01455399f},
 // folded[k] = the k-th row below the middle plus (or minus) the k-th above, `columns` columns further at both sides
 template <int radius, bool odd>
 inline void fold(float* const* folded, const float* const* rows, int columns, int n) {
-  if (!odd) std::memcpy(folded[0] - columns, rows[radius] - columns, static_cast<size_t>(n + 2 * columns) * sizeof(float));
+  if (!odd)
+    std::memcpy(folded[0] - columns, rows[radius] - columns,
+                static_cast<size_t>(n + 2 * columns) * sizeof(float));
   for (int k = 1; k <= radius; ++k) {
     float* __restrict to = folded[k];
     const float *below = rows[radius + k], *above = rows[radius - k];
@@ -160,7 +165,8 @@ void smooth(float* __restrict out, const float* const* rows, float* const* folde
     return fma(w[2], f[i - 2] + f[i + 2], fma(w[1], f[i - 1] + f[i + 1], w[0] * f[i]));
   };
   QFM_LOOP
-  for (int i = 0; i < n; ++i) out[i] = across(f0, i, kSmooth[0]) + across(f1, i, kSmooth[1]) + across(f2, i, kSmooth[2]);
+  for (int i = 0; i < n; ++i)
+    out[i] = across(f0, i, kSmooth[0]) + across(f1, i, kSmooth[1]) + across(f2, i, kSmooth[2]);
 }
 
 void edge_across(float* __restrict out, const float* const* rows, float* const* folded, int n) {
@@ -171,7 +177,8 @@ void edge_across(float* __restrict out, const float* const* rows, float* const* 
   };
   QFM_LOOP
   for (int i = 0; i < n; ++i)
-    out[i] = (across(f0, i, kEdge[0]) + across(f1, i, kEdge[1])) + (across(f2, i, kEdge[2]) + across(f3, i, kEdge[3]));
+    out[i] = (across(f0, i, kEdge[0]) + across(f1, i, kEdge[1])) +
+             (across(f2, i, kEdge[2]) + across(f3, i, kEdge[3]));
 }
 
 void edge_down(float* __restrict out, const float* const* rows, float* const* folded, int n) {
@@ -217,62 +224,95 @@ RowProducts row_products(const float* a, const float* next, const float* second,
   RowProducts p;
   float s0 = 0, s1 = 0, s2 = 0;
 #pragma omp simd reduction(+ : s0, s1, s2)
-  for (int i = 0; i < n; ++i) s0 = fma(a[i], a[i], s0), s1 = fma(a[i], a[i + 1], s1), s2 = fma(a[i], a[i + 2], s2);
-  p.same[0] = static_cast<double>(s0), p.same[1] = static_cast<double>(s1), p.same[2] = static_cast<double>(s2);
+  for (int i = 0; i < n; ++i)
+    s0 = fma(a[i], a[i], s0), s1 = fma(a[i], a[i + 1], s1), s2 = fma(a[i], a[i + 2], s2);
+  p.same[0] = static_cast<double>(s0), p.same[1] = static_cast<double>(s1),
+  p.same[2] = static_cast<double>(s2);
   shifted_products(p.next, a, next, n);
   shifted_products(p.second, a, second, n);
   return p;
 }
 
-template <int count>
-inline void column_sums_of(float* const* out, const float* const* x, const float* const* y, int n) {
-  float *__restrict sx = out[0], *__restrict sy = out[1], *__restrict sxx = out[2], *__restrict syy = out[3],
-                    *__restrict sxy = out[4];
-  const float *of_x[count], *of_y[count];
-  for (int k = 0; k < count; ++k) of_x[k] = x[k], of_y[k] = y[k];
+// Adds x, y, x x, y y and x y.
+struct Sums {
+  float x, y, xx, yy, xy;
+  void add(float u, float v) { x += u, y += v, xx = fma(u, u, xx), yy = fma(v, v, yy), xy = fma(u, v, xy); }
+};
+
+void column_sums(float* const* out, const float* const* x, const float* const* y, int n) {
+  float* __restrict sx = out[0], * __restrict sy = out[1], * __restrict sxx = out[2], * __restrict syy = out[3], * __restrict sxy = out[4];
+  const float *x0 = x[0], *x1 = x[1], *x2 = x[2], *y0 = y[0], *y1 = y[1], *y2 = y[2];
   QFM_LOOP
   for (int i = 0; i < n; ++i) {
-    float a = 0, b = 0, aa = 0, bb = 0, ab = 0;
-    for (int k = 0; k < count; ++k) {
-      const float u = of_x[k][i], v = of_y[k][i];
-      a += u, b += v, aa = fma(u, u, aa), bb = fma(v, v, bb), ab = fma(u, v, ab);
-    }
-    sx[i] = a, sy[i] = b, sxx[i] = aa, syy[i] = bb, sxy[i] = ab;
+    Sums s{};
+    s.add(x0[i], y0[i]), s.add(x1[i], y1[i]), s.add(x2[i], y2[i]);
+    sx[i] = s.x, sy[i] = s.y, sxx[i] = s.xx, syy[i] = s.yy, sxy[i] = s.xy;
   }
 }
 
-void column_sums(float* const* out, const float* const* x, const float* const* y, int count, int n) {
-  if (count == 3) column_sums_of<3>(out, x, y, n);
-  else if (count == 5) column_sums_of<5>(out, x, y, n);
-  else if (count == 9) column_sums_of<9>(out, x, y, n);
-  else column_sums_of<17>(out, x, y, n);
+template <int groups>
+inline void add_groups(float* const* out, const float* const* sums, int n) {
+  for (int q = 0; q < 5; ++q) {
+    float* __restrict to = out[q];
+    const float* from[groups];
+    for (int k = 0; k < groups; ++k) from[k] = sums[5 * k + q];
+    QFM_LOOP
+    for (int i = 0; i < n; ++i) {
+      float s = from[0][i];
+      for (int k = 1; k < groups; ++k) s += from[k][i];
+      to[i] = s;
+    }
+  }
+}
+
+void window_sums(float* const* out, const float* const* sums, int groups, const float* const* x,
+                 const float* const* y, int n) {
+  if (groups == 1) add_groups<1>(out, sums, n);
+  else if (groups == 3) add_groups<3>(out, sums, n);
+  else add_groups<5>(out, sums, n);
+  if (!x) return;
+  float* __restrict sx = out[0], * __restrict sy = out[1], * __restrict sxx = out[2], * __restrict syy = out[3], * __restrict sxy = out[4];
+  const float *x0 = x[0], *x1 = x[1], *y0 = y[0], *y1 = y[1];
+  QFM_LOOP
+  for (int i = 0; i < n; ++i) {
+    Sums s{sx[i], sy[i], sxx[i], syy[i], sxy[i]};
+    s.add(x0[i], y0[i]), s.add(x1[i], y1[i]);
+    sx[i] = s.x, sy[i] = s.y, sxx[i] = s.xx, syy[i] = s.yy, sxy[i] = s.xy;
+  }
 }
 
 void split3(float* const* out, const float* in, int n) {
-  float *__restrict a = out[0], *__restrict b = out[1], *__restrict c = out[2];
+  float* __restrict a = out[0], * __restrict b = out[1], * __restrict c = out[2];
   QFM_LOOP
   for (int i = 0; i < n; ++i) a[i] = in[3 * i], b[i] = in[3 * i + 1], c[i] = in[3 * i + 2];
 }
 
-template <int half>
-inline void window_across_of(float* __restrict out, const float* const* thirds, int n) {
-  const float* const from[3] = {thirds[0], thirds[1], thirds[2]};
+void sum3(float* __restrict first, float* __restrict last, float* __restrict sum, const float* in, int n) {
   QFM_LOOP
-  for (int i = 0; i < n; ++i) {
-    float s = 0;
-    for (int k = 1 - half; k <= 1 + half; ++k) {
-      const int third = (k + 18) % 3;
-      s += from[third][i + (k - third) / 3];
-    }
-    out[i] = s;
-  }
+  for (int i = 0; i < n; ++i)
+    first[i] = in[3 * i], last[i] = in[3 * i + 2], sum[i] = (in[3 * i] + in[3 * i + 1]) + in[3 * i + 2];
 }
 
-void window_across(float* out, const float* const* thirds, int half, int n) {
-  if (half == 1) window_across_of<1>(out, thirds, n);
-  else if (half == 2) window_across_of<2>(out, thirds, n);
-  else if (half == 4) window_across_of<4>(out, thirds, n);
-  else window_across_of<8>(out, thirds, n);
+template <int groups>
+inline void window_across_of(float* __restrict out, const float* first, const float* last, const float* sum,
+                             bool more, int n) {
+  constexpr int half = groups / 2;
+  QFM_LOOP
+  for (int i = 0; i < n; ++i) {
+    float s = sum[i];
+    for (int k = 1; k <= half; ++k) s += sum[i - k] + sum[i + k];
+    out[i] = s;
+  }
+  if (!more) return;
+  QFM_LOOP
+  for (int i = 0; i < n; ++i) out[i] += last[i - half - 1] + first[i + half + 1];
+}
+
+void window_across(float* out, const float* first, const float* last, const float* sum, int groups, bool more,
+                   int n) {
+  if (groups == 1) window_across_of<1>(out, first, last, sum, more, n);
+  else if (groups == 3) window_across_of<3>(out, first, last, sum, more, n);
+  else window_across_of<5>(out, first, last, sum, more, n);
 }
 
 void channel(float* __restrict out, const float* const* sums, float area, int n) {
@@ -335,7 +375,8 @@ void information(double* received, double* sent, const float* const* block, cons
         for (int j = 0; j < 9; ++j) z = fma(w[9 * k + j], x[j][i], z);
         squares = fma(z, z, squares);
       }
-      const double s = static_cast<double>(squares) / 9, with_noise = s * static_cast<double>(t[i]), alone = s / 0.4;
+      const double s = static_cast<double>(squares) / 9, with_noise = s * static_cast<double>(t[i]),
+                   alone = s / 0.4;
       double a = 1, b = 1;
       for (int k = 0; k < 9; ++k) a *= 1 + with_noise * l[k], b *= 1 + alone * l[k];
       both[0][i] = a, both[1][i] = b;
@@ -347,8 +388,10 @@ void information(double* received, double* sent, const float* const* block, cons
 }  // namespace
 
 extern const RowLoops row_loops;
-const RowLoops row_loops = {luma,        squared_error, halve,        sum,         sum_positive, sum_squares,   products,
-                            window_down, ssim,          gradient_difference, smooth, edge_across, edge_down,    shrink,
-                            row_products, column_sums,  split3,       window_across, channel,     information};
+const RowLoops row_loops = {luma,        squared_error, halve,       sum,    sum_positive,
+                            sum_squares, products,      window_down, ssim,   gradient_difference,
+                            smooth,      edge_across,   edge_down,   shrink, row_products,
+                            column_sums, window_sums,   split3,      sum3,   window_across,
+                            channel,     information};
 
 }  // namespace qfm::QFM_ISA

@@ -22,7 +22,8 @@ std::array<float, kSsimWindow / 2 + 1> gaussian_window() {
     sum += (distance ? 2 : 1) * bell[static_cast<size_t>(k)];
   }
   std::array<float, bell.size()> window;
-  std::transform(bell.begin(), bell.end(), window.begin(), [&](double b) { return static_cast<float>(b / sum); });
+  std::transform(bell.begin(), bell.end(), window.begin(),
+                 [&](double b) { return static_cast<float>(b / sum); });
   return window;
 }
 
@@ -75,7 +76,8 @@ double ms_ssim(const SsimMeans& finest, const Plane& x, const Plane& y) {
   double value = std::pow(finest.contrast, exponents[0]);
   Plane a, b;
   for (size_t scale = 1; scale < exponents.size(); ++scale) {
-    a = halved(scale == 1 ? x : a, OddSide::ZerosInFront), b = halved(scale == 1 ? y : b, OddSide::ZerosInFront);
+    a = halved(scale == 1 ? x : a, OddSide::ZerosInFront),
+    b = halved(scale == 1 ? y : b, OddSide::ZerosInFront);
     const SsimMeans means = ssim_means(a, b);
     value *= std::pow(scale + 1 < exponents.size() ? means.contrast : means.not_below_0, exponents[scale]);
   }

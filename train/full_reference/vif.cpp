@@ -1,9 +1,9 @@
 // Visual information fidelity in wavelets: Sheikh and Bovik, "Image information and visual quality", 2006.
 //
-// A band of the reference is taken as blocks of 3 x 3 numbers, each a Gaussian vector of one covariance C times a scale s of its
-// own. The distorted band is g times the reference plus noise of variance v, both from windows around each block. What eye
-// noise of variance 0.4 lets through is, in bits, sum log2(1 + s lambda / 0.4) of the reference and
-// sum log2(1 + g^2 s lambda / (v + 0.4)) of the distorted one, lambda the eigenvalues of C: VIF is their ratio.
+// A band of the reference is taken as blocks of 3 x 3 numbers, each a Gaussian vector of one covariance C times a scale
+// s of its own. The distorted band is g times the reference plus noise of variance v, both from windows around each
+// block. What eye noise of variance 0.4 lets through is, in bits, sum log2(1 + s lambda / 0.4) of the reference and sum
+// log2(1 + g^2 s lambda / (v + 0.4)) of the distorted one, lambda the eigenvalues of C: VIF is their ratio.
 #include <array>
 #include <cmath>
 #include <vector>
@@ -15,7 +15,8 @@
 namespace qfm {
 namespace {
 
-constexpr int kScales = 4, kSide = 3, kBlock = kSide * kSide, kReach = 4;  // the widest filter reads 4 columns further
+constexpr int kScales = 4, kSide = 3, kBlock = kSide * kSide,
+              kReach = 4;  // the widest filter reads 4 columns further
 
 using Filter = void (*)(float*, const float* const*, float* const*, int);
 
@@ -70,8 +71,8 @@ std::vector<Plane> low_passes(const Plane& luma) {
   return passes;
 }
 
-// The covariance of the 3 x 3 neighbourhoods of a band, from sums of products of its rows: those over a neighbour at a fixed
-// distance serve all pairs of places with it, which differ at the borders only.
+// The covariance of the 3 x 3 neighbourhoods of a band, from sums of products of its rows: those over a neighbour at a
+// fixed distance serve all pairs of places with it, which differ at the borders only.
 class Covariance {
  public:
   Covariance(int width, int height) : width_(width), height_(height) {}
@@ -107,7 +108,8 @@ class Covariance {
     const double count = static_cast<double>(width_ - 2) * (height_ - 2);
     for (int i = 0; i < kBlock; ++i)
       for (int j = i; j < kBlock; ++j) {
-        const double product = sums_[static_cast<size_t>(i)] / count * (sums_[static_cast<size_t>(j)] / count);
+        const double product =
+            sums_[static_cast<size_t>(i)] / count * (sums_[static_cast<size_t>(j)] / count);
         at(j, i) = at(i, j) = at(i, j) / count - product;
       }
     return products_;
@@ -144,11 +146,13 @@ class BandBits {
       : width_(x.width / kSide * kSide),
         height_(x.height / kSide * kSide),
         half_(half),
+        groups_((2 * half + 1) / kSide | 1),
         skipped_((half + kSide - 1) / kSide),
         x_rows_(x, filter, kSide),
         y_rows_(y, filter, kSide),
         x_(width_, 2 * half + 1 + kSide),
         y_(width_, 2 * half + 1 + kSide),
+        group_sums_(width_, kSums * groups_),
         sums_(width_, kSums),
         thirds_(width_ / kSide, kSide),
         windows_(width_ / kSide, kSums),
@@ -164,6 +168,7 @@ class BandBits {
 
  private:
   static constexpr int kSums = 5;  // x, y, x x, y y, x y
+  static constexpr int kMostGroups = 5;
 
   // Makes the band's rows; keeps the reference's blocks, its covariance and each block's channel.
   void measure() {
@@ -171,6 +176,7 @@ class BandBits {
     const auto make_to = [&](int end) {
       for (; made < end; ++made) {
         x_rows_(x_[made], made, width_), y_rows_(y_[made], made, width_);
+        if (made % kSide == kSide - 1) sum_group(made / kSide);
         if (made >= 2) covariance_.add_row(made - 2, x_[made - 2], x_[made - 1], x_[made]);
       }
     };
@@ -178,7 +184,8 @@ class BandBits {
       const int middle = kSide * row + 1;
       make_to(std::min(height_, std::max(middle + half_ + 1, kSide * row + kSide)));
       for (int k = 0; k < kSide; ++k) {
-        float* const thirds[kSide] = {blocks_.row(kBlock * row + kSide * k), blocks_.row(kBlock * row + kSide * k + 1),
+        float* const thirds[kSide] = {blocks_.row(kBlock * row + kSide * k),
+                                      blocks_.row(kBlock * row + kSide * k + 1),
                                       blocks_.row(kBlock * row + kSide * k + 2)};
         row_loops().split3(thirds, x_[kSide * row + k], width_ / kSide);
       }
@@ -188,23 +195,33 @@ class BandBits {
     covariance_.add_row(height_ - 1, x_[height_ - 1], nullptr, nullptr);
   }
 
-  void make_channel(int row) {
-    const int size = 2 * half_ + 1;
-    const float *x[2 * 8 + 1], *y[2 * 8 + 1];
+  // Windows are sums over whole rows of blocks, and at most a row above and one below them.
+  void sum_group(int group) {
     float* sums[kSums];
-    const float* windows[kSums];
-    for (int k = 0; k < size; ++k) {
-      const int at = kSide * row + 1 - half_ + k;
-      x[k] = x_[at], y[k] = y_[at];
-    }
+    for (int q = 0; q < kSums; ++q) sums[q] = group_sums_[kSums * group + q];
+    const int top = kSide * group;
+    const float *const x[kSide] = {x_[top], x_[top + 1], x_[top + 2]}, *const y[kSide] = {
+                                                                           y_[top], y_[top + 1], y_[top + 2]};
+    row_loops().column_sums(sums, x, y, width_);
+  }
+
+  void make_channel(int row) {
+    const int size = 2 * half_ + 1, first = row - groups_ / 2, middle = kSide * row + 1;
+    const float *of_groups[kSums * kMostGroups], *windows[kSums];
+    for (int k = 0; k < kSums * groups_; ++k) of_groups[k] = group_sums_[kSums * first + k];
+    float* sums[kSums];
     for (int q = 0; q < kSums; ++q) sums[q] = sums_.row(q);
-    row_loops().column_sums(sums, x, y, size, width_);
-    float* const thirds[kSide] = {thirds_.row(0), thirds_.row(1), thirds_.row(2)};
-    const float* const from[kSide] = {thirds[0] + skipped_, thirds[1] + skipped_, thirds[2] + skipped_};
+    const bool more = size > kSide * groups_;  // a row above and one below
+    const float *const x[2] = {x_[middle - half_], x_[middle + half_]}, *const y[2] = {y_[middle - half_],
+                                                                                       y_[middle + half_]};
+    row_loops().window_sums(sums, of_groups, groups_, more ? x : nullptr, y, width_);
+    float *const first_columns = thirds_.row(0), *const last_columns = thirds_.row(1),
+                 *const triples = thirds_.row(2);
     const int count = width_ / kSide - 2 * skipped_;
     for (int q = 0; q < kSums; ++q) {
-      row_loops().split3(thirds, sums[q], width_ / kSide);
-      row_loops().window_across(windows_.row(q), from, half_, count);
+      row_loops().sum3(first_columns, last_columns, triples, sums[q], width_ / kSide);
+      row_loops().window_across(windows_.row(q), first_columns + skipped_, last_columns + skipped_,
+                                triples + skipped_, groups_, more, count);
       windows[q] = windows_.row(q);
     }
     row_loops().channel(channel_.row(row), windows, static_cast<float>(size * size), count);
@@ -218,22 +235,25 @@ class BandBits {
     for (size_t k = 0; k < kBlock; ++k) {
       lambda[k] = static_cast<float>(std::max(0.0, values[k]));
       for (size_t i = 0; i < kBlock; ++i)
-        whiten[kBlock * k + i] = values[k] > least ? static_cast<float>(vectors[i][k] / std::sqrt(values[k])) : 0;
+        whiten[kBlock * k + i] =
+            values[k] > least ? static_cast<float>(vectors[i][k] / std::sqrt(values[k])) : 0;
     }
     Bits bits;
     for (int row = skipped_; row < height_ / kSide - skipped_; ++row, bits.blocks += count) {
       const float* block[kBlock];
       for (int k = 0; k < kBlock; ++k) block[k] = blocks_.row(kBlock * row + k) + skipped_;
-      row_loops().information(&bits.received, &bits.sent, block, channel_.row(row), whiten.data(), lambda.data(), count);
+      row_loops().information(&bits.received, &bits.sent, block, channel_.row(row), whiten.data(),
+                              lambda.data(), count);
     }
     return bits;
   }
 
   const int width_, height_;  // whole blocks
   const int half_;
+  const int groups_;   // whole rows of blocks in a window: 5, 3, 1, 1 for half 8, 4, 2, 1
   const int skipped_;  // blocks at each side whose windows leave the band
   FilteredRows x_rows_, y_rows_;
-  RowRing x_, y_;
+  RowRing x_, y_, group_sums_;
   Plane sums_, thirds_, windows_, blocks_, channel_;
   Covariance covariance_{width_, height_};
 };

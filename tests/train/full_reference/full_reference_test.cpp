@@ -90,8 +90,8 @@ TEST_CASE("the five measures are scikit-image's and pyiqa's, on every path") {
   REQUIRE(golden["cases"].size() == 35);
   for (const auto& expected : golden["cases"]) {
     CAPTURE(expected.dump());
-    const Image reference =
-        part_of(pictures[expected["picture"] == "b"], expected["width"].get<int>(), expected["height"].get<int>());
+    const Image reference = part_of(pictures[expected["picture"] == "b"], expected["width"].get<int>(),
+                                    expected["height"].get<int>());
     const Image other = distorted(reference, expected["kind"].get<std::string>());
     for_paths([&] {
       const FullReference found = full_reference(reference, other);
@@ -128,7 +128,8 @@ TEST_CASE("equal photos, flat ones and small ones") {
   CHECK(of_size(4, 4).gmsd.has_value());
   CHECK(!of_size(3, 4).gmsd.has_value());
   CHECK(of_size(1, 1).psnr.has_value());
-  CHECK(contains(message_of([&] { full_reference(photo, part_of(photo, 40, 30)); }), "is 40 x 30, the reference 200 x 177"));
+  CHECK(contains(message_of([&] { full_reference(photo, part_of(photo, 40, 30)); }),
+                 "is 40 x 30, the reference 200 x 177"));
 }
 
 TEST_CASE("the map of differences lies where the damage is, and its bits do not depend on threads") {
