@@ -7,8 +7,6 @@
 #include "engine/base/threads.h"
 #include "models/checkpoint.h"
 #include "models/pretrained.h"
-#include "models/registry.h"
-#include "models/weight_names.h"
 #include "tools/cli/command.h"
 #include "tools/cli/console.h"
 #include "tools/cli/photo_options.h"
@@ -25,19 +23,6 @@ struct EmbedOptions {
   PhotoOptions photos;
   std::string output;
 };
-
-// One of our checkpoints, or a backbone of timm's: its features need no decoder.
-LoadedModel load_backbone(const std::string& path, Placement where) {
-  const TensorFile file = open_weights(path);
-  const auto foreign = file.metadata().count("qfm") ? std::nullopt : find_timm_config(file);
-  if (!foreign) return load_model(path, where.device, where.dtype, false);
-  LoadedModel loaded{nullptr, ModelInfo(*foreign), where.dtype};
-  loaded.model = std::make_unique<Model>(loaded.info.config, where.device, where.dtype, false);
-  loaded.model->params.initialise(0);
-  load_pretrained(*loaded.model, path);
-  loaded.model->params.pack();
-  return loaded;
-}
 
 // The rows of all parts, one after the other.
 Tensor joined(const std::vector<Tensor>& parts) {
@@ -59,7 +44,7 @@ int embed(const EmbedOptions& options) {
   const Placement where = apply(options.common);
   const std::string path = model_path(options.common);
   const auto photos = list_photos(options.photos.paths, options.photos.recursive, options.photos.nul);
-  const LoadedModel loaded = load_backbone(path, where);
+  const LoadedModel loaded = load_backbone(path, where.device, where.dtype);
   const Predictor predictor(*loaded.model, loaded.info, predict);
   PhotoStream stream(photos, {.decode = options.photos.decode(), .workers = decode_workers()});
   Progress progress(options.common.quiet, "photos", static_cast<int64_t>(photos.size()));
