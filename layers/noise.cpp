@@ -72,6 +72,14 @@ Tensor gather_tokens(const Tensor& x, const Tensor& from, const Tensor& order) {
   return y;
 }
 
+void put_rows(const Tensor& y, const Tensor& x, const Tensor& to) {
+  const int64_t rows = x.dim(0), cols = x.numel() / std::max<int64_t>(1, rows);
+  dispatch({"put_rows", 0, 2.0 * static_cast<double>(x.bytes())}, x, [&](auto dev, auto t) {
+    using T = decltype(t);
+    put_rows<T>(dev, ptr<T>(y), ptr<const T>(x), ptr<const int64_t>(to), rows, cols);
+  });
+}
+
 void keep_worst_case(const Tensor& strength, const Tensor& change, const Tensor& trial, const Tensor& score,
                      const Tensor& clean) {
   dispatch({"keep_worst_case"}, score, [&](auto dev, auto t) {

@@ -20,6 +20,8 @@ Tensor noise_factor(const Tensor& strength, const Tensor& norms, const Tensor& n
 // Tokens of image from[b] of x (M, N, D) in the order[b]: (B, N, D), zeros where from[b] < 0. from (B), order
 // (B, N), I32.
 Tensor gather_tokens(const Tensor& x, const Tensor& from, const Tensor& order);
+// y[to[b]] = x[b] of x (B, ...) and y (M, ...), nothing where to[b] < 0; to (B), I64.
+void put_rows(const Tensor& y, const Tensor& x, const Tensor& to);
 // Where a trial moves the score further than any before, it is kept. score, clean (B) in the features' dtype.
 void keep_worst_case(const Tensor& strength, const Tensor& change, const Tensor& trial, const Tensor& score,
                      const Tensor& clean);

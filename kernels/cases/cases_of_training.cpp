@@ -105,8 +105,7 @@ void add_search(CaseMaker& make) {
   CaseArray memory = make.in("memory", entries * n * d);
   memory.role = ArrayRole::InOut;
   make.add({"put_rows", {b, n * d}, 1, 0, make.bytes(2 * patches)},
-           {memory, make.in("x", patches), photos("first", 1, [](int64_t) { return 0; })},
-           QFM_KERNEL(put_rows), b, n * d);
+           {memory, make.in("x", patches), photos("to", b, number)}, QFM_KERNEL(put_rows), b, n * d);
   make.add({"gather_tokens", {b, n, d}, 1, 0, make.bytes(2 * patches)},
            {make.out("y", patches), make.in("memory", entries * n * d), partner,
             make.numbers<int32_t>("order", ArrayRole::In, b * n,

@@ -26,8 +26,10 @@ void nearest_match(Cpu, int32_t* partner, float* cosine, const MatchKeys& querie
 }
 
 template <class T>
-void put_rows(Cpu, T* y, const T* x, const int64_t* first, int64_t rows, int64_t cols) {
-  std::copy_n(x, rows * cols, y + *first * cols);
+void put_rows(Cpu, T* y, const T* x, const int64_t* to, int64_t rows, int64_t cols) {
+  parallel_for(rows, [=](int64_t i) {
+    if (to[i] >= 0) std::copy_n(x + i * cols, cols, y + to[i] * cols);
+  });
 }
 
 void match_sums(Cpu, double* sums, const int32_t* partner, const float* cosine, const float* score,

@@ -31,11 +31,12 @@ void nearest_match(Cpu, int32_t* partner, float* cosine, const MatchKeys& querie
 void nearest_match(Cuda, int32_t* partner, float* cosine, const MatchKeys& queries, const MatchKeys& memory,
                    int64_t dim, MatchRule rule);
 
-// y[first[0] + i, :] = x[i, :] for the rows of x (rows, cols): where to write is read when the kernel runs.
+// y[to[i], :] = x[i, :] for the rows of x (rows, cols), nothing where to[i] < 0: where to write is read when the kernel
+// runs. No two rows go to one place.
 template <class T>
-void put_rows(Cpu, T* y, const T* x, const int64_t* first, int64_t rows, int64_t cols);
+void put_rows(Cpu, T* y, const T* x, const int64_t* to, int64_t rows, int64_t cols);
 template <class T>
-void put_rows(Cuda, T* y, const T* x, const int64_t* first, int64_t rows, int64_t cols);
+void put_rows(Cuda, T* y, const T* x, const int64_t* to, int64_t rows, int64_t cols);
 
 // What a search found, added to sums (4) in the order of the images: how many searched, how many have a
 // partner (>= 0), and over those |score[i] - memory_score[partner[i]]| and cosine[i]. memory_score is as long

@@ -96,7 +96,10 @@ TEST_CASE_TEMPLATE("put_rows on CUDA writes where it is told, and nowhere else",
       check_kernel<T>({"put_rows", {random<T>("x", 0, rows * cols)}, {{3 * rows * cols}}, {}},
                       [&, rows = rows, cols = cols](auto dev, auto in, auto out, auto) {
                         const Device d = std::is_same_v<decltype(dev), Cuda> ? cuda_device : cpu_device;
-                        Guarded<int64_t> at(d, std::vector<int64_t>{first});
+                        std::vector<int64_t> to;  // the last row nowhere, the others in the opposite order
+                        for (int64_t i = 0; i < rows; ++i)
+                          to.push_back(rows > 1 && i + 1 == rows ? -1 : first + rows - 1 - i);
+                        Guarded<int64_t> at(d, to);
                         put_rows(dev, out[0], in[0], at.data(), rows, cols);
                       });
     }

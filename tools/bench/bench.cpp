@@ -162,7 +162,10 @@ void add_method_options(CLI::App& app, BenchOptions& options) {
   app.add_option("--match", options.match, "Semantic noise (matched|random|gaussian|off) [off]")
       ->check(CLI::IsMember({"matched", "random", "gaussian", "off"}).description(""))
       ->type_name("TEXT");
-  app.add_option("--adversarial", options.adversarial, "Strengths of noise tried; 0: off [0]")
+  app.add_option("--method", options.method_version, "Which reconstruction of matching (v1|v2) [v1]")
+      ->check(CLI::IsMember({"v1", "v2"}).description(""))
+      ->type_name("TEXT");
+  app.add_option("--adversarial", options.adversarial, "Strengths or partners of noise tried; 0: off [0]")
       ->check(CLI::Range(0, 64).description(""))
       ->type_name("N");
   app.add_option_function<std::string>(

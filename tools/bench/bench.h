@@ -23,7 +23,7 @@ struct BenchOptions {
   std::vector<std::string> photos;  // bench decode: files in place of the drawn ones
   int64_t batch = 0;  // 0: those of the benchmark
   // For train: the method's switches, as in `qfm train`.
-  std::string match = "off";
+  std::string match = "off", method_version = "v1";
   int64_t adversarial = 0;
   bool select = false;
   double ema = 0, w_contrast = 0, w_distil_feat = 0;

@@ -58,7 +58,8 @@ std::vector<std::string> write_photos(const std::string& folder, int count) {
 // All that is not the same photo matches: the most that noise can cost.
 Options options_of(const BenchOptions& options) {
   Options o;
-  o.set("match", options.match).set("adversarial", options.adversarial).set("tau-q", 1.0).set("tau-s", 1.0);
+  o.set("method", options.method_version).set("match", options.match).set("adversarial", options.adversarial);
+  o.set("tau-q", 1.0).set("tau-s", 1.0);
   o.set("w-contrast", options.w_contrast).set("ema", options.ema);
   if (options.ema > 0) o.set("w-distil-feat", options.w_distil_feat);
   return o;
@@ -68,7 +69,8 @@ Options options_of(const BenchOptions& options) {
 std::string method_name(const BenchOptions& options) {
   std::string name;
   if (options.select) name += ", select";
-  if (options.match != "off") name += ", " + options.match;
+  if (options.match != "off")
+    name += (options.method_version == "v2" ? ", whole set " : ", ") + options.match;
   if (options.match != "off" && options.adversarial > 0)
     name += concat(", adversarial ", options.adversarial);
   if (options.w_contrast > 0) name += ", contrast";
@@ -83,14 +85,32 @@ ModelConfig config_of(const BenchOptions& options, const std::string& arch) {
   return config;
 }
 
+constexpr int kPhotos = 16;
+
+// What kPhotos photos show: drawn.
+Tensor drawn_descriptors() {
+  const Tensor rows({kPhotos, 192});
+  Rng rng(0, "bench descriptors");
+  for (float& x : rows.span<float>()) x = rng.normal();
+  return rows;
+}
+
 // A run's model and steps, as train/run/trainer.cpp takes them: on CUDA the next batch is on its way while
 // one computes.
 class Trainee {
  public:
   Trainee(const BenchOptions& options, const std::string& arch, int64_t batch, Placement where)
       : model_(config_of(options, arch)) {
-    Objectives objectives =
-        make_objectives({options_of(options), model_, {}, where.device, where.dtype, batch, options.common.seed});
+    Objectives objectives = make_objectives({options_of(options),
+                                             model_,
+                                             {},
+                                             where.device,
+                                             where.dtype,
+                                             batch,
+                                             options.common.seed,
+                                             {},
+                                             std::vector<float>(kPhotos, 0.5f),
+                                             {192, drawn_descriptors}});
     model_.params.allocate(where.device, where.dtype, true);
     model_.params.initialise(options.common.seed);
     for (const auto& objective : objectives) objective->started();
@@ -130,7 +150,7 @@ int bench_train(const BenchOptions& options, Placement where) {
   const int64_t batch = options.batch > 0 ? options.batch : 16;
   BenchReport report(options, "train", where);
   const TemporaryFolder folder;
-  const auto paths = write_photos(folder.path, 16);
+  const auto paths = write_photos(folder.path, kPhotos);
   LoaderOptions how;
   how.batch = batch;
   Loader loader(paths, std::vector<float>(paths.size(), 50.0f), how);

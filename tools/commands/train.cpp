@@ -8,6 +8,7 @@
 #include "tools/cli/command.h"
 #include "tools/cli/console.h"
 #include "tools/cli/version.h"
+#include "train/objectives/photo_memory.h"
 #include "train/optim/schedule.h"
 #include "train/run/config.h"
 #include "train/run/trainer.h"
@@ -124,7 +125,7 @@ int run_train(const TrainOptions& options) {
         warmup_of(config), first_step_epochs(*config.schedule, config.epochs),
         static_cast<long long>(config.epochs)));
 
-  std::optional<Progress> labelling, checking, steps;
+  std::optional<Progress> labelling, checking, describing, steps;
   const auto folder = std::filesystem::absolute(config.out + "/").lexically_normal().parent_path();
   TrainHooks hooks{.name = folder.filename().string(), .command = command, .version = version()};
   hooks.labelling = [&](int64_t done, int64_t photos) {
@@ -139,6 +140,11 @@ int run_train(const TrainOptions& options) {
     checking.reset();
     stop_on_signals();  // until here there is nothing to save
   };
+  hooks.describing = [&](int64_t done, int64_t photos) {
+    if (!describing) describing.emplace(config.quiet, "photos described", photos);
+    describing->update(done);
+    if (done == photos) describing.reset();
+  };
   hooks.progress = [&](const TrainProgress& p) {
     if (!steps) steps.emplace(config.quiet, "updates", p.steps, p.step - 1);
     steps->update(p.step, format("epoch %lld of %lld, loss %.4f, lr %.2g, %.1f crops a second",
@@ -151,6 +157,10 @@ int run_train(const TrainOptions& options) {
          format("epoch %lld of %lld  %s%s  %s%s\n", static_cast<long long>(r.epoch),
                 static_cast<long long>(r.epochs), metrics_text(r).c_str(), objectives_text(r).c_str(),
                 duration(r.seconds).c_str(), r.best ? "  best so far" : ""));
+    if (r.objectives.contains("match") && r.objectives["match"].value("no_effect", false))
+      note(config.quiet,
+           format("matching has no effect: noise moves the score by %.2g points in the mean, less than %g\n",
+                  r.objectives["match"]["shift"].get<double>(), PhotoMemory::kNoEffect));
   };
   hooks.should_stop = stop_asked;
   const TrainResult result = train(config, hooks);

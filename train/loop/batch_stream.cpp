@@ -12,7 +12,7 @@ int64_t labelled_rows(int64_t batch, double pseudo_share) {
 
 BatchStream::BatchStream(const LabelledPhotos& labelled, const LabelledPhotos& pseudo, double pseudo_share,
                          const LoaderOptions& options)
-    : paths_(labelled.paths) {
+    : paths_(labelled.paths), labels_(labelled.labels) {
   if (pseudo.paths.empty()) {
     labelled_.emplace(labelled.paths, labelled.labels, options);
     return;
@@ -25,6 +25,7 @@ BatchStream::BatchStream(const LabelledPhotos& labelled, const LabelledPhotos& p
   labelled_.emplace(labelled.paths, labelled.labels, first);
   pseudo_.emplace(pseudo.paths, pseudo.labels, second);
   paths_.insert(paths_.end(), pseudo.paths.begin(), pseudo.paths.end());
+  labels_.insert(labels_.end(), pseudo.labels.begin(), pseudo.labels.end());
   first_pseudo_sample_ =
       static_cast<uint32_t>(static_cast<int64_t>(labelled.paths.size()) * options.crops_per_image);
 }

@@ -31,10 +31,12 @@ class BatchStream : public BatchSource {
   void start(int64_t first, int64_t end) override;
   Batch next() override;
   const std::vector<std::string>& paths() const override { return paths_; }
+  const std::vector<float>& labels() const { return labels_; }  // of the same photos
 
  private:
   std::optional<Loader> labelled_, pseudo_;
   std::vector<std::string> paths_;
+  std::vector<float> labels_;
   uint32_t first_pseudo_sample_ = 0;  // samples too are numbered through
 };
 

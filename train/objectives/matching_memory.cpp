@@ -8,8 +8,9 @@
 #include "engine/dispatch.h"
 #include "kernels/matching/noise.h"
 #include "layers/noise.h"
-#include "layers/similarity.h"
+#include "layers/pointwise.h"
 #include "layers/reduce.h"
+#include "layers/similarity.h"
 
 namespace qfm {
 
@@ -21,12 +22,13 @@ MatchMode match_mode(std::string_view name) {
 }
 
 MatchingMemory::MatchingMemory(const MatchOptions& options, int64_t batch, int64_t tokens, int64_t width,
-                               DType compute, Device device)
+                               DType compute, Device device, std::vector<int64_t> references)
     : options_(options),
       batch_(batch),
       tokens_(tokens),
       width_(width),
       compute_(compute),
+      references_(std::move(references)),
       sums_(Tensor::zeros({4}, DType::F64, device)),
       num_enqueued_(Tensor::zeros({1}, DType::I64)) {
   const int64_t rows = remembers() ? options.batches * batch : 0;
@@ -58,6 +60,23 @@ void fill_from(const Tensor& to, const std::vector<T>& values) {
 
 }  // namespace
 
+MatchBatch MatchingMemory::keys_of(const Batch& batch) const {
+  MatchBatch keys;
+  const auto labels = batch.labels.span<float>();
+  for (size_t i = 0; i < batch.photos.size(); ++i) {
+    const auto photo = static_cast<size_t>(batch.photos[i]);
+    keys.score.push_back(labels[i] / 100);
+    keys.image.push_back(batch.photos[i]);
+    keys.reference.push_back(photo < references_.size() ? references_[photo] : -1);
+    keys.sample.push_back(batch.samples[i]);
+  }
+  return keys;
+}
+
+void MatchingMemory::prepare(const Batch& batch, uint32_t epoch, HostInputs& inputs) const {
+  prepare(keys_of(batch), epoch, inputs);
+}
+
 void MatchingMemory::prepare(const MatchBatch& batch, uint32_t epoch, HostInputs& inputs) const {
   QFM_CHECK(static_cast<int64_t>(batch.image.size()) == batch_, "matching: ", batch.image.size(),
             " images, expected ", batch_);
@@ -73,8 +92,10 @@ void MatchingMemory::prepare(const MatchBatch& batch, uint32_t epoch, HostInputs
   inputs.add("match.memory_image", image_.clone());
   inputs.add("match.memory_reference", reference_.clone());
   inputs.add("match.memory_age", age_.clone());
-  const int64_t write_row = num_enqueued_.span<int64_t>()[0] % options_.batches * batch_;
-  inputs.add("match.write_row", Tensor::from(std::vector<int64_t>{write_row}, {1}));
+  std::vector<int64_t> write_rows(static_cast<size_t>(batch_));
+  std::iota(write_rows.begin(), write_rows.end(),
+            num_enqueued_.span<int64_t>()[0] % options_.batches * batch_);
+  inputs.add("match.write_rows", Tensor::from(write_rows, {batch_}));
   inputs.add("match.order", draw_orders(batch, epoch));
   if (options_.mode == MatchMode::Random) inputs.add("match.partner", draw_partners(batch, epoch));
 }
@@ -151,15 +172,6 @@ Tensor descriptors(const Tensor& patches) {
   return l2norm(Var(mean(patches, {1}).value.to(DType::F32))).value;
 }
 
-// x to the rows of y from first[0] on.
-void put_rows(const Tensor& y, const Tensor& x, const Tensor& first) {
-  const int64_t rows = x.dim(0), cols = x.numel() / std::max<int64_t>(1, rows);
-  dispatch({"put_rows", 0, 2.0 * static_cast<double>(x.bytes())}, x, [&](auto dev, auto t) {
-    using T = decltype(t);
-    put_rows<T>(dev, ptr<T>(y), ptr<const T>(x), ptr<const int64_t>(first), rows, cols);
-  });
-}
-
 }  // namespace
 
 std::optional<SemanticNoise> MatchingMemory::match_and_enqueue(const Tensor& patches,
@@ -182,10 +194,31 @@ std::optional<SemanticNoise> MatchingMemory::match_and_enqueue(const Tensor& pat
     noise->norm = image_norms(patches), noise->noise_norm = image_norms(noise->tokens);
   }
   if (remembers()) {
-    put_rows(embeddings_, embedding, in.at("match.write_row"));
-    put_rows(patches_, patches, in.at("match.write_row"));
+    put_rows(embeddings_, embedding, in.at("match.write_rows"));
+    put_rows(patches_, patches, in.at("match.write_rows"));
   }
   return noise;
+}
+
+int64_t MatchingMemory::find(const Step& step, int64_t phase) {
+  noise_ = match_and_enqueue(step.out.features.tokens.value, step.inputs, phase > 0);
+  return noise_ ? static_cast<int64_t>(noise_->strengths.size()) : 0;
+}
+
+Perturbation MatchingMemory::candidate(const Tensor& which) const {
+  Tensor strength = noise_->strengths[0];
+  if (noise_->strengths.size() > 1) {
+    strength = Tensor::zeros(strength.shape(), strength.dtype(), strength.device());
+    for (size_t k = 0; k < noise_->strengths.size(); ++k)
+      strength = map("strength", fn::Add{}, strength,
+                     map("strength", fn::Multiply{}, noise_->strengths[k],
+                         is_candidate(which, static_cast<int64_t>(k))));
+  }
+  return {noise_->tokens,
+          {},
+          noise_factor(strength, noise_->norm, noise_->noise_norm),
+          noise_->weight,
+          noise_->weight};
 }
 
 // (B) I32: rows of the memory, negative where there is none.
@@ -254,6 +287,17 @@ std::optional<MatchStatistics> MatchingMemory::take_statistics() {
   if (found > 0 && remembers()) result.score_distance = sums[2] / found, result.cosine = sums[3] / found;
   sums_.fill_zero();
   return searched > 0 ? std::optional(result) : std::nullopt;
+}
+
+nlohmann::ordered_json MatchingMemory::statistics() {
+  const auto of_epoch = take_statistics();
+  if (!of_epoch) return nullptr;
+  const auto optional = [](const std::optional<double>& x) {
+    return x ? nlohmann::ordered_json(*x) : nlohmann::ordered_json();
+  };
+  return {{"rate", of_epoch->rate},
+          {"score_distance", optional(of_epoch->score_distance)},
+          {"cosine", optional(of_epoch->cosine)}};
 }
 
 NamedTensors MatchingMemory::state() const {

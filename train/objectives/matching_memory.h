@@ -1,14 +1,13 @@
-// The matching memory and the semantic noise that comes out of it (models/METHOD.md 4, our reconstruction):
-// training only.
+// The matching memory of `--method v1` and the semantic noise that comes out of it (models/METHOD.md 4, our
+// reconstruction): training only.
 #pragma once
 #include <cstdint>
 #include <optional>
 #include <string_view>
 #include <vector>
 
-#include "engine/safetensors.h"
 #include "kernels/matching/matching.h"
-#include "train/objectives/batch.h"
+#include "train/objectives/noise_source.h"
 
 namespace qfm {
 
@@ -57,20 +56,28 @@ struct MatchStatistics {
 // A batch goes through in three calls: prepare(), match_and_enqueue() and enqueue(). Descriptors and features,
 // and what was found, stay on the device; the rest is the host's and travels with the inputs, so that
 // match_and_enqueue() waits for nothing. It always searches the whole memory, in which rows that were never
-// filled have a NaN score.
+// filled have a NaN score. The candidates are strengths of the one partner's tokens.
 //
 // Draws: the order of tokens, the strength, the random partner and the normal noise of a row come from
 // streams of their own, named (seed, purpose, epoch, sample).
-class MatchingMemory {
+class MatchingMemory : public NoiseSource {
  public:
-  // batch, tokens, width: the shape of the features, always the same. compute: their dtype.
+  // batch, tokens, width: the shape of the features, always the same. compute: their dtype. references: as of
+  // ObjectiveContext.
   MatchingMemory(const MatchOptions& options, int64_t batch, int64_t tokens, int64_t width, DType compute,
-                 Device device);
+                 Device device, std::vector<int64_t> references = {});
+
+  void prepare(const Batch& batch, uint32_t epoch, HostInputs& inputs) const override;
+  int64_t find(const Step& step, int64_t phase) override;
+  Perturbation candidate(const Tensor& which) const override;
+  void forget() override { noise_.reset(); }
+  void finished(const Batch& batch) override { enqueue(keys_of(batch)); }
+  nlohmann::ordered_json statistics() override;
 
   // The keys of the photos of the batch that follows the one remembered last, of the remembered ones, and the draws:
   // adds match.score (B), match.strengths (max(1, num_candidates), B), and for the mode Gaussian match.streams (B, 5),
   // StreamNames as I32, else, with M rows of memory, match.image, match.reference (B) I64, match.memory_score (M) F32,
-  // NaN where never filled, match.memory_image, match.memory_reference, match.memory_age (M) I64, match.write_row (1)
+  // NaN where never filled, match.memory_image, match.memory_reference, match.memory_age (M) I64, match.write_rows (B)
   // I64, match.order (B, N) I32 and, for Random, match.partner (B) I32.
   void prepare(const MatchBatch& batch, uint32_t epoch, HostInputs& inputs) const;
   // Noise for `patches` (B, N, D), gated, without history, then keeps them. nullopt where not `searching`: in
@@ -86,9 +93,10 @@ class MatchingMemory {
   std::optional<MatchStatistics> take_statistics();
 
   // Tensors that are to be saved, and read back in place.
-  NamedTensors state() const;
+  NamedTensors state() const override;
 
  private:
+  MatchBatch keys_of(const Batch& batch) const;
   bool remembers() const { return options_.mode != MatchMode::Gaussian; }
   Tensor find_partners(const Tensor& embedding, const HostInputs& in);
   Tensor search(const Tensor& embedding, const HostInputs& in) const;
@@ -103,6 +111,8 @@ class MatchingMemory {
   const MatchOptions options_;
   const int64_t batch_, tokens_, width_;
   const DType compute_;
+  const std::vector<int64_t> references_;
+  std::optional<SemanticNoise> noise_;
   Tensor embeddings_, patches_;  // (K B, D) F32, (K B, N, D); on the device
   Tensor sums_;                  // (4) F64 on the device, of match_sums (kernels/matching/matching.h)
   Tensor self_;                  // (B) I32 on the device, 0, 1, ...: partners of drawn noise

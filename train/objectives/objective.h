@@ -1,6 +1,7 @@
 // Objective: a term of the loss. One file, one equation, one test; a new one is its file and a line in registry.cpp.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -56,6 +57,14 @@ class Objective {
 };
 using Objectives = std::vector<std::unique_ptr<Objective>>;
 
+// What photos show, as a network sees it that no quality training touches; made where it is wanted, before the first
+// update.
+struct Semantics {
+  int64_t width = 0;
+  // (photos, width) F32 on the CPU, by the numbers in Batch::photos: rows of length 1, centred before.
+  std::function<Tensor()> descriptors = {};
+};
+
 // What an objective is made from. The model's parameters are not allocated yet: one that has parameters of its own adds
 // them under Scope(model.params).training_only().
 struct ObjectiveContext {
@@ -67,6 +76,8 @@ struct ObjectiveContext {
   int64_t batch = 0;  // rows of every batch
   uint64_t seed = 0;
   std::vector<int64_t> references = {};  // by the numbers in Batch::photos; negative or absent: unknown
+  std::vector<float> scores = {};        // of all that Batch::photos numbers, 0-1
+  Semantics semantics = {};
 };
 
 // A kind of objective: its flags, and how it is made: null where it is switched off. `made`: those before it.

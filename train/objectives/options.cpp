@@ -32,6 +32,8 @@ int64_t Options::whole(std::string_view key) const { return typed<int64_t>(*this
 double Options::number(std::string_view key) const { return typed<double>(*this, key); }
 const std::string& Options::text(std::string_view key) const { return typed<std::string>(*this, key); }
 
+bool Options::at_standard(std::string_view key) const { return value(key) == field_of(key).standard; }
+
 Options& Options::set(std::string_view key, OptionValue value) {
   const OptionField& field = field_of(key);
   if (const auto* whole = std::get_if<int64_t>(&value); whole && std::holds_alternative<double>(field.standard))

@@ -32,6 +32,7 @@ class Options {
   double number(std::string_view key) const;
   const std::string& text(std::string_view key) const;
   const OptionValue& value(std::string_view key) const;
+  bool at_standard(std::string_view key) const;
   // A whole number also where the field is a double.
   Options& set(std::string_view key, OptionValue value);
   friend bool operator==(const Options& a, const Options& b);

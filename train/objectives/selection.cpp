@@ -1,5 +1,9 @@
 // L_sel (models/METHOD.md 5, our reconstruction): gates close on the channels that semantic noise moves; and what the
 // gates of an epoch were like.
+#include <cmath>
+#include <numeric>
+#include <span>
+
 #include "layers/noise.h"
 #include "layers/pointwise.h"
 #include "layers/qfm_losses.h"
@@ -25,8 +29,10 @@ class Selection : public Objective {
   Var operator()(const Step& step) override {
     add_to_sum(step.out.gate.value);
     if (!consistency_ || !consistency_->noise()) return {};
-    const SemanticNoise& noise = *consistency_->noise();
-    return selection_loss(step.out.gate, noise_variance(noise.tokens, consistency_->factor(), noise.weight));
+    const Perturbation& noise = *consistency_->noise();
+    const Tensor added =
+        noise.tokens.empty() ? noise.pooled.reshape({rows_, 1, noise.pooled.dim(1)}) : noise.tokens;
+    return selection_loss(step.out.gate, noise_variance(added, noise.factor, noise.share));
   }
 
   NamedTensors state() const override { return {{"gate.sum", sum_}, {"gate.count", count_}}; }
@@ -43,11 +49,24 @@ class Selection : public Objective {
       mean += of_channel / static_cast<double>(sum.numel());
       closed += of_channel < kClosedGate;
     }
+    const double entropy = entropy_of(sum.span<double>());
     sum_.fill_zero(), count = 0;
-    return {{"mean", mean}, {"closed", closed}, {"channels", sum.numel()}, {"collapsed", mean < kClosedGate}};
+    return {{"mean", mean},
+            {"entropy", entropy},
+            {"closed", closed},
+            {"channels", sum.numel()},
+            {"collapsed", mean < kClosedGate}};
   }
 
  private:
+  // Of the channels' shares of the whole, over the logarithm of their number: 1 where they are equal, nothing selected.
+  static double entropy_of(std::span<const double> gates) {
+    const double whole = std::accumulate(gates.begin(), gates.end(), 0.0);
+    double sum = 0;
+    for (double g : gates)
+      if (g > 0) sum -= g / whole * std::log(g / whole);
+    return sum / std::log(static_cast<double>(gates.size()));
+  }
   void add_to_sum(const Tensor& gates) {
     sum_.copy_from(map("gate sum", fn::Add{}, sum_, sum_to(gates, sum_.shape(), sum_.dtype())));
   }

@@ -10,6 +10,7 @@
 #include "engine/base/io.h"
 #include "engine/base/suggest.h"
 #include "train/data/csv.h"
+#include "train/objectives/consistency.h"
 #include "train/optim/schedule.h"
 
 namespace qfm {
@@ -223,6 +224,7 @@ void validate(const TrainConfig& config) {
   QFM_CHECK(!method || config.labels == "scaled",
             "--labels raw: the method's weights and distances are for scaled labels");
   QFM_CHECK(o.whole("adversarial") == 0 || matching, "--adversarial searches the noise of --match: give it");
+  check_method(o);
   QFM_CHECK(!unlabelled || teacher, "--unlabelled needs a --teacher to label it");
   QFM_CHECK(!features || teacher || o.number("ema") > 0,
             "--w-distil-feat needs a teacher: --teacher or --ema");

@@ -116,10 +116,14 @@ std::vector<int64_t> reference_numbers(const Dataset& set) {
 
 }  // namespace
 
-Objectives objectives_of(const TrainConfig& config, const Dataset& train, int64_t batch, Model& model, const ModelInfo& info,
+Objectives objectives_of(const TrainConfig& config, const Dataset& train, const std::vector<float>& labels,
+                         Semantics semantics, int64_t batch, Model& model, const ModelInfo& info,
                          Device device, DType compute) {
-  return make_objectives({config.objectives, model, info, device, compute, batch, static_cast<uint64_t>(config.seed),
-                          reference_numbers(train)});
+  std::vector<float> scores;
+  for (float label : labels) scores.push_back(label / 100);
+  return make_objectives({config.objectives, model, info, device, compute, batch,
+                          static_cast<uint64_t>(config.seed), reference_numbers(train), std::move(scores),
+                          std::move(semantics)});
 }
 
 PseudoLabels label_unlabelled(const TrainConfig& config,

@@ -20,8 +20,10 @@ ModelInfo starting_info(const TrainConfig& config, const std::vector<double>& ta
 void describe(ModelInfo& info, const TrainConfig& config, const Dataset& train);
 
 LoaderOptions loader_options(const TrainConfig& config, const ModelInfo& info);
-// The objectives of the flags, for a model that is not allocated yet. batch: rows of every batch.
-Objectives objectives_of(const TrainConfig& config, const Dataset& train, int64_t batch, Model& model, const ModelInfo& info,
+// The objectives of the flags, for a model that is not allocated yet. batch: rows of every batch. labels: of the photos
+// that batches number, the first of them those of `train`; their descriptors are `semantics`.
+Objectives objectives_of(const TrainConfig& config, const Dataset& train, const std::vector<float>& labels,
+                         Semantics semantics, int64_t batch, Model& model, const ModelInfo& info,
                          Device device, DType compute);
 
 // The photos of --unlabelled with the teacher's labels; none without it. Makes the folder --out, where the

@@ -18,6 +18,7 @@
 #include "train/run/run_data.h"
 #include "train/run/run_folder.h"
 #include "train/run/run_setup.h"
+#include "train/run/semantics.h"
 #include "train/run/tail_average.h"
 
 namespace qfm {
@@ -101,11 +102,17 @@ Run::Run(const TrainConfig& config, const TrainHooks& hooks)
 void Run::make_trainable() {
   const Device device = choose_device(*config_.device).device;
   const DType compute = **config_.dtype;
-  Objectives objectives = objectives_of(config_, data_.train, batches_.batch_size(), model_, info_, device, compute);
+  const auto describing = [this](int64_t done, int64_t photos) {
+    if (hooks_.describing) hooks_.describing(done, photos);
+    QFM_CHECK(!hooks_.should_stop || !hooks_.should_stop(), config_.out,
+              ": stopped before the first update; nothing is lost");
+  };
+  Objectives objectives = objectives_of(config_, data_.train, batches_.labels(),
+                                        semantics_of(config_, batches_.paths(), device, describing),
+                                        batches_.batch_size(), model_, info_, device, compute);
   model_.params.allocate(device, compute, true);
   model_.params.initialise(static_cast<uint64_t>(config_.seed));
   if (!config_.init.empty()) load_pretrained(model_, config_.init);
-  for (const auto& objective : objectives) objective->started();
   optimizer_.emplace(model_.params, AdamWRule{.weight_decay = config_.weight_decay, .clip = config_.clip});
   train_step_.emplace(model_, *optimizer_, std::move(objectives));
   average_.emplace(model_, config_.average, steps_, device, compute);
@@ -127,6 +134,7 @@ void Run::open_folder() {
   const std::string teacher = teacher_path.empty() ? "" : sha256_of_file(teacher_path);
   folder_ = std::make_unique<RunFolder>(config_);
   if (!config_.resume) {
+    for (const auto& objective : train_step_->objectives()) objective->started();
     state_.command = info_.command;
     state_.labelled = digest_of(data_), state_.unlabelled = pseudo_.digest, state_.teacher = teacher;
     if (pseudo_.photos > 0) folder_->log(to_json(pseudo_).dump());

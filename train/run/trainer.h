@@ -36,6 +36,8 @@ struct TrainHooks {
   std::function<void(int64_t done, int64_t photos)> checking = {};
   // The teacher has scored this many of the unlabelled photos.
   std::function<void(int64_t done, int64_t photos)> labelling = {};
+  // So many photos have a descriptor of what they show.
+  std::function<void(int64_t done, int64_t photos)> describing = {};
   std::function<void(const TrainProgress&)> progress = {};
   std::function<void(const EpochReport&)> epoch_done = {};
   std::function<bool()> should_stop = {};  // asked after every step; true: save and return

@@ -1,5 +1,6 @@
 // A toy model, its optimizer and step on a device, and batches for it.
 #pragma once
+#include <cmath>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,6 +25,18 @@ inline Batch toy_batch(uint32_t number, int64_t size = kBatch) {
   return batch;
 }
 
+// (n, 2): points of a circle, in no order.
+inline Tensor drawn_directions(int64_t n) {
+  const Tensor rows({n, 2});
+  Rng rng(4, "directions");
+  for (int64_t i = 0; i < n; ++i) {
+    const double angle = 6.28 * rng.uniform();
+    rows.span<float>()[static_cast<size_t>(2 * i)] = static_cast<float>(std::cos(angle));
+    rows.span<float>()[static_cast<size_t>(2 * i + 1)] = static_cast<float>(std::sin(angle));
+  }
+  return rows;
+}
+
 struct ToyTraining {
   Model model;
   Objectives objectives;  // until `step` has them
@@ -37,7 +50,12 @@ struct ToyTraining {
         step(model, optimizer, std::move(objectives)) {}
   Objectives ready(Device device, DType dtype, const Options& options, const std::vector<int64_t>& references,
                    int64_t batch) {
-    Objectives made = make_objectives({options, model, toy_info(), device, dtype, batch, 3, references});
+    // Of seventeen photos, for objectives that want to know all: opinions, and what they show.
+    const Semantics semantics{2, [] { return drawn_directions(17); }};
+    std::vector<float> scores;
+    for (int i = 0; i < 17; ++i) scores.push_back(0.5f + 0.005f * static_cast<float>(i));
+    Objectives made =
+        make_objectives({options, model, toy_info(), device, dtype, batch, 3, references, scores, semantics});
     model.params.allocate(device, dtype, true);
     model.params.initialise(3);
     for (const auto& one : made) one->started();

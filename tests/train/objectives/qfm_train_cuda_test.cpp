@@ -34,6 +34,7 @@ struct MethodCase {
   bool pseudo = false;
   double ema = 0;      // above 0: features of the averaged student are learnt
   bool wider = false;  // features of a teacher of another width are learnt
+  bool whole_set = false;  // --method v2
   bool matches() const { return std::string(match) != "off"; }
 };
 const MethodCase kMethods[] = {
@@ -46,6 +47,8 @@ const MethodCase kMethods[] = {
     {"averaged", "off", 0, 0, false, 0.9},
     {"a wider teacher", "off", 0, 0, false, 0, true},
     {"everything", "matched", 2, 0.5, true, 0.9},
+    {"whole set", "matched", 2, 0, false, 0, false, true},
+    {"whole set, gaussian", "gaussian", 0, 0, false, 0, false, true},
 };
 
 // Under a sanitizer, where a step takes seconds, the cases whose every op "everything" has too are left out.
@@ -63,7 +66,9 @@ std::vector<MethodCase> method_cases() {
 // The flags of a case; the wider teacher's file lies in `folder`.
 Options options_of(const MethodCase& method, const TemporaryFolder& folder) {
   Options o;
-  o.set("match", std::string(method.match)).set("memory", 2).set("tau-q", 0.1).set("tau-s", 1);
+  o.set("match", std::string(method.match)).set("tau-q", 0.1);
+  if (method.whole_set) o.set("method", std::string("v2"));
+  else o.set("memory", 2).set("tau-s", 1);
   o.set("adversarial", method.num_candidates).set("w-contrast", method.w_contrast).set("ema", method.ema);
   if (method.pseudo) o.set("unlabelled", std::string("drawn"));
   if (method.ema > 0) o.set("w-distil-feat", 1);

@@ -81,6 +81,11 @@ struct Switch {
 void match_as(TrainConfig& config, const char* mode) {
   config.objectives.set("match", std::string(mode)).set("tau-q", 0.3).set("tau-s", 1).set("memory", 2);
 }
+// The toy checkpoint is one of ours: as --init it would be refused as a measure of what photos show.
+void match_whole_set(TrainConfig& config, const char* mode) {
+  config.objectives.set("method", std::string("v2")).set("match", std::string(mode)).set("tau-q", 0.3);
+  config.objectives.set("semantics", config.init);
+}
 constexpr int64_t kMore = 1000;  // steps that no toy run has
 const std::vector<Switch> kSwitches = {
     {"select", [](TrainConfig& c) { c.select = true; }},
@@ -88,6 +93,16 @@ const std::vector<Switch> kSwitches = {
     {"random", [](TrainConfig& c) { match_as(c, "random"); }},
     {"gaussian", [](TrainConfig& c) { match_as(c, "gaussian"); }},
     {"adversarial", [](TrainConfig& c) { match_as(c, "matched"), c.objectives.set("adversarial", 3); }},
+    {"whole set",
+     [](TrainConfig& c) {
+       match_whole_set(c, "random"), c.objectives.set("adversarial", 3).set("noise-on", std::string("class"));
+     }},
+    {"whole set, gaussian",
+     [](TrainConfig& c) {
+       match_whole_set(c, "gaussian"), c.objectives.set("cons-target", std::string("label"));
+     }},
+    {"whole set, everything",
+     [](TrainConfig& c) { taught(c), match_whole_set(c, "matched"), c.select = true; }},
     {"contrast", [](TrainConfig& c) { c.objectives.set("w-contrast", 0.5); }},
     {"averaged", [](TrainConfig& c) { c.objectives.set("ema", 0.9).set("w-distil-feat", 1); }},
     {"taught", taught},
@@ -164,6 +179,7 @@ TEST_CASE("an epoch reports its matches and gates") {
     CHECK(gate["channels"] == 24);
     CHECK(gate["mean"].get<double>() == doctest::Approx(0.982).epsilon(0.01));  // sigmoid(4): the gate starts open
     CHECK(gate["closed"] == 0);
+    CHECK(gate["entropy"].get<double>() == doctest::Approx(1).epsilon(1e-3));  // all are equal
   }
   const auto& match = epochs[2].objectives.at("match");
   CHECK(match["rate"] > 0.5);
@@ -172,6 +188,29 @@ TEST_CASE("an epoch reports its matches and gates") {
   CHECK(match["cosine"].get<double>() <= 1);
   CHECK(contains(timeless_log(config), "\"match\":{"));
   CHECK(contains(timeless_log(config), "\"collapsed\":false"));
+}
+
+TEST_CASE("with the whole set as memory an epoch reports what noise does, and whether it does anything") {
+  const TemporaryFolder folder;
+  TrainConfig config = toy_run(folder, "run");
+  match_whole_set(config, "matched");
+  std::vector<EpochReport> epochs;
+  TrainHooks hooks;
+  hooks.epoch_done = [&](const EpochReport& e) { epochs.push_back(e); };
+  train(config, hooks);
+  REQUIRE(epochs.size() == 3);
+  const auto& first = epochs[0].objectives.at("match");
+  CHECK(first.size() == 1);  // no noise yet
+  CHECK(std::fabs(first["descriptor_quality"].get<double>()) <= 1);
+  const auto& match = epochs[2].objectives.at("match");
+  CHECK(match["rate"] == 1);  // 9 photos 5 points apart, 30 may lie between partners
+  CHECK(match["score_distance"].get<double>() <= 0.3);
+  CHECK(match["cosine"].get<double>() < 0);  // of centred descriptors the least
+  CHECK(match["partners"].get<int64_t>() >= 2);
+  CHECK(match["shift"].get<double>() > 0);
+  CHECK(match["shift_p90"].get<double>() >= match["shift"].get<double>() / 2);
+  CHECK(match["no_effect"] == true);  // the toy's head has learnt next to nothing
+  CHECK(contains(timeless_log(config), "\"no_effect\":true"));
 }
 
 TEST_CASE("a gate that is closed is logged as collapsed, and told by its checkpoint") {
@@ -235,4 +274,15 @@ TEST_CASE("switches that do not fit together are refused") {
   CHECK(contains(refusal([](auto& c) { c.objectives.set("teacher", std::string("t.safetensors")); }), "nothing to teach"));
   CHECK(contains(refusal([](auto& c) { c.objectives.set("w-distil-feat", 1); }), "--teacher or --ema"));
   CHECK(contains(refusal([](auto& c) { c.objectives.set("match", std::string("matched")), c.epochs = 1, c.warmup = 0; }), "--epochs is 1"));
+  CHECK(contains(refusal([](auto& c) { match_whole_set(c, "matched"), c.objectives.set("tau-s", 0.5); }),
+                 "--tau-s is of --method v1"));
+  CHECK(contains(refusal([](auto& c) { c.objectives.set("shift", 3); }), "--shift is of --method v2"));
+  const auto refused_run = [&](auto&& change) {
+    TrainConfig config = toy_run(folder, "run");
+    match_whole_set(config, "matched"), change(config);
+    return message_of([&] { train(config); });
+  };
+  CHECK(contains(refused_run([](auto& c) { c.objectives.set("semantics", std::string()); }),
+                 "features measure quality"));
+  CHECK(contains(refused_run([](auto& c) { c.objectives.set("tau-q", 0.01); }), "within 1 points"));
 }
