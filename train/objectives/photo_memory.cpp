@@ -14,22 +14,15 @@
 #include "engine/dispatch.h"
 #include "kernels/matching/noise.h"
 #include "layers/noise.h"
-#include "layers/pointwise.h"
-#include "layers/reduce.h"
 #include "layers/shape.h"
 #include "train/metrics/metrics.h"
+#include "train/objectives/arithmetic.h"
 
 namespace qfm {
 namespace {
 
 constexpr double kFirstStrength = 0.5;
 constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
-
-const char* const kName = "photo_memory";
-
-Tensor times(const Tensor& a, const Tensor& b) { return map(kName, fn::Multiply{}, a, b); }
-Tensor plus(const Tensor& a, const Tensor& b) { return map(kName, fn::Add{}, a, b); }
-Tensor minus(const Tensor& a, const Tensor& b) { return map(kName, fn::Subtract{}, a, b); }
 
 Tensor number(double value, DType dtype, Device device) {
   return Tensor::from(std::vector<double>{value}, {1}).to(dtype).to(device);
@@ -210,9 +203,9 @@ int64_t PhotoMemory::find(const Step& step, int64_t phase) {
     });
     found_.of_tokens = {expand(drawn.reshape({batch_, 1, drawn.dim(1)}), tokens.shape())},
     found_.of_pooled = {drawn};
-    found_.found = map(kName, fn::Affine{0, 1}, Tensor::zeros({batch_}, accumulation, device));
-    found_.number = map(kName, fn::Affine{0, -1}, Tensor::zeros({1, batch_}, accumulation, device));
-    found_.share = map(kName, fn::DivideBy{static_cast<double>(batch_)}, found_.found);
+    found_.found = constant_like(step.score.value, {batch_}, 1);
+    found_.number = constant_like(step.score.value, {1, batch_}, -1);
+    found_.share = affine(found_.found, 1 / static_cast<double>(batch_));
   } else {
     const Tensor& partner = step.inputs.at("match.partner");
     for (int64_t k = 0; k < candidates_; ++k) {
@@ -225,7 +218,7 @@ int64_t PhotoMemory::find(const Step& step, int64_t phase) {
     found_.number = step.inputs.at("match.number").to(accumulation);
     found_.share = match_weights(partner.rows(0, 1).reshape({batch_}), accumulation);
   }
-  found_.weight = map(kName, fn::DivideBy{static_cast<double>(batch_)}, found_.found);
+  found_.weight = affine(found_.found, 1 / static_cast<double>(batch_));
   write(step);
   return candidates_;
 }
@@ -261,14 +254,13 @@ void PhotoMemory::write(const Step& step) {
 void PhotoMemory::observe(const Step& step, const Tensor& which, const Tensor* moved, int64_t phase) {
   const NoGrad no_history;
   const Tensor& score = step.score.value;
-  const auto all = [&](double value) {
-    return map(kName, fn::Affine{0, value}, Tensor::zeros(score.shape(), score.dtype(), score.device()));
-  };
+  const auto all = [&](double value) { return constant_like(score, score.shape(), value); };
   Tensor shift = all(-1), partner = all(-1);
   if (moved) {
-    const Tensor change = minus(*moved, score), distance = map(kName, fn::Sqrt{}, times(change, change));
+    const Tensor change = minus(*moved, score),
+                 distance = map("statistics", fn::Sqrt{}, times(change, change));
     if (phase == 1) calibrate(distance);
-    shift = map(kName, fn::Affine{1, -1}, times(map(kName, fn::Affine{1, 1}, distance), found_.found));
+    shift = affine(times(affine(distance, 1, 1), found_.found), 1, -1);
     std::vector<Tensor> numbers;
     for (int64_t k = 0; k < candidates_; ++k)
       numbers.push_back(found_.number.rows(k, k + 1).reshape({batch_}));
@@ -280,12 +272,11 @@ void PhotoMemory::observe(const Step& step, const Tensor& which, const Tensor* m
 }
 
 void PhotoMemory::calibrate(const Tensor& shift) {
-  const auto sum = [](const Tensor& x) { return sum_to(x, {1}, x.dtype()); };
-  strengths_.copy_from(plus(strengths_, times(strength_, sum(found_.share))));
-  shifts_.copy_from(plus(shifts_, sum(times(shift, found_.share))));
-  const Tensor wanted = map(kName, fn::Divide{}, map(kName, fn::Affine{shift_, 0}, strengths_), shifts_);
-  const Tensor below = map(kName, fn::Relu{}, map(kName, fn::Affine{-1, limit_}, wanted));
-  strength_.copy_from(map(kName, fn::Affine{-1, limit_}, below));
+  strengths_.copy_from(plus(strengths_, times(strength_, sum_of(found_.share, {1}))));
+  shifts_.copy_from(plus(shifts_, sum_of(times(shift, found_.share), {1})));
+  const Tensor wanted = over(affine(strengths_, shift_), shifts_);
+  const Tensor below = map("statistics", fn::Relu{}, affine(wanted, -1, limit_));
+  strength_.copy_from(affine(below, -1, limit_));
 }
 
 // ---- what became of it ----

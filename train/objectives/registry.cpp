@@ -8,6 +8,7 @@ namespace qfm {
 ObjectiveKind regression();
 ObjectiveKind consistency();
 ObjectiveKind selection();
+ObjectiveKind closed_form_gate();
 ObjectiveKind score_contrast_objective();
 ObjectiveKind pseudo_regression();
 ObjectiveKind feature_distillation();
@@ -17,7 +18,15 @@ ObjectiveKind uncertainty();
 namespace {
 const std::vector<ObjectiveKind>& kinds() {
   static const std::vector<ObjectiveKind> all = {
-      regression(), consistency(), selection(), score_contrast_objective(), pseudo_regression(), feature_distillation(), two_views(), uncertainty(),
+      regression(),
+      consistency(),
+      selection(),
+      closed_form_gate(),
+      score_contrast_objective(),
+      pseudo_regression(),
+      feature_distillation(),
+      two_views(),
+      uncertainty(),
   };
   return all;
 }

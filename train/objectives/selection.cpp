@@ -14,25 +14,40 @@ namespace qfm {
 namespace {
 
 // sum_d mean_i(h_id^2) v_d / sum_d v_d, h the gates over their mean, v the variance of the noise (layers/qfm_losses.h).
+// --gate live (models/METHOD.md 9.6): a gate that begins where it moves, and max(0, mean of all gates - 1/2) more.
 class Selection : public Objective {
  public:
   Selection(const ObjectiveContext& context, const Consistency* consistency)
-      : consistency_(consistency),
+      : model_(context.model),
+        consistency_(consistency),
+        live_(context.options.text("gate") == "live"),
+        learnt_(context.options.text("gate") != "closed-form"),
         sum_(Tensor::zeros({context.model.config.features().width}, acc_of(context.compute), context.device)),
         count_(Tensor::zeros({1}, DType::I64)) {
     weight = context.options.number("w-sel");
   }
   std::string name() const override { return "gate"; }
+  // Ten times the input of fc2 is ten times what an update of its weight does: the gate's own rate.
+  void started() override {
+    if (!live_) return;
+    FeatureSelection& gate = *model_.select;
+    fill(gate.norm.weight, constant(10)), fill(gate.fc2.weight, constant(0)),
+        fill(gate.fc2.bias, constant(1));
+    model_.params.sync();
+  }
   void plan(int64_t rows, int64_t, int64_t) override { rows_ = rows; }
   void finished(const Batch&) override { count_.span<int64_t>()[0] += rows_; }
 
   Var operator()(const Step& step) override {
     add_to_sum(step.out.gate.value);
-    if (!consistency_ || !consistency_->noise()) return {};
+    if (!learnt_ || !consistency_ || !consistency_->noise()) return {};
     const Perturbation& noise = *consistency_->noise();
     const Tensor added =
         noise.tokens.empty() ? noise.pooled.reshape({rows_, 1, noise.pooled.dim(1)}) : noise.tokens;
-    return selection_loss(step.out.gate, noise_variance(added, noise.factor, noise.share));
+    const Var loss = selection_loss(step.out.gate, noise_variance(added, noise.factor, noise.share));
+    if (!live_) return loss;
+    const Var open = mean(cast(step.out.gate, loss.value.dtype()));
+    return weighted_sum({{loss, 1}, {relu(open - kBudget), 1}});
   }
 
   NamedTensors state() const override { return {{"gate.sum", sum_}, {"gate.count", count_}}; }
@@ -71,7 +86,11 @@ class Selection : public Objective {
     sum_.copy_from(map("gate sum", fn::Add{}, sum_, sum_to(gates, sum_.shape(), sum_.dtype())));
   }
 
+  static constexpr double kBudget = 0.5;
+
+  Model& model_;
   const Consistency* const consistency_;  // null: no noise, only statistics
+  const bool live_, learnt_;
   Tensor sum_;                            // (D), accumulation type, on the model's device
   Tensor count_;                          // (1) I64 on the CPU: photos in it
   int64_t rows_ = 0;
@@ -80,7 +99,11 @@ class Selection : public Objective {
 }  // namespace
 
 ObjectiveKind selection() {
-  return {{{"w-sel", 0.1, "weight of the selection loss", {}, 0}},
+  return {{{"w-sel", 0.1, "weight of the selection loss", {}, 0},
+           {"gate",
+            std::string("open"),
+            "with --select on: begins open, begins live, or follows the variances of matched photos",
+            {"open", "live", "closed-form"}}},
           [](const ObjectiveContext& context, const Objectives& made) -> std::unique_ptr<Objective> {
             if (!context.model.select) return nullptr;
             return std::make_unique<Selection>(context, find<Consistency>(made));

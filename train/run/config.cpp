@@ -225,6 +225,8 @@ void validate(const TrainConfig& config) {
             "--labels raw: the method's weights and distances are for scaled labels");
   QFM_CHECK(o.whole("adversarial") == 0 || matching, "--adversarial searches the noise of --match: give it");
   check_method(o);
+  QFM_CHECK(config.select || o.at_standard("gate"),
+            "--gate is of the feature selection head: give --select on");
   QFM_CHECK(!unlabelled || teacher, "--unlabelled needs a --teacher to label it");
   QFM_CHECK(!features || teacher || o.number("ema") > 0,
             "--w-distil-feat needs a teacher: --teacher or --ema");

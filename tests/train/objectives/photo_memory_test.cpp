@@ -209,3 +209,53 @@ TEST_CASE("descriptors are centred directions; a memory that no machine has is r
       message_of([] { check_memory_fits(40000, int64_t{1} << 20, int64_t{4} << 30); }) ==
       "--method v2: its memory of 40000 photos takes 39.1 GiB, the machine has 4 GiB: 4096 photos would fit");
 }
+
+TEST_CASE("the closed form's gate is the variance that opinion explains against that of equal opinion") {
+  ModelConfig config = toy_config();
+  config.select = true;
+  Options options = matched().set("method", std::string("v2")).set("gate", std::string("closed-form"));
+  Model model(config);
+  Objectives made = make_objectives(
+      {options, model, toy_info(), cpu_device, DType::F64, kB, 3, kScenes, kScores, {2, descriptors}});
+  model.params.allocate(cpu_device, DType::F64, true);
+  model.params.initialise(3);
+  for (const auto& one : made) one->started();
+  std::vector<Model::Output> outputs;
+  for (const auto& [epoch, photos] :
+       {std::pair<uint32_t, std::vector<int64_t>>{0, {1, 5, 3}}, {1, {0, 2, 4}}}) {
+    const Batch batch = Fixture::batch(photos);
+    HostInputs inputs;
+    for (const auto& one : made) one->plan(kB, kB, one->phase(epoch)), one->prepare(batch, epoch, inputs);
+    const Tensor x = Fixture::images(epoch), labels = batch.labels.to(DType::F64);
+    outputs.push_back(model(x));
+    for (const auto& one : made)
+      (*one)(Step{model, x, outputs.back(), outputs.back().scores.score, labels, inputs});
+    for (const auto& one : made) one->forget(), one->finished(batch);
+  }
+  // By hand, channel by channel: x is the mean token, its partners' as BF16 keeps it.
+  const Tensor own = outputs[1].features.tokens.value,
+               before = outputs[0].features.tokens.value.to(DType::BF16).to(DType::F64);
+  const int64_t tokens = own.dim(1), width = own.dim(2);
+  const auto mean_token = [&](const Tensor& t, int64_t i, int64_t d) {
+    double sum = 0;
+    for (int64_t n = 0; n < tokens; ++n)
+      sum += t.data<double>()[(i * tokens + n) * width + d] / static_cast<double>(tokens);
+    return sum;
+  };
+  const double y[] = {50, 53, 90}, y_mean = 193.0 / 3, variance = 2978.0 / 9;
+  std::vector<double> between, within;
+  double all_between = 0, all_within = 0;
+  for (int64_t d = 0; d < width; ++d) {
+    double covariance = 0;
+    for (int64_t i = 0; i < 3; ++i) covariance += mean_token(own, i, d) * (y[i] - y_mean) / 3;
+    const double a = mean_token(before, 0, d) - mean_token(own, 0, d),
+                 b = mean_token(before, 1, d) - mean_token(own, 1, d);
+    between.push_back(covariance * covariance / variance), within.push_back((a * a + b * b) / 2 / 2);
+    all_between += between.back(), all_within += within.back();
+  }
+  const Tensor gate = model.select->gate_at_mean();
+  for (size_t d = 0; d < between.size(); ++d) {
+    const double ratio = between[d] / within[d] * all_within / all_between;
+    CHECK(gate.span<float>()[d] == doctest::Approx(ratio / (ratio + std::exp(-1.0))).epsilon(1e-4));
+  }
+}

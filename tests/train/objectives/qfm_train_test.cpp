@@ -102,7 +102,14 @@ const std::vector<Switch> kSwitches = {
        match_whole_set(c, "gaussian"), c.objectives.set("cons-target", std::string("label"));
      }},
     {"whole set, everything",
-     [](TrainConfig& c) { taught(c), match_whole_set(c, "matched"), c.select = true; }},
+     [](TrainConfig& c) {
+       taught(c), match_whole_set(c, "matched");
+       c.select = true, c.objectives.set("gate", std::string("closed-form")).set("ema", 0.9);
+     }},
+    {"live gate",
+     [](TrainConfig& c) {
+       match_as(c, "matched"), c.select = true, c.objectives.set("gate", std::string("live"));
+     }},
     {"contrast", [](TrainConfig& c) { c.objectives.set("w-contrast", 0.5); }},
     {"averaged", [](TrainConfig& c) { c.objectives.set("ema", 0.9).set("w-distil-feat", 1); }},
     {"taught", taught},
@@ -277,6 +284,7 @@ TEST_CASE("switches that do not fit together are refused") {
   CHECK(contains(refusal([](auto& c) { match_whole_set(c, "matched"), c.objectives.set("tau-s", 0.5); }),
                  "--tau-s is of --method v1"));
   CHECK(contains(refusal([](auto& c) { c.objectives.set("shift", 3); }), "--shift is of --method v2"));
+  CHECK(contains(refusal([](auto& c) { c.objectives.set("gate", std::string("live")); }), "--select on"));
   const auto refused_run = [&](auto&& change) {
     TrainConfig config = toy_run(folder, "run");
     match_whole_set(config, "matched"), change(config);
