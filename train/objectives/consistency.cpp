@@ -56,14 +56,14 @@ Var Consistency::operator()(const Step& step) {
   noise_.reset();
   const int64_t candidates = source_->find(step, phase_);
   if (candidates == 0) {
-    source_->observe(step, {}, nullptr, phase_);
+    source_->observe(step, {}, nullptr);
     return {};
   }
   const Tensor which = worst_of(step, candidates);
   noise_ = source_->candidate(which);
   const Scores moved = perturbed(step, *noise_);
   const Var score = full(moved.score);
-  source_->observe(step, which, &score.value, phase_);
+  source_->observe(step, which, &score.value);
   const Var loss = weighted_smooth_l1(score, to_label_ ? step.labels : step.score.value, noise_->weight);
   if (w_feat_ == 0) return loss;
   return weighted_sum(

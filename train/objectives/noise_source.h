@@ -27,9 +27,9 @@ class NoiseSource {
   virtual int64_t find(const Step& step, int64_t phase) = 0;
   // Of what find() found: `which` (B), accumulation type, has the number of the candidate that each image takes.
   virtual Perturbation candidate(const Tensor& which) const = 0;
-  // The same step again: the scores under the noise (B), accumulation type; null in phase 0.
-  virtual void observe(const Step& /*step*/, const Tensor& /*which*/, const Tensor* /*moved*/,
-                       int64_t /*phase*/) {}
+  // The same step again: which candidates were taken, and the scores under their noise (B), accumulation type; null in
+  // phase 0.
+  virtual void observe(const Step& /*step*/, const Tensor& /*which*/, const Tensor* /*moved*/) {}
   virtual void forget() {}  // what find() found
   virtual void finished(const Batch& batch) = 0;
   virtual NamedTensors state() const = 0;

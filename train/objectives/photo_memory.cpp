@@ -169,7 +169,7 @@ void PhotoMemory::prepare(const Batch& batch, uint32_t epoch, HostInputs& inputs
     to.span<int64_t>()[static_cast<size_t>(i)] = taken.insert(photo).second ? photo : -1;
   }
   inputs.add("match.to", to);
-  if (phase(epoch) == 0) return;
+  inputs.add("match.calibrates", Tensor::from(std::vector<float>{epoch == 1 ? 1.0f : 0.0f}, {1}));
   if (mode_ != Mode::Gaussian) return add_partners(batch, epoch, inputs);
   const Tensor streams({batch_, sizeof(StreamName) / sizeof(int32_t)}, DType::I32);
   auto* name = static_cast<StreamName*>(streams.raw());
@@ -251,7 +251,7 @@ void PhotoMemory::write(const Step& step) {
   put_rows(pooled_, found_.pooled.to(DType::BF16), step.inputs.at("match.to"));
 }
 
-void PhotoMemory::observe(const Step& step, const Tensor& which, const Tensor* moved, int64_t phase) {
+void PhotoMemory::observe(const Step& step, const Tensor& which, const Tensor* moved) {
   const NoGrad no_history;
   const Tensor& score = step.score.value;
   const auto all = [&](double value) { return constant_like(score, score.shape(), value); };
@@ -259,7 +259,7 @@ void PhotoMemory::observe(const Step& step, const Tensor& which, const Tensor* m
   if (moved) {
     const Tensor change = minus(*moved, score),
                  distance = map("statistics", fn::Sqrt{}, times(change, change));
-    if (phase == 1) calibrate(distance);
+    calibrate(distance, step.inputs.at("match.calibrates").to(score.dtype()));
     shift = affine(times(affine(distance, 1, 1), found_.found), 1, -1);
     std::vector<Tensor> numbers;
     for (int64_t k = 0; k < candidates_; ++k)
@@ -271,9 +271,11 @@ void PhotoMemory::observe(const Step& step, const Tensor& which, const Tensor* m
            step.inputs.at("match.to"));
 }
 
-void PhotoMemory::calibrate(const Tensor& shift) {
-  strengths_.copy_from(plus(strengths_, times(strength_, sum_of(found_.share, {1}))));
-  shifts_.copy_from(plus(shifts_, sum_of(times(shift, found_.share), {1})));
+// counts (1): 1, or 0 where the strength is to stay.
+void PhotoMemory::calibrate(const Tensor& shift, const Tensor& counts) {
+  const auto add = [&](const Tensor& sum, const Tensor& x) { sum.copy_from(plus(sum, times(x, counts))); };
+  add(strengths_, times(strength_, sum_of(found_.share, {1})));
+  add(shifts_, sum_of(times(shift, found_.share), {1}));
   const Tensor wanted = over(affine(strengths_, shift_), shifts_);
   const Tensor below = map("statistics", fn::Relu{}, affine(wanted, -1, limit_));
   strength_.copy_from(affine(below, -1, limit_));

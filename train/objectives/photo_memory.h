@@ -21,21 +21,21 @@ void check_memory_fits(int64_t photos, int64_t bytes_each, int64_t memory);
 //   random    any of them
 //   gaussian  none: one normal vector an image
 // P' = P + a sg(N_j - P), c' = c + a sg(c_j - c); gaussian: a n, n the same for all tokens, for what is drawn for each
-// of 196 averages out. One a for all. While phase 1 lasts, the first epoch with noise, it follows
+// of 196 averages out. One a for all. In the first epoch with noise it follows
 //   a = min(limit, shift sum of a / sum of mean |f(P', c') - f(P, c)|)
 // over its steps so far, so that the score moves by `shift` points in the mean; then it stays.
 class PhotoMemory : public NoiseSource {
  public:
   // Throws Error: no photo has another of equal opinion; the memory is larger than the machine's.
   explicit PhotoMemory(const ObjectiveContext& context);
-  int64_t phase(uint32_t epoch) const override { return std::min<uint32_t>(epoch, 2); }
   void started() override;
-  // Adds match.to (B) I64, rows of the memory to write, and in phases 1 and 2 match.found (B) F32, 1 or 0,
-  // match.partner (K, B) I32, -1 where there is none, match.number (K, B) F32, the same; for gaussian match.streams (B, 5).
+  // Adds match.to (B) I64, rows of the memory to write, match.calibrates (1) F32, 1 in the first epoch with noise, else 0,
+  // and match.found (B) F32, 1 or 0, match.partner (K, B) I32, -1 where there is none, match.number (K, B) F32, the same;
+  // for gaussian match.streams (B, 5).
   void prepare(const Batch& batch, uint32_t epoch, HostInputs& inputs) const override;
   int64_t find(const Step& step, int64_t phase) override;
   Perturbation candidate(const Tensor& which) const override;
-  void observe(const Step& step, const Tensor& which, const Tensor* moved, int64_t phase) override;
+  void observe(const Step& step, const Tensor& which, const Tensor* moved) override;
   void forget() override { found_ = {}; }
   void finished(const Batch& batch) override;
   NamedTensors state() const override;
@@ -63,7 +63,7 @@ class PhotoMemory : public NoiseSource {
   Tensor gather(const Tensor& memory, const Tensor& partner, const Tensor& order) const;
   Tensor chosen(const std::vector<Tensor>& candidates, const Tensor& which) const;
   void write(const Step& step);
-  void calibrate(const Tensor& shift);
+  void calibrate(const Tensor& shift, const Tensor& counts);
   void forget_looks();
   double descriptor_quality(const std::vector<float>& looks) const;
 
