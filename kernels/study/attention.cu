@@ -228,7 +228,7 @@ void shipped(Cuda cuda, AttentionShape s, Heads<bf16> o, Heads<const bf16> q, He
   attention_forward_own<bf16>(cuda, s, o, nullptr, q, k, v);
 }
 
-constexpr Step<AttentionRun> kSteps[] = {
+constexpr StudyStep<AttentionRun> kSteps[] = {
     {"naive", "three kernels, scores in memory", naive},
     {"block a query", "scores in shared memory", block_a_query},
     {"tiles", "64 queries share every 64 keys; online softmax", tiles},
@@ -239,6 +239,6 @@ constexpr Step<AttentionRun> kSteps[] = {
 
 }  // namespace
 
-std::span<const Step<AttentionRun>> attention_steps() { return kSteps; }
+std::span<const StudyStep<AttentionRun>> attention_steps() { return kSteps; }
 
 }  // namespace qfm

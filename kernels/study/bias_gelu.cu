@@ -84,7 +84,7 @@ void shipped(Cuda cuda, int64_t m, int64_t n, int64_t k, bf16* y, const bf16* x,
   gemm_own(cuda, {m, n, k, false, true}, y, x, w, e);
 }
 
-constexpr Step<BiasGeluRun> kSteps[] = {
+constexpr StudyStep<BiasGeluRun> kSteps[] = {
     {"three kernels", "product, bias, GELU: 4 passes over y", three_kernels},
     {"fused", "bias and GELU in one kernel: 2 passes", fused},
     {"vectorised", "16 bytes a load", vectorised},
@@ -93,6 +93,6 @@ constexpr Step<BiasGeluRun> kSteps[] = {
 
 }  // namespace
 
-std::span<const Step<BiasGeluRun>> bias_gelu_steps() { return kSteps; }
+std::span<const StudyStep<BiasGeluRun>> bias_gelu_steps() { return kSteps; }
 
 }  // namespace qfm

@@ -281,7 +281,7 @@ void tensor_cores(Cuda cuda, const ConvShape& s, bf16* y, const bf16* x, const b
   run_tiles<tensor_cores_kernel, kSide, kSide>(cuda, 128, s, y, x, w);
 }
 
-constexpr Step<ConvRun> kSteps[] = {
+constexpr StudyStep<ConvRun> kSteps[] = {
     {"naive", "a thread an element, neighbours in neighbouring channels", naive},
     {"coalesced", "neighbours in neighbouring places", coalesced},
     {"shared tiles", "the implicit product in 32 x 32 tiles: an element is used 32 times", shared_tiles},
@@ -293,6 +293,6 @@ constexpr Step<ConvRun> kSteps[] = {
 
 }  // namespace
 
-std::span<const Step<ConvRun>> conv_steps() { return kSteps; }
+std::span<const StudyStep<ConvRun>> conv_steps() { return kSteps; }
 
 }  // namespace qfm

@@ -251,7 +251,7 @@ void tensor_cores(Cuda cuda, int64_t m, int64_t n, int64_t k, bf16* y, const bf1
   else run_tiles<tensor_cores_kernel<false>, kSide, kSide>(cuda, 128, {m, n, k}, y, x, w);
 }
 
-constexpr Step<GemmRun> kSteps[] = {
+constexpr StudyStep<GemmRun> kSteps[] = {
     {"naive", "a thread an element", naive},
     {"coalesced", "a warp an element, side by side along k", coalesced},
     {"shared tiles", "32 x 32 tiles: an element fetched is used 32 times", shared_tiles},
@@ -263,6 +263,6 @@ constexpr Step<GemmRun> kSteps[] = {
 
 }  // namespace
 
-std::span<const Step<GemmRun>> gemm_steps() { return kSteps; }
+std::span<const StudyStep<GemmRun>> gemm_steps() { return kSteps; }
 
 }  // namespace qfm

@@ -151,7 +151,7 @@ void shipped(Cuda cuda, int64_t rows, int64_t cols, bf16* y, float* mean, float*
   layernorm_forward(cuda, y, mean, rstd, x, w, b, rows, cols, static_cast<double>(kEps));
 }
 
-constexpr Step<LayernormRun> kSteps[] = {
+constexpr StudyStep<LayernormRun> kSteps[] = {
     {"naive", "a thread a row", thread_a_row},
     {"warp", "a warp a row: whole sectors, 32 times the threads", warp_a_row<1>},
     {"packs", "16 bytes a load", warp_a_row<8>},
@@ -161,6 +161,6 @@ constexpr Step<LayernormRun> kSteps[] = {
 
 }  // namespace
 
-std::span<const Step<LayernormRun>> layernorm_steps() { return kSteps; }
+std::span<const StudyStep<LayernormRun>> layernorm_steps() { return kSteps; }
 
 }  // namespace qfm
