@@ -72,16 +72,15 @@ __global__ void __launch_bounds__(kThreads)
   cosine[i] = found ? mine.cosine : nan;
 }
 
-// A block writes a part of the columns of every gridDim.y-th row.
+// A thread copies V columns of every gridDim.y-th row.
 template <int V, class T>
 __global__ void __launch_bounds__(kThreads)
     put_rows_kernel(T* y, const T* x, const int64_t* to, int64_t rows, int64_t cols) {
-  for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
-    if (to[row] < 0) continue;
-    for (int64_t i = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * V; i < cols;
-         i += int64_t{gridDim.x} * kThreads * V)
-      store<V>(y + to[row] * cols + i, load<V>(x + row * cols + i));
-  }
+  const int64_t col = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * V;
+  if (col >= cols) return;  // no barrier follows
+#pragma unroll 1
+  for (int64_t row = blockIdx.y; row < rows; row += gridDim.y)
+    if (to[row] >= 0) store<V>(y + to[row] * cols + col, load<V>(x + row * cols + col));
 }
 
 // One warp: each lane looks up one image, lane 0 adds what they found, image after image.
@@ -142,9 +141,8 @@ template <class T>
 void put_rows(Cuda cuda, T* y, const T* x, const int64_t* to, int64_t rows, int64_t cols) {
   if (rows == 0 || cols == 0) return;
   with_lanes<T>(cols, {y, x}, [&]<int V>(Lanes<V>) {
-    const auto blocks = static_cast<unsigned>(std::min<int64_t>(ceil_div(cols, kThreads * V), 1 << 16));
-    launch<put_rows_kernel<V, T>>(dim3(blocks, grid_size(rows)), kThreads, 0, cuda.stream, y, x, to, rows,
-                                  cols);
+    const dim3 grid(static_cast<unsigned>(ceil_div(cols, kThreads * V)), grid_size(rows));
+    launch<put_rows_kernel<V, T>>(grid, kThreads, 0, cuda.stream, y, x, to, rows, cols);
   });
 }
 

@@ -166,6 +166,7 @@ void PhotoMemory::prepare(const Batch& batch, uint32_t epoch, HostInputs& inputs
   std::set<int64_t> taken;  // of two crops of a photo the later one is kept
   for (int64_t i = batch_ - 1; i >= 0; --i) {
     const int64_t photo = batch.photos[static_cast<size_t>(i)];
+    QFM_CHECK(photo < photos_, "matching: photo ", photo, " of ", photos_);
     to.span<int64_t>()[static_cast<size_t>(i)] = taken.insert(photo).second ? photo : -1;
   }
   inputs.add("match.to", to);
