@@ -26,6 +26,7 @@ Tensor descriptors() {
 struct Fixture {
   Options options;
   Model model;
+  const ModelInfo info = toy_info();
   std::unique_ptr<Consistency> objective;
   explicit Fixture(Options o) : options(std::move(o)), model(toy_config()) {
     options.set("method", std::string("v2"));
@@ -37,7 +38,7 @@ struct Fixture {
     objective->started();
   }
   ObjectiveContext context() {
-    return {options, model, toy_info(), cpu_device, DType::F64, kB, 3, kScenes, kScores, {2, descriptors}};
+    return {options, model, info, cpu_device, DType::F64, kB, 3, kScenes, kScores, {2, descriptors}};
   }
   // (B, 3, H, W)
   static Tensor images(uint32_t number) {
