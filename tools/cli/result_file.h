@@ -1,6 +1,5 @@
 // A file of scores that outlives the run that writes it.
 #pragma once
-#include <functional>
 #include <map>
 #include <string>
 #include <vector>

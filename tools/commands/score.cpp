@@ -108,6 +108,7 @@ int score(const ScoreOptions& options) {
   const auto decode = [&](const std::vector<PhotoEntry>& wanted) {
     stream.emplace(wanted, PhotoStreamOptions{.decode = options.photos.decode(), .workers = decode_workers()});
   };
+  // Asked once: what is decoded and what is taken over must be of one mind.
   const bool resumes = !options.output.empty() && std::filesystem::exists(options.output + ".part");
   if (!resumes) decode(photos);  // while the model is read
   const Scorer scorer(options.common, device, predict, options.interval, options.raw);
@@ -119,7 +120,7 @@ int score(const ScoreOptions& options) {
     decode(wanted);
   }
   for (const auto& photo : photos) {
-    const ScoredPhoto* kept = output.kept(photo);
+    const ScoredPhoto* kept = resumes ? output.kept(photo) : nullptr;
     output.add(kept ? *kept : scorer(photo.path, *stream), !kept);
   }
   return output.finish();

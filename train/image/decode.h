@@ -5,7 +5,7 @@
 // RGB:
 //   gray      copied to R, G and B
 //   palette   looked up; an index outside of the palette is an error
-//   16 bits   high byte
+//   16 bits   high byte; JPEG XL as libjxl rounds
 //   alpha     composited over white: (c * a + 255 * (255 - a) + 127) / 255
 //   BMP       alpha by its mask only; pixels that run lengths skip have the palette's first colour
 //   GIF, WebP transparent where the first frame leaves the screen free
